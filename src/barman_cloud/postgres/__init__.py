@@ -1,0 +1,1 @@
+"""What we know about PostgreSQL; nothing here knows a store."""
