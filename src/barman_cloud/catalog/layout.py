@@ -1,0 +1,179 @@
+"""Every key in the bucket, built and parsed in this one place.
+
+The layout is Barman's (``docs/reference/format.md`` describes it object by object)::
+
+    <prefix>/<server>/base/<backup id>/backup.info
+                                       data.tar[.gz], data_0001.tar[.gz] …      archives of PGDATA
+                                       <oid>.tar[.gz], <oid>_0001.tar[.gz] …    archives of a tablespace
+                                       backup_label                             of snapshot backups
+                                       annotations/keep
+                                       archives.json, backup_manifest           ours; Barman ignores them
+    <prefix>/<server>/wals/<timeline><log>/<segment>[.partial|.<offset>.backup][.gz]
+                           <timeline>.history[.gz]
+
+This module is on the path of ``wal-archive`` and ``wal-restore``: it imports next to nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from barman_cloud.errors import UsageError
+
+if TYPE_CHECKING:
+    from barman_cloud.store.base import StoreURL
+
+BACKUP_ID = re.compile(r"\d{8}T\d{6}")
+"""What a backup id looks like (``fullmatch``); folders of other names are read all the same."""
+
+DATA = "data"
+"""The base name of the archives of PGDATA; those of a tablespace are named by its oid."""
+
+_COMPRESSION_OF_ARCHIVE = {
+    "": None,
+    ".gz": "gzip",
+    ".bz2": "bzip2",
+    ".snappy": "snappy",
+    ".lz4": "lz4",
+    ".zst": "zstd",
+}
+_COMPRESSION_OF_WAL = {**_COMPRESSION_OF_ARCHIVE, ".xz": "xz"}
+
+_ARCHIVE_NAME = re.compile(r"(?P<base>data|\d+)(?:_(?P<part>\d+))?\.tar(?P<suffix>(?:\.[a-z0-9]+)?)")
+_WAL_NAME = re.compile(
+    r"(?P<name>(?:(?P<segment>[0-9A-Fa-f]{24})(?:\.partial|\.[0-9A-Fa-f]{8}\.backup)?|[0-9A-Fa-f]{8}\.history))"
+    r"(?P<suffix>\.gz|\.bz2|\.xz|\.snappy|\.zst|\.lz4|)"
+)
+_WAL_FOLDER = re.compile(r"[0-9A-Fa-f]{16}")
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveName:
+    """What the key of a base archive tells: part 0 is the unnumbered first one."""
+
+    key: str
+    backup_id: str
+    base: str
+    part: int
+    compression: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WalObject:
+    """What the key of an archived WAL file tells; ``name`` is PostgreSQL's file name, as it was spelled."""
+
+    key: str
+    name: str
+    compression: str | None
+
+    @property
+    def is_history(self) -> bool:
+        return self.name.endswith(".history")
+
+    @property
+    def timeline(self) -> int:
+        return int(self.name[:8], 16)
+
+    @property
+    def segment(self) -> str | None:
+        """The 24 upper-case hex digits of the segment that this file is, or belongs to; None for a history file."""
+        return None if self.is_history else self.name[:24].upper()
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The keys of one server below one prefix. ``prefix`` has no slash at its ends and may be empty."""
+
+    prefix: str
+    server: str
+
+    def __post_init__(self) -> None:
+        if not self.server or any(part in ("", ".", "..") for part in self.server.split("/")):
+            raise UsageError(
+                f"server name {self.server!r} can't be part of an object's key",
+                hint="it must not be empty, begin or end with a slash, or have '.' or '..' between slashes",
+            )
+
+    @classmethod
+    def of(cls, url: StoreURL, server: str) -> Layout:
+        return cls(url.path.strip("/"), server)
+
+    @property
+    def root(self) -> str:
+        """``<prefix>/<server>/``."""
+        return f"{self.prefix}/{self.server}/" if self.prefix else f"{self.server}/"
+
+    @property
+    def base_dir(self) -> str:
+        return f"{self.root}base/"
+
+    @property
+    def wals_dir(self) -> str:
+        return f"{self.root}wals/"
+
+    def backup_dir(self, backup_id: str) -> str:
+        return f"{self.base_dir}{backup_id}/"
+
+    def backup_info(self, backup_id: str) -> str:
+        return f"{self.backup_dir(backup_id)}backup.info"
+
+    def backup_label(self, backup_id: str) -> str:
+        return f"{self.backup_dir(backup_id)}backup_label"
+
+    def keep(self, backup_id: str) -> str:
+        return f"{self.backup_dir(backup_id)}annotations/keep"
+
+    def archives_json(self, backup_id: str) -> str:
+        return f"{self.backup_dir(backup_id)}archives.json"
+
+    def manifest(self, backup_id: str) -> str:
+        return f"{self.backup_dir(backup_id)}backup_manifest"
+
+    def archive(self, backup_id: str, base: str, part: int = 0, suffix: str = "") -> str:
+        """Return the key of one base archive; ``base`` is ``data`` or an oid, ``suffix`` such as ``.gz``, or empty."""
+        number = f"_{part:04d}" if part else ""
+        return f"{self.backup_dir(backup_id)}{base}{number}.tar{suffix}"
+
+    def parse_archive_key(self, key: str) -> ArchiveName | None:
+        """Return what ``key`` tells, or None if it is no archive of a base backup of this server."""
+        if not key.startswith(self.base_dir):
+            return None
+        backup_id, _, name = key[len(self.base_dir) :].partition("/")
+        match = _ARCHIVE_NAME.fullmatch(name)
+        if match is None or match["suffix"] not in _COMPRESSION_OF_ARCHIVE:
+            return None
+        compression = _COMPRESSION_OF_ARCHIVE[match["suffix"]]
+        return ArchiveName(key, backup_id, match["base"], int(match["part"] or 0), compression)
+
+    def backup_id_of(self, key: str) -> str | None:
+        """Return the id of the backup whose folder ``key`` (an object or the folder itself) lies in."""
+        if not key.startswith(self.base_dir):
+            return None
+        backup_id, slash, _ = key[len(self.base_dir) :].partition("/")
+        return backup_id if slash and backup_id else None
+
+    def wal_folder(self, name: str) -> str:
+        """Return the folder of a WAL file: that of its timeline and log number, in upper case, or ``wals/`` itself."""
+        return self.wals_dir if name.endswith(".history") else f"{self.wals_dir}{name[:16].upper()}/"
+
+    def wal(self, name: str, suffix: str = "") -> str:
+        """Return the key of a WAL file; the file name keeps its spelling."""
+        return f"{self.wal_folder(name)}{name}{suffix}"
+
+    def wal_prefix(self, name: str) -> str:
+        """Return what all keys of a WAL file begin with: each compression, and of a segment its partial too."""
+        return self.wal(name)
+
+    def parse_wal_key(self, key: str) -> WalObject | None:
+        """Return what ``key`` tells, or None if its last part isn't a WAL file name and at most one known suffix."""
+        if not key.startswith(self.wals_dir):
+            return None
+        match = _WAL_NAME.fullmatch(key, key.rindex("/") + 1)
+        return WalObject(key, match["name"], _COMPRESSION_OF_WAL[match["suffix"]]) if match else None
+
+
+def parse_wal_folder(folder: str) -> tuple[int, int] | None:
+    """Return timeline and log number of a folder's bare name (16 hex digits), or None if it is another name."""
+    return (int(folder[:8], 16), int(folder[8:], 16)) if _WAL_FOLDER.fullmatch(folder) else None

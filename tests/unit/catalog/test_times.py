@@ -1,0 +1,61 @@
+"""Reading and writing times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from barman_cloud.catalog.times import format_time, format_to_the_second, parse_time
+
+
+@pytest.fixture
+def rome(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Europe/Rome")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-11-22 12:11:02.844512+00:00",
+        "2026-11-22T12:11:02.844512Z",
+        "2026-11-22 07:11:02.844512-05",
+        " 2026-11-22 13:11:02.844512+0100 ",
+        "Sun Nov 22 12:11:02.844512 2026 UTC",
+    ],
+)
+def test_many_ways_to_write_one_instant(text: str) -> None:
+    assert parse_time(text) == datetime(2026, 11, 22, 12, 11, 2, 844512, UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "hour", "offset"),
+    [
+        ("2026-11-22 12:00:00", 12, 1),
+        ("Wed Jul  1 12:00:00 2026", 12, 2),
+        ("2026-07-01", 0, 2),
+    ],
+)
+def test_without_a_zone_the_local_one_counts(rome: None, text: str, hour: int, offset: int) -> None:
+    parsed = parse_time(text)
+    assert parsed.hour == hour
+    assert parsed.utcoffset() == timedelta(hours=offset)
+
+
+@pytest.mark.parametrize("text", ["", "junk", "2026-13-45", "12/34/56/78", "9" * 400])
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is"):
+        parse_time(text)
+
+
+def test_forms() -> None:
+    moment = datetime(2026, 11, 22, 7, 33, 16, 619702, timezone(timedelta(hours=-5)))
+    assert format_time(moment) == "2026-11-22 07:33:16.619702-05:00"
+    assert format_time(moment.replace(microsecond=0)) == "2026-11-22 07:33:16-05:00"
+    assert format_to_the_second(moment) == "2026-11-22 07:33:16"
