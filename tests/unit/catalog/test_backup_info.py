@@ -194,4 +194,4 @@ def test_what_is_written_is_read_back(info: BackupInfo) -> None:
 def test_keys_are_those_of_the_format_and_ascending() -> None:
     assert list(STORED_KEYS) == sorted(STORED_KEYS)
     assert set(STORED_KEYS) == set(backup_info._CODECS)
-    assert len(STORED_KEYS) == 36
+    assert len(STORED_KEYS) == 35
