@@ -1,0 +1,210 @@
+"""PostgreSQL's backup mode: start, hold the session, stop.
+
+This is the low level API (PostgreSQL docs, "Making a Base Backup Using the Low Level API"). The mode belongs to the
+session that started it: when the connection is lost, the server abandons the backup. So the session is never
+re-established; a helper thread uses it now and then, watches its socket, and reports its loss at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import LiteralString
+
+import psycopg
+
+from barman_cloud.errors import OperationError
+from barman_cloud.postgres.connection import Connection, first_line, may_read_settings
+from barman_cloud.postgres.wal import parse_lsn
+
+log = logging.getLogger(__name__)
+
+_START_TIMELINE = "START TIMELINE: "
+_JOIN_TIMEOUT = 2.0
+
+_BEGIN = (
+    "SELECT location::pg_catalog.text, pg_catalog.now()::pg_catalog.text,"
+    " (pg_catalog.pg_control_checkpoint()).timeline_id FROM "
+)
+_END = (
+    "SELECT lsn::pg_catalog.text, pg_catalog.now()::pg_catalog.text, CASE WHEN pg_catalog.pg_is_in_recovery()"
+    " THEN (pg_catalog.pg_control_recovery()).min_recovery_end_timeline"
+    " ELSE (pg_catalog.pg_control_checkpoint()).timeline_id END, labelfile FROM "
+)
+_START: LiteralString = _BEGIN + "pg_catalog.pg_backup_start(%s, %s) AS location"
+_START_BEFORE_15: LiteralString = _BEGIN + "pg_catalog.pg_start_backup(%s, %s, false) AS location"
+_STOP: LiteralString = _END + "pg_catalog.pg_backup_stop(true)"
+_STOP_BEFORE_15: LiteralString = _END + "pg_catalog.pg_stop_backup(false, true)"
+
+
+@dataclass(frozen=True, slots=True)
+class BackupStart:
+    """What the start call told: where recovery must begin."""
+
+    lsn: int
+    time: datetime
+    """The server's time, with the offset of the session's time zone."""
+    timeline: int
+
+
+@dataclass(frozen=True, slots=True)
+class BackupStop:
+    """What the stop call told: how far recovery must go, and the text of ``backup_label``."""
+
+    lsn: int
+    time: datetime
+    timeline: int
+    label: str
+
+
+def check_privileges(connection: Connection, *, in_recovery: bool) -> None:
+    """Raise ``OperationError`` naming what the role lacks to take a backup, before anything has begun."""
+    new = connection.info.server_version >= 150000
+    functions = {
+        "pg_backup_start": "pg_catalog.pg_backup_start(text, boolean)",
+        "pg_backup_stop": "pg_catalog.pg_backup_stop(boolean)",
+    }
+    if not new:
+        functions = {
+            "pg_start_backup": "pg_catalog.pg_start_backup(text, boolean, boolean)",
+            "pg_stop_backup": "pg_catalog.pg_stop_backup(boolean, boolean)",
+        }
+    if not in_recovery:
+        functions["pg_switch_wal"] = "pg_catalog.pg_switch_wal()"
+        functions["pg_create_restore_point"] = "pg_catalog.pg_create_restore_point(text)"
+    try:
+        row = connection.execute("SELECT CURRENT_USER::pg_catalog.text").fetchone()
+        missing = [] if may_read_settings(connection) else ["membership in pg_monitor"]
+        for name, signature in functions.items():
+            allowed = connection.execute(
+                "SELECT pg_catalog.has_function_privilege(%s, 'EXECUTE')", (signature,)
+            ).fetchone()
+            if not (allowed and allowed[0]):
+                missing.append(f"EXECUTE on {name}")
+    except psycopg.Error as error:
+        raise OperationError(f"cannot read the privileges of the role: {first_line(error)}") from error
+    if missing:
+        raise OperationError(
+            f"role {row[0] if row else '?'} lacks {', '.join(missing)}",
+            hint="grant it, or connect as a superuser",
+        )
+
+
+class BackupMode:
+    """A backup on one session, from :meth:`start` to :meth:`stop`; closing it before makes the server abandon it.
+
+    ``on_lost`` is called once, from a helper thread, if the connection is lost between the two. ``keepalive_interval``
+    is in seconds; 0 sends nothing, and only watches the socket.
+    """
+
+    def __init__(
+        self, connection: Connection, on_lost: Callable[[OperationError], None], *, keepalive_interval: float = 60
+    ) -> None:
+        self._connection = connection
+        self._on_lost = on_lost
+        self._interval = keepalive_interval
+        self._wake_read, self._wake_write = os.pipe()
+        self._keeper: threading.Thread | None = None
+        connection.add_notice_handler(_log_notice)
+
+    def start(self, label: str, *, immediate_checkpoint: bool) -> BackupStart:
+        """Enter backup mode, after a checkpoint (spread over time unless ``immediate_checkpoint``)."""
+        query = _START if self._is_15 else _START_BEFORE_15
+        row = self._call("start", query, label, immediate_checkpoint)
+        self._keeper = threading.Thread(target=self._keep, name="backup-session", daemon=True)
+        self._keeper.start()
+        return BackupStart(parse_lsn(row[0]), datetime.fromisoformat(row[1]), int(row[2]))
+
+    def stop(self) -> BackupStop:
+        """Leave backup mode and wait until the server has archived the WAL that the backup needs.
+
+        A failing ``archive_command`` makes this wait for ever (the server's warnings are logged); a signal handler that
+        raises ``KeyboardInterrupt`` ends the wait. ``OperationError`` if the timeline changed since the start.
+        """
+        self._release()
+        row = self._call("stop", _STOP if self._is_15 else _STOP_BEFORE_15)
+        label = str(row[3])
+        begin = label_timeline(label)
+        timeline = int(row[2] or begin)
+        if timeline != begin:
+            raise OperationError(
+                f"the server moved from timeline {begin} to {timeline} during the backup",
+                hint="take the backup again",
+            )
+        return BackupStop(parse_lsn(row[0]), datetime.fromisoformat(row[1]), timeline, label)
+
+    def switch_wal(self) -> None:
+        """Finish the current segment, so that it is archived soon; not allowed on a standby."""
+        self._call("WAL switch", "SELECT pg_catalog.pg_switch_wal()")
+
+    def create_restore_point(self, name: str) -> None:
+        """Write a named restore point; a failure is only logged."""
+        try:
+            self._connection.execute("SELECT pg_catalog.pg_create_restore_point(%s)", (name,))
+        except psycopg.Error as error:
+            log.info("restore point %s was not created: %s", name, first_line(error))
+
+    def close(self) -> None:
+        """End the session; if it is still in backup mode, the server abandons the backup."""
+        if not self._release(_JOIN_TIMEOUT):
+            return  # its thread waits for a dead network; the end of the process closes the socket
+        self._connection.close()
+        for descriptor in (self._wake_read, self._wake_write):
+            os.close(descriptor)
+
+    @property
+    def _is_15(self) -> bool:
+        return self._connection.info.server_version >= 150000
+
+    def _call(self, what: str, query: LiteralString, *arguments: object) -> tuple[str, ...]:
+        try:
+            row = self._connection.execute(query, arguments).fetchone()
+        except psycopg.Error as error:
+            raise OperationError(f"PostgreSQL refused the backup's {what}: {first_line(error)}") from error
+        assert row is not None
+        return row
+
+    def _keep(self) -> None:
+        """Use the connection every interval, and at once when its socket has something to say (such as its end)."""
+        poll = select.poll()
+        poll.register(self._connection.fileno(), select.POLLIN)
+        poll.register(self._wake_read, select.POLLIN)
+        timeout = self._interval * 1000 if self._interval else None
+        while True:
+            ready = [descriptor for descriptor, _ in poll.poll(timeout)]
+            if self._wake_read in ready:
+                return
+            try:
+                self._connection.execute("SELECT 1")
+            except psycopg.Error as error:
+                self._on_lost(
+                    OperationError(f"the PostgreSQL session that held the backup was lost: {first_line(error)}")
+                )
+                return
+
+    def _release(self, timeout: float | None = None) -> bool:
+        """Make the helper thread leave the connection alone; False if it didn't within ``timeout`` seconds."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is None:
+            return True
+        os.write(self._wake_write, b".")
+        keeper.join(timeout)
+        return not keeper.is_alive()
+
+
+def label_timeline(label: str) -> int:
+    """Return the timeline that the text of a ``backup_label`` names; ``OperationError`` if it names none."""
+    for line in label.splitlines():
+        if line.startswith(_START_TIMELINE):
+            return int(line.removeprefix(_START_TIMELINE))
+    raise OperationError("the server's backup label has no timeline")
+
+
+def _log_notice(notice: psycopg.errors.Diagnostic) -> None:
+    level = logging.WARNING if notice.severity_nonlocalized == "WARNING" else logging.INFO
+    log.log(level, "PostgreSQL: %s", notice.message_primary)

@@ -1,0 +1,199 @@
+"""The connection to the server that is backed up, and what the server says of itself.
+
+Everything about where and how to connect is left to libpq: connection strings, URIs, service and password files, and
+its environment variables. Every query names its schema and no result depends on settings of the role or the database.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from barman_cloud.errors import ConfigurationError, OperationError
+from barman_cloud.postgres.wal import DEFAULT_SEGMENT_SIZE
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+MIN_VERSION = 130000
+"""The oldest server that is supported, in the form of ``server_version_num``."""
+
+# A dead peer is noticed after 30 + 3 * 10 seconds, even while nothing is sent; unanswered data after 40.
+_TCP_KEEPALIVES = {
+    "keepalives": 1,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 40_000,
+}
+
+_SESSION_SETTINGS: tuple[tuple[int, str, str], ...] = (
+    # (since version, name, value)
+    (0, "search_path", ""),
+    (0, "datestyle", "ISO"),
+    (0, "statement_timeout", "0"),
+    (0, "lock_timeout", "0"),
+    (0, "idle_in_transaction_session_timeout", "0"),
+    (140000, "idle_session_timeout", "0"),
+    (170000, "transaction_timeout", "0"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionParameters:
+    """Where to connect, as the command line says; what is None is left to libpq."""
+
+    dbname: str = "postgres"
+    """A database name, or a whole connection string or URI, which then stands alone."""
+    host: str | None = None
+    port: str | None = None
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerMetadata:
+    """What the server says of itself before a backup; settings that the role can't read are None. Sizes in bytes."""
+
+    system_identifier: str
+    version: int
+    in_recovery: bool
+    segment_size: int
+    data_directory: str | None
+    config_file: str | None
+    hba_file: str | None
+    ident_file: str | None
+    included_files: tuple[str, ...]
+    """Configuration files with an active setting, other than ``config_file``; ascending."""
+    tablespaces: tuple[tuple[str, int, str], ...]
+    """Name, oid and location of each tablespace outside PGDATA's own directories, as the catalogue returns them."""
+    data_checksums: str | None
+    summarize_wal: str | None
+    cluster_size: int | None
+
+
+def connect(parameters: ConnectionParameters, application_name: str = "barman_cloud_backup") -> Connection:
+    """Connect in autocommit mode and make the session independent of the role's and the database's settings.
+
+    ``ConfigurationError`` if the connection string isn't understood or the server is too old, ``OperationError`` if the
+    server can't be reached or refuses the login.
+    """
+    arguments = _arguments(parameters)
+    arguments.setdefault("application_name", application_name)
+    for name, value in _TCP_KEEPALIVES.items():
+        arguments.setdefault(name, value)
+    arguments["client_encoding"] = "utf8"
+    try:
+        connection: Connection = psycopg.connect(**arguments, autocommit=True)
+    except psycopg.Error as error:
+        raise OperationError(
+            f"cannot connect to PostgreSQL: {first_line(error)}",
+            hint="check --host, --port, --user and --dbname, or libpq's environment variables and password file",
+        ) from error
+    try:
+        _settle(connection)
+    except psycopg.Error as error:
+        connection.close()
+        raise OperationError(f"cannot prepare the PostgreSQL session: {first_line(error)}") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def read_metadata(connection: Connection) -> ServerMetadata:
+    """Ask the server for everything that ``backup.info`` keeps of it; ``OperationError`` if it doesn't answer."""
+    try:
+        return _read_metadata(connection)
+    except psycopg.Error as error:
+        raise OperationError(f"cannot read the server's metadata: {first_line(error)}") from error
+
+
+def read_system_identifier(connection: Connection) -> str:
+    """Return the cluster's system identifier, as text."""
+    return str(_value(connection, "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"))
+
+
+def may_read_settings(connection: Connection) -> bool:
+    """Tell whether the role sees all settings and sizes: superuser, pg_monitor, or the two roles that it stands for."""
+    return bool(
+        _value(
+            connection,
+            "SELECT rolsuper OR pg_catalog.pg_has_role('pg_monitor', 'MEMBER')"
+            " OR (pg_catalog.pg_has_role('pg_read_all_settings', 'MEMBER')"
+            " AND pg_catalog.pg_has_role('pg_read_all_stats', 'MEMBER'))"
+            " FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER",
+        )
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, without psycopg's or the server's prefix."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return re.sub(r"^(connection failed: |FATAL: +|ERROR: +)+", "", lines[0])
+
+
+def _arguments(parameters: ConnectionParameters) -> dict[str, Any]:
+    text = parameters.dbname
+    if "=" not in text and text and not text.startswith(("postgresql://", "postgres://")):
+        given = {"dbname": text, "host": parameters.host, "port": parameters.port, "user": parameters.user}
+        return {name: value for name, value in given.items() if value is not None}
+    try:
+        return dict(conninfo_to_dict(make_conninfo(text)))
+    except psycopg.Error as error:
+        # libpq quotes pieces of the string, and a piece may be a password.
+        reason = re.sub(r'"[^"]*"', '"..."', first_line(error))
+        raise ConfigurationError(
+            f"the connection string is not understood: {reason}",
+            hint="--dbname takes a database name, a connection string (key=value ...) or a postgresql:// URI",
+        ) from None
+
+
+def _settle(connection: Connection) -> None:
+    version = connection.info.server_version
+    if version < MIN_VERSION:
+        raise ConfigurationError(
+            f"PostgreSQL {version // 10000} is too old: {MIN_VERSION // 10000} is the oldest supported version"
+        )
+    for since, name, value in _SESSION_SETTINGS:
+        if version >= since:
+            connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
+
+
+def _read_metadata(connection: Connection) -> ServerMetadata:
+    settings: dict[str, str] = dict(connection.execute("SELECT name, setting FROM pg_catalog.pg_settings").fetchall())
+    included = connection.execute(
+        "SELECT DISTINCT sourcefile FROM pg_catalog.pg_settings WHERE sourcefile IS NOT NULL"
+    ).fetchall()
+    tablespaces = connection.execute(
+        "SELECT spcname, oid, location FROM (SELECT spcname, oid, pg_catalog.pg_tablespace_location(oid) AS location"
+        " FROM pg_catalog.pg_tablespace) AS spaces WHERE location LIKE '/%'"
+    ).fetchall()
+    size = None
+    if may_read_settings(connection):
+        size = _value(
+            connection,
+            "SELECT sum(pg_catalog.pg_tablespace_size(oid))::pg_catalog.int8 FROM pg_catalog.pg_tablespace",
+        )
+    return ServerMetadata(
+        system_identifier=read_system_identifier(connection),
+        version=connection.info.server_version,
+        in_recovery=bool(_value(connection, "SELECT pg_catalog.pg_is_in_recovery()")),
+        segment_size=int(settings.get("wal_segment_size") or DEFAULT_SEGMENT_SIZE),
+        data_directory=settings.get("data_directory"),
+        config_file=settings.get("config_file"),
+        hba_file=settings.get("hba_file"),
+        ident_file=settings.get("ident_file"),
+        included_files=tuple(sorted(file for (file,) in included if file != settings.get("config_file"))),
+        tablespaces=tuple((str(name), int(oid), str(location)) for name, oid, location in tablespaces),
+        data_checksums=settings.get("data_checksums"),
+        summarize_wal=settings.get("summarize_wal"),
+        cluster_size=int(size) if size is not None else None,
+    )
+
+
+def _value(connection: Connection, query: LiteralString) -> Any:
+    row = connection.execute(query).fetchone()
+    return row[0] if row else None

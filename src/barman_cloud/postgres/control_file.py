@@ -1,0 +1,46 @@
+"""``global/pg_control``: its system identifier, and reading it whole while the server writes it.
+
+The server rewrites the file in place, and on some file systems a reader may see half of an update. The file carries a
+CRC-32C behind its data (``src/include/catalog/pg_control.h``); its place depends on the version, so every one is tried.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from pathlib import Path
+
+import google_crc32c
+
+from barman_cloud.errors import IntegrityError
+
+_MIN_DATA = 200
+_MAX_DATA = 508  # PG_CONTROL_MAX_SAFE_SIZE is 512 bytes, the checksum included
+_TRIES = 20
+_PAUSE = 0.05
+
+
+def read_control_file(path: Path) -> bytes:
+    """Return the content of a control file, whole; ``IntegrityError`` if it fails its own checksum for a second."""
+    for attempt in range(_TRIES):
+        if attempt:
+            time.sleep(_PAUSE)
+        data = path.read_bytes()
+        if is_whole(data):
+            return data
+    raise IntegrityError(f"{path} fails its own checksum", hint="run pg_controldata on the data directory")
+
+
+def is_whole(data: bytes) -> bool:
+    """Tell whether a control file's checksum fits its data, whatever version wrote it."""
+    if len(data) <= _MAX_DATA:
+        return False
+    return any(
+        google_crc32c.value(data[:size]) == struct.unpack_from("=I", data, size)[0]
+        for size in range(_MIN_DATA, _MAX_DATA + 1, 4)
+    )
+
+
+def system_identifier(data: bytes) -> str:
+    """Return the cluster's system identifier, as the server prints it: the first field of the file."""
+    return str(struct.unpack_from("=Q", data)[0])
