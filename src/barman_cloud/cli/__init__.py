@@ -1,0 +1,1 @@
+"""The commands: one module per command, its parser and its run()."""

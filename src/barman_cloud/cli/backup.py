@@ -1,0 +1,113 @@
+"""``barman-cloud-backup``: take a base backup and store it."""
+
+from __future__ import annotations
+
+import argparse
+
+from barman_cloud.cli import options, values
+from barman_cloud.cli.command import Command, Parser
+from barman_cloud.cli.command import main as run_command
+from barman_cloud.errors import ConfigurationError
+
+DEFAULT_MAX_ARCHIVE_SIZE = 100 * 1024**3
+MAX_TAGS = 10
+
+
+def add_arguments(parser: Parser) -> None:
+    options.add_common(parser, "destination_url")
+    options.add_compression(parser, {"gzip": "-z", "bzip2": "-j"}, ("gzip", "bzip2", "snappy", "lz4", "zstd"))
+    parser.add_extension(
+        "--compression-level",
+        type=values.compression_level,
+        metavar="LEVEL",
+        help="low, medium, high or a number of the algorithm",
+    )
+    server = parser.add_argument_group("PostgreSQL")
+    server.add_argument("-h", "--host", help="host name or socket directory (default: as libpq)")
+    server.add_argument("-p", "--port", help="port (default: as libpq)")
+    server.add_argument("-U", "--user", help="role (default: as libpq)")
+    server.add_argument(
+        "-d", "--dbname", default="postgres", help="database name or connection string (default: postgres)"
+    )
+    server.add_argument("--immediate-checkpoint", action="store_true", help="don't wait for a spread checkpoint")
+    server.add_argument(
+        "--keepalive-interval", type=values.non_negative, default=60, metavar="SECONDS",
+        help="how often to use the connection that holds the backup (default 60; 0: never)",
+    )  # fmt: skip
+    parser.add_argument("-J", "--jobs", type=values.positive, default=2, help="parallel workers (default 2)")
+    parser.add_argument(
+        "-S", "--max-archive-size", type=values.size, default=DEFAULT_MAX_ARCHIVE_SIZE, metavar="SIZE",
+        help="start another archive above this size (default 100GB)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--min-chunk-size", type=values.size, metavar="SIZE", help="smallest part of a multipart upload"
+    )
+    parser.add_argument(
+        "--max-bandwidth", type=values.size, metavar="SIZE", help="upload at most so many bytes a second"
+    )
+    parser.add_argument("-n", "--name", type=values.backup_name, help="a name for the backup, besides its id")
+    parser.add_extension(
+        "--nice", type=values.non_negative, metavar="N", help="run with this niceness and idle disk priority"
+    )
+    options.add_tags(parser)
+    options.add_encryption(parser)
+    snapshot = parser.add_argument_group("disk snapshots instead of archives")
+    snapshot.add_argument("--snapshot-instance", help="the machine whose disks hold the cluster")
+    snapshot.add_argument(
+        "--snapshot-disk", dest="snapshot_disks", action="append", default=[], metavar="NAME", help="a disk; repeatable"
+    )
+    snapshot.add_argument("--gcp-zone", "--snapshot-zone", dest="gcp_zone", help="Google: zone of machine and disks")
+    snapshot.add_argument("--gcp-project", "--snapshot-gcp-project", dest="gcp_project", help="Google: project")
+    snapshot.add_argument("--aws-region", help="AWS: region of machine and disks")
+    snapshot.add_argument(
+        "--aws-await-snapshots-timeout", type=values.positive, default=3600, metavar="SECONDS",
+        help="AWS: how long to wait for snapshots to complete (default 3600)",
+    )  # fmt: skip
+    snapshot.add_argument(
+        "--aws-snapshot-lock-mode", choices=("governance", "compliance"), help="AWS: lock the snapshots"
+    )
+    snapshot.add_argument(
+        "--aws-snapshot-lock-cool-off-period",
+        type=values.lock_cool_off,
+        metavar="HOURS",
+        help="AWS: compliance locks, 1 to 72",
+    )
+    until = snapshot.add_mutually_exclusive_group()
+    until.add_argument(
+        "--aws-snapshot-lock-expiration-date", type=values.lock_date, metavar="DATE", help="AWS: YYYY-MM-DDThh:mm:ss.fZ"
+    )
+    until.add_argument(
+        "--aws-snapshot-lock-duration", type=values.lock_duration, metavar="DAYS", help="AWS: 1 to 36500"
+    )
+    snapshot.add_argument("--azure-subscription-id", help="Azure: subscription")
+    snapshot.add_argument("--azure-resource-group", help="Azure: resource group")
+
+
+def validate(args: argparse.Namespace) -> None:
+    """Refuse combinations that the parser can't judge; raises ``ConfigurationError``."""
+    snapshots = args.snapshot_instance or args.snapshot_disks
+    if snapshots and args.compression:
+        raise ConfigurationError(
+            f"--{args.compression} has no effect on disk snapshots", hint="leave the compression out"
+        )
+    if args.snapshot_instance and args.kms_key_name:
+        raise ConfigurationError("--kms-key-name can't be used with --snapshot-instance")
+    if args.aws_snapshot_lock_mode == "governance" and args.aws_snapshot_lock_cool_off_period is not None:
+        raise ConfigurationError("--aws-snapshot-lock-cool-off-period needs --aws-snapshot-lock-mode compliance")
+    pairs = args.tag or args.tags or []
+    if len(pairs) > MAX_TAGS:
+        raise ConfigurationError(f"{len(pairs)} tags given; object stores take at most {MAX_TAGS}")
+    keys = [key for key, _ in pairs]
+    if duplicates := {key for key in keys if keys.count(key) > 1}:
+        raise ConfigurationError(f"tag key given twice: {', '.join(sorted(duplicates))}")
+
+
+def run(args: argparse.Namespace) -> int | None:
+    raise NotImplementedError
+
+
+COMMAND = Command("backup", add_arguments, run, validate=validate, interrupt_exit_code=1)
+
+
+def main() -> int:
+    return run_command(COMMAND)

@@ -1,0 +1,33 @@
+"""``barman-cloud-backup-keep``: keep a backup regardless of retention policies."""
+
+from __future__ import annotations
+
+import argparse
+
+from barman_cloud.cli import options
+from barman_cloud.cli.command import Command, Parser
+from barman_cloud.cli.command import main as run_command
+
+
+def add_arguments(parser: Parser) -> None:
+    options.add_common(parser, "source_url")
+    parser.add_argument("backup_id", help="id, name or shortcut of the backup")
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("-r", "--release", action="store_true", help="stop keeping it")
+    action.add_argument("-s", "--status", action="store_true", help="print how it is kept")
+    action.add_argument(
+        "--target",
+        choices=("full", "standalone"),
+        help="keep it with all WAL since, or with only the WAL it needs itself",
+    )
+
+
+def run(args: argparse.Namespace) -> int | None:
+    raise NotImplementedError
+
+
+COMMAND = Command("backup-keep", add_arguments, run)
+
+
+def main() -> int:
+    return run_command(COMMAND)

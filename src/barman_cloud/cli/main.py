@@ -1,0 +1,45 @@
+"""The umbrella command ``barman-cloud``: the same commands as subcommands."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from barman_cloud import __version__
+from barman_cloud.cli.command import SUMMARIES
+from barman_cloud.cli.command import main as run_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``barman-cloud SUBCOMMAND …`` and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = arguments[0] if arguments else None
+    if name in SUMMARIES:
+        module = import_module(f"barman_cloud.cli.{name.replace('-', '_')}")
+        return run_command(module.COMMAND, arguments[1:], prog=f"barman-cloud {name}")
+    if name in ("-V", "--version"):
+        print(f"barman-cloud {__version__}")
+        return 0
+    if name in ("--help", "-h", "help"):
+        print(_help())
+        return 0
+    problem = f"unknown command '{name}'" if name else "a command is needed"
+    print(f"barman-cloud: error: {problem}; 'barman-cloud --help' lists them", file=sys.stderr)
+    return 3
+
+
+def _help() -> str:
+    width = max(map(len, SUMMARIES))
+    lines = [f"  {name:{width}}  {summary}" for name, summary in SUMMARIES.items()]
+    return "\n".join(
+        [
+            "usage: barman-cloud COMMAND [options] …",
+            "",
+            "Each command is also installed as barman-cloud-COMMAND.",
+            "",
+            *lines,
+            "",
+            "'barman-cloud COMMAND --help' tells the options of one.",
+        ]
+    )

@@ -1,0 +1,144 @@
+"""Options that commands share, declared once, and the values they make: a store and a layout."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from barman_cloud import __version__
+from barman_cloud.cli import values
+from barman_cloud.cli.command import Parser
+
+if TYPE_CHECKING:
+    from barman_cloud.catalog.layout import Layout
+    from barman_cloud.store.base import ObjectStore
+
+PROVIDERS = ("aws-s3", "azure-blob-storage", "google-cloud-storage")
+AZURE_CREDENTIALS = ("azure-cli", "managed-identity", "default")
+SSE_KINDS = ("AES256", "aws:kms")
+DEFAULT_SPOOL_DIR = "/var/tmp/walrestore"  # noqa: S108 - the original's default
+DEFAULT_ARCHIVE_SPOOL_DIR = "/var/tmp/walarchive"  # noqa: S108 - beside it
+
+
+def add_common(parser: Parser, url: str) -> None:
+    """Add what every command has; ``url`` names the first positional (``source_url`` or ``destination_url``)."""
+    parser.add_argument(url, help="URL of the bucket and path, such as s3://bucket/path")
+    parser.add_argument("server_name", help="name of the server: the folder below the path")
+    parser.set_defaults(url_argument=url)
+
+    parser.add_argument(
+        "-V", "--version", action="version", version=f"%(prog)s {__version__}", help="print the version and exit"
+    )
+    parser.add_argument("--help", action="help", help="print this help and exit")
+    level = parser.add_mutually_exclusive_group()
+    level.add_argument("-v", "--verbose", action="count", default=0, help="log more (-vv: still more)")
+    level.add_argument("-q", "--quiet", action="count", default=0, help="log less (-qq: nothing)")
+    parser.add_argument(
+        "-t", "--test", action="store_true", help="check that the bucket exists and can be reached, then exit"
+    )
+    parser.add_argument(
+        "--cloud-provider",
+        choices=PROVIDERS,
+        help="kind of object storage (default: told by the URL; file:// needs none)",
+    )
+
+    s3 = parser.add_argument_group("S3")
+    s3.add_argument("--endpoint-url", help="address of an S3-compatible service")
+    s3.add_argument("-P", "--aws-profile", help="profile of the AWS configuration files")
+    s3.add_argument("--profile", dest="aws_profile", help="older name of --aws-profile")
+    s3.add_argument(
+        "--read-timeout", type=values.integer, metavar="SECONDS", help="give up on a silent connection after this time"
+    )
+    s3.add_argument(
+        "--addressing-style", choices=("auto", "virtual", "path"), help="bucket in the host name or in the path"
+    )
+    s3.add_argument(
+        "--sse-customer-key", metavar="URI", help="file:// and the absolute path of a base64 256-bit key, for SSE-C"
+    )
+    azure = parser.add_argument_group("Azure Blob Storage")
+    azure.add_argument(
+        "--azure-credential",
+        "--credential",
+        "--default",
+        choices=AZURE_CREDENTIALS,
+        help="how to sign in, before any environment variable",
+    )
+
+
+def add_compression(parser: Parser, short: dict[str, str], names: Sequence[str]) -> None:
+    """Add one exclusive flag for each compression; ``args.compression`` is its name or None."""
+    group = parser.add_mutually_exclusive_group()
+    for name in names:
+        flags = [short[name]] if name in short else []
+        group.add_argument(
+            *flags, f"--{name}", dest="compression", action="store_const", const=name, help=f"compress with {name}"
+        )
+
+
+class _TagRecords(argparse.Action):
+    """``--tags k,v k,v``: a malformed record ends with 3 and one plain line, as in the original."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, texts: Any, flag: str | None = None) -> None:
+        try:
+            setattr(namespace, self.dest, [values.tag_record(text) for text in texts])
+        except ValueError as error:
+            parser.exit(3, f"{parser.prog}: {flag}: {error}\n")
+
+
+def add_tags(parser: Parser, prefix: str = "", what: str = "every object of this run") -> None:
+    """Add ``--tags`` and ``--tag`` (or ``--history-…``), which exclude each other."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(f"--{prefix}tags", nargs="*", action=_TagRecords, metavar="KEY,VALUE", help=f"tags for {what}")
+    group.add_argument(
+        f"--{prefix}tag",
+        action="append",
+        type=values.tag,
+        default=[],
+        metavar="KEY,VALUE",
+        help=f"tag for {what}; repeatable",
+    )
+
+
+def tags_from(args: argparse.Namespace, prefix: str = "") -> dict[str, str] | None:
+    """Return the tags given by either spelling, or None."""
+    prefix = prefix.replace("-", "_")
+    pairs = getattr(args, f"{prefix}tag") or getattr(args, f"{prefix}tags")
+    return dict(pairs) if pairs else None
+
+
+def add_encryption(parser: Parser) -> None:
+    """Add how objects are encrypted at rest, for the commands that write backups and WAL."""
+    parser.add_argument("-e", "--encryption", choices=SSE_KINDS, help="S3: server-side encryption")
+    parser.add_argument("--sse-kms-key-id", help="S3: key of --encryption aws:kms")
+    parser.add_argument("--encryption-scope", help="Azure: encryption scope")
+    parser.add_argument("--kms-key-name", help="Google: KMS key")
+
+
+def add_format(parser: Parser) -> None:
+    parser.add_argument("--format", default="console", help="console (default) or json")
+
+
+def store_from(args: argparse.Namespace, *, retry_budget: float | None = None) -> ObjectStore:
+    """Open the store that the command line names; ``retry_budget`` in seconds overrides the store's default."""
+    from barman_cloud.store.open import StoreOptions, open_store
+
+    given = {
+        name: getattr(args, name) for name in StoreOptions.__annotations__ if getattr(args, name, None) is not None
+    }
+    if retry_budget is not None:
+        given["retry_budget"] = retry_budget
+    return open_store(url_from(args), args.cloud_provider, StoreOptions(**given))
+
+
+def url_from(args: argparse.Namespace) -> str:
+    """Return the URL positional, whatever the command calls it."""
+    url: str = getattr(args, args.url_argument)
+    return url
+
+
+def layout_from(args: argparse.Namespace, store: ObjectStore) -> Layout:
+    """Return the key builder for this store's path and the server of the command line."""
+    from barman_cloud.catalog.layout import Layout
+
+    return Layout.of(store.url, args.server_name)

@@ -1,0 +1,136 @@
+"""Types of option values: each function takes the text of one argument and returns its value.
+
+``argparse.ArgumentTypeError`` carries the reason; the parser turns it into a usage error (exit 3).
+The grammar is that of the original commands, oddities included where scripts may rely on them.
+"""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentTypeError
+
+_BACKUP_ID = re.compile(r"\d{8}T\d{6}")
+_RESERVED_NAMES = frozenset(
+    ("latest", "last", "oldest", "first", "last-failed", "latest-full", "last-full", "auto"),
+)
+_SIZE = re.compile(r"(?P<number>\d+|\d+\.\d+)(?P<unit>(?P<letter>[KMGTPEZY])?(?P<i>I)?B)?", re.IGNORECASE)
+_LETTERS = "KMGTPEZY"
+_TAG_TEXT = re.compile(r"[A-Za-z0-9\s_.:/=+\-@]*", re.ASCII)
+_LOCK_DATE = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{1,6}Z")
+
+
+def integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"'{text}' is not an integer") from None
+
+
+def positive(text: str) -> int:
+    value = integer(text)
+    if value < 1:
+        raise ArgumentTypeError(f"'{text}' must be at least 1")
+    return value
+
+
+def non_negative(text: str) -> int:
+    value = integer(text)
+    if value < 0:
+        raise ArgumentTypeError(f"'{text}' must not be negative")
+    return value
+
+
+def size(text: str) -> int:
+    """Return a size in bytes. ``KB`` is 1024 and ``KiB`` is 1000, as in the original commands."""
+    match = _SIZE.fullmatch(text.strip())
+    if not match or (match["i"] and not match["letter"]) or ("." in match["number"] and not match["letter"]):
+        raise ArgumentTypeError(f"'{text}' is not a size; write for example 500MB or 1.5GB")
+    base = 1000 if match["i"] else 1024
+    power = _LETTERS.index(match["letter"].upper()) + 1 if match["letter"] else 0
+    number = match["number"]
+    value = int(float(number) * base**power) if "." in number else int(number) * base**power
+    if value < 1:
+        raise ArgumentTypeError(f"'{text}' must be at least 1 byte")
+    return value
+
+
+def tag(text: str) -> tuple[str, str]:
+    """Return (key, value) of ``key,value``; the limits are those that AWS sets for tags."""
+    key, comma, value = text.partition(",")
+    key, value = key.strip(), value.strip()
+    if not comma:
+        raise ArgumentTypeError(f"'{text}' is not of the form key,value")
+    if not 1 <= len(key) <= 128 or key.lower().startswith("aws:") or not _TAG_TEXT.fullmatch(key):
+        raise ArgumentTypeError(
+            f"'{key}' is not a tag key: 1 to 128 of letters, digits, blanks and _.:/=+-@, not starting with 'aws:'"
+        )
+    if len(value) > 256 or not _TAG_TEXT.fullmatch(value):
+        raise ArgumentTypeError(f"'{value}' is not a tag value: at most 256 of letters, digits, blanks and _.:/=+-@")
+    return key, value
+
+
+def tag_record(text: str) -> tuple[str, str]:
+    """Return (key, value) of one CSV record with two fields (``"`` quotes); ``ValueError`` otherwise."""
+    if '"' not in text:  # the csv module costs start-up time that a plain record needn't pay
+        fields = text.split(",")
+    else:
+        import csv
+
+        fields = next(csv.reader([text]), [])
+    if len(fields) != 2:
+        raise ValueError(f"'{text}' is not of the form key,value")
+    return fields[0], fields[1]
+
+
+def backup_name(text: str) -> str:
+    if not text or _BACKUP_ID.fullmatch(text) or text in _RESERVED_NAMES:
+        raise ArgumentTypeError(f"'{text}' can't be a backup name: it is empty, looks like an id, or is a shortcut")
+    if "\n" in text or "\r" in text:
+        raise ArgumentTypeError("a backup name must be one line")
+    return text
+
+
+def timeline(text: str) -> int | str:
+    if text in ("current", "latest"):
+        return text
+    try:
+        return positive(text)
+    except ArgumentTypeError:
+        raise ArgumentTypeError(f"'{text}' is not 'current', 'latest' or a timeline number") from None
+
+
+def compression_level(text: str) -> int | str:
+    if text.lower() in ("low", "medium", "high"):
+        return text.lower()
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"'{text}' is not 'low', 'medium', 'high' or an integer") from None
+
+
+def _within(text: str, lowest: int, highest: int, unit: str) -> int:
+    value = integer(text)
+    if not lowest <= value <= highest:
+        raise ArgumentTypeError(f"'{text}' must be {lowest} to {highest} {unit}")
+    return value
+
+
+def lock_duration(text: str) -> int:
+    return _within(text, 1, 36500, "days")
+
+
+def lock_cool_off(text: str) -> int:
+    return _within(text, 1, 72, "hours")
+
+
+def lock_date(text: str) -> str:
+    """Return the text unchanged after a check of its form; the time is meant as UTC."""
+    from datetime import datetime
+
+    try:
+        if not _LOCK_DATE.fullmatch(text):
+            raise ValueError
+        datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ")
+    except ValueError:
+        raise ArgumentTypeError(f"'{text}' is not of the form YYYY-MM-DDThh:mm:ss.fZ") from None
+    return text

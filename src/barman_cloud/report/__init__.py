@@ -1,0 +1,1 @@
+"""Text tables and JSON on stdout, progress on stderr."""

@@ -1,0 +1,1 @@
+"""Bringing a base backup back."""

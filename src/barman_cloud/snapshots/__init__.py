@@ -1,0 +1,1 @@
+"""Base backups as disk snapshots of a cloud provider."""

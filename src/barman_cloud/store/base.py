@@ -1,0 +1,230 @@
+"""The contract of an object store.
+
+Everything above this room talks to object storage through :class:`ObjectStore`; ``tests/store`` holds one conformance
+suite that every implementation passes. What holds for all methods:
+
+* Keys are full keys inside the bucket (they include the path of the URL) and are used 1:1: no normalising, no quoting.
+* Every method may be called from several threads at once.
+* A request that fails for a passing reason (refused connection, time-out, 429, 5xx) is tried again with growing pauses
+  until the retry budget of the store is used up; only then :class:`~barman_cloud.errors.ConnectivityError` is raised.
+* Other failures raise at once: ``ObjectNotFoundError``, ``BucketNotFoundError``, ``AccessDeniedError`` or
+  ``StoreError``, each with one line that names the object as a URL and holds no secret.
+* Nothing is visible under a key before it is complete: a put that fails or is interrupted leaves the old object, or
+  none, and no parts behind (parts of a killed process can't be avoided; buckets want a lifecycle rule for them).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from threading import Lock
+from typing import TypeAlias
+
+from barman_cloud.errors import OperationError
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""What flows through the pipe; any contiguous buffer of bytes."""
+
+Tags: TypeAlias = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreURL:
+    """A parsed storage URL. ``path`` has neither a leading nor a trailing slash and may be empty."""
+
+    provider: str
+    """``aws-s3``, ``azure-blob-storage``, ``google-cloud-storage``, ``file`` or ``memory``."""
+    bucket: str
+    """Bucket or container name; for ``file`` the absolute directory."""
+    path: str
+    text: str
+    """The URL as the user wrote it, for messages (no secret can be in it)."""
+    endpoint: str | None = None
+    """Azure: ``https://<account>.blob.core.windows.net`` or the emulator's ``http://host:port/<account>``."""
+    account: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a listing or a HEAD tells of an object."""
+
+    key: str
+    size: int
+    etag: str | None = None
+    last_modified: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One level of a listing by delimiter ``/``."""
+
+    folders: tuple[str, ...]
+    """Full keys of the next level, each with its trailing slash, ascending."""
+    objects: tuple[ObjectInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectLock:
+    """Why an object can't be deleted now; ``reason`` is a phrase such as ``retained until 2026-12-01T00:00:00Z``."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What differs between stores and matters to callers."""
+
+    max_parts: int = 10_000
+    min_part_size: int = 5 << 20
+    max_object_size: int = 1 << 40
+    max_delete_batch: int = 1000
+    conditional_create: bool = True
+    """``put(..., if_absent=True)`` is atomic on the server."""
+    tags: bool = True
+    object_lock: bool = False
+    """``object_lock()`` can ask the provider."""
+    prefix_delete: bool = False
+    """Barman deletes whole WAL prefixes on this provider (S3 only), so the plan does as well."""
+
+
+class DeleteFailedError(OperationError):
+    """Some objects could not be deleted; ``failures`` maps each key to the reason. All others are gone."""
+
+    def __init__(self, failures: Mapping[str, str]) -> None:
+        first, reason = next(iter(failures.items()))
+        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        super().__init__(f"could not delete {first}: {reason}{more}")
+        self.failures = dict(failures)
+
+
+@dataclass(slots=True)
+class Requests:
+    """Requests made so far by kind (``put``, ``get``, ``list`` …), for benchmarks and tests."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock, repr=False)
+
+    def add(self, kind: str, number: int = 1) -> None:
+        with self._lock:
+            self.counts[kind] = self.counts.get(kind, 0) + number
+
+
+class ObjectStore(ABC):
+    """An object store opened at a URL. See the module's docstring for what every method promises."""
+
+    url: StoreURL
+    capabilities: Capabilities
+    requests: Requests
+
+    @abstractmethod
+    def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
+        """Store ``data`` under ``key``, atomically, in one request if the store allows it.
+
+        Overwrites, unless ``if_absent``: then an existing object raises ``ObjectExistsError`` and is left as it is, and
+        of several writers at the same time exactly one succeeds (where ``capabilities.conditional_create``; otherwise
+        a HEAD before the PUT is the best there is). A retried conditional create whose first try did arrive may report
+        ``ObjectExistsError``: callers compare content.
+        """
+
+    @abstractmethod
+    def put_stream(
+        self,
+        key: str,
+        chunks: Iterable[Buffer],
+        *,
+        part_size: int | None = None,
+        concurrency: int = 4,
+        tags: Tags | None = None,
+    ) -> int:
+        """Store the concatenation of ``chunks`` under ``key`` and return its size in bytes.
+
+        ``chunks`` is consumed in the calling thread, once, and may be of any sizes, empty ones included. Parts of
+        ``part_size`` bytes (default: a small multiple of the minimum) are uploaded up to ``concurrency`` at a time, so
+        memory is about ``part_size * (concurrency + 2)``. An exception raised by ``chunks`` propagates unchanged, and
+        the upload is aborted.
+        """
+
+    @abstractmethod
+    def get(self, key: str) -> bytes:
+        """Return the whole object, in memory: for objects known to be small, and WAL files."""
+
+    @abstractmethod
+    def read(
+        self,
+        key: str,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        etag: str | None = None,
+        concurrency: int = 4,
+        range_size: int = 8 << 20,
+    ) -> Iterator[Buffer]:
+        """Yield bytes ``start`` (inclusive) to ``end`` (exclusive; None: to the end) of the object, in order.
+
+        Ranges of ``range_size`` bytes are fetched up to ``concurrency`` at a time ahead of the reader, so memory is
+        about ``range_size * (concurrency + 1)``. A cut connection goes on at the byte where it stopped. All ranges are
+        of one version: when the object changes under the reader (or isn't of ``etag`` to begin with),
+        ``ObjectChangedError`` is raised. Closing the generator stops the transfers.
+        """
+
+    @abstractmethod
+    def head(self, key: str) -> ObjectInfo:
+        """Return size, ETag and time of the object; ``ObjectNotFoundError`` if there is none."""
+
+    @abstractmethod
+    def list(self, prefix: str, *, start_after: str | None = None) -> Iterator[ObjectInfo]:
+        """Yield every object whose key starts with ``prefix`` (any string, not only whole segments), ascending by key.
+
+        The listing is paged and lazy: memory does not grow with the number of objects. ``start_after`` leaves out keys
+        up to and including it. A prefix with no objects yields nothing; a missing bucket raises
+        ``BucketNotFoundError``. Keys that other programs made (``a//b``, folder markers) are listed as they are.
+        """
+
+    @abstractmethod
+    def list_level(self, prefix: str) -> Listing:
+        """Return the objects and folders directly below ``prefix`` (which ends in ``/`` or is empty)."""
+
+    @abstractmethod
+    def delete(self, keys: Iterable[str], *, batch_size: int | None = None) -> None:
+        """Delete objects, in batches of at most ``batch_size`` (clamped to 1 .. ``capabilities.max_delete_batch``).
+
+        An object that isn't there counts as deleted. All keys are tried; if some can't be deleted,
+        ``DeleteFailedError`` names each of them at the end. Versions are never named: in a versioned bucket a delete
+        marker is put. On stores that refuse the batch call, objects are deleted one by one.
+        """
+
+    @abstractmethod
+    def check(self) -> None:
+        """Make one request that shows whether the bucket can be reached and exists.
+
+        Raises ``ConnectivityError``, ``BucketNotFoundError`` or ``AccessDeniedError``.
+        """
+
+    @abstractmethod
+    def create_bucket(self) -> None:
+        """Create the bucket if it doesn't exist; only ``check-wal-archive`` asks for it."""
+
+    def object_lock(self, key: str) -> ObjectLock | None:
+        """Return why the object is locked now, or None. ``ConfigurationError`` where the store has no locks."""
+        from barman_cloud.errors import ConfigurationError
+
+        raise ConfigurationError(f"{self.url.text}: this kind of store has no object lock")
+
+    def object_url(self, key: str) -> str:
+        """Return the object's name for messages, such as ``s3://bucket/a/b``."""
+        base = self.url.text.rstrip("/")
+        if self.url.path and base.endswith("/" + self.url.path):
+            base = base[: -len(self.url.path) - 1]
+        return f"{base}/{key}"
+
+    def close(self) -> None:  # noqa: B027 - many stores have nothing to release
+        """Release connections; the store must not be used afterwards."""
+
+    def __enter__(self) -> ObjectStore:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()

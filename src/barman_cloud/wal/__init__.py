@@ -1,0 +1,1 @@
+"""Archiving and fetching WAL files."""
