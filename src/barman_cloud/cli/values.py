@@ -13,7 +13,7 @@ _BACKUP_ID = re.compile(r"\d{8}T\d{6}")
 _RESERVED_NAMES = frozenset(
     ("latest", "last", "oldest", "first", "last-failed", "latest-full", "last-full", "auto"),
 )
-_SIZE = re.compile(r"(?P<number>\d+|\d+\.\d+)(?P<unit>(?P<letter>[KMGTPEZY])?(?P<i>I)?B)?", re.IGNORECASE)
+_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>(?P<letter>[KMGTPEZY])?(?P<i>I)?B)?", re.IGNORECASE | re.ASCII)
 _LETTERS = "KMGTPEZY"
 _TAG_TEXT = re.compile(r"[A-Za-z0-9\s_.:/=+\-@]*", re.ASCII)
 _LOCK_DATE = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{1,6}Z")

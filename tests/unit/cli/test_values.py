@@ -1,0 +1,53 @@
+"""Grammar of option values."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from barman_cloud.cli import values
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1", 1),
+        ("5B", 5),
+        ("1KB", 1024),
+        ("1kib", 1000),
+        ("100GB", 107374182400),
+        ("1.5gb", 1610612736),
+        ("2TB", 2 * 1024**4),
+    ],
+)
+def test_size(text: str, expected: int) -> None:
+    assert values.size(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "B", "10G", "0", "-1", "1.5", "1.5B", "iB", "5iB", "foo", "1e3", "٣"])
+def test_size_refuses(text: str) -> None:
+    with pytest.raises(ArgumentTypeError):
+        values.size(text)
+
+
+@given(st.integers(1, 10**15), st.sampled_from(["", "B", "KB", "MiB", "gb"]))
+def test_size_is_number_times_unit(number: int, unit: str) -> None:
+    factors = {"": 1, "B": 1, "KB": 1024, "MiB": 10**6, "gb": 1024**3}
+    assert values.size(f"{number}{unit}") == number * factors[unit]
+
+
+def test_tag_is_split_at_the_first_comma_and_trimmed() -> None:
+    with pytest.raises(ArgumentTypeError):
+        values.tag("a, b,c")  # a comma isn't a tag character
+    assert values.tag(" a , b c ") == ("a", "b c")
+    assert values.tag("a,") == ("a", "")
+
+
+def test_tag_record_follows_csv() -> None:
+    assert values.tag_record('"a,b",c') == ("a,b", "c")
+    assert values.tag_record("é,") == ("é", "")
+    with pytest.raises(ValueError, match="key,value"):
+        values.tag_record("")
