@@ -1,0 +1,52 @@
+# `make` alone lists the targets. Everything happens in .venv and .peers; nothing outside this directory is changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help venv peers demo test test-all lint format bench bench-quick clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 14
+
+venv: $(VENV)/.complete ## make the virtual environment with everything that development needs
+
+$(VENV)/.complete: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[aws,azure,google,dev]'
+	touch $@
+
+peers: venv ## install what tests compare with: real Barman, PostgreSQL 14, 16 and 17, Azurite
+	$(BIN)/python scripts/peers.py
+
+demo: venv ## show the main job for real: back up, archive, lose a table, restore to the moment before
+	$(BIN)/python -m scripts.demo
+
+test: peers lint ## lint, then run every test on the newest PostgreSQL, with coverage
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --cov --cov-report=term
+
+test-all: peers lint ## the same, and the version tests on every PostgreSQL found
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --cov --cov-report=term --all-versions
+
+lint: venv ## ruff, mypy and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: venv ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: peers ## measure against Barman, and pgBackRest and WAL-G if found; see benchmarks/README.md
+	$(BIN)/python -m benchmarks
+
+bench-quick: peers ## the same on small data, in a few minutes
+	$(BIN)/python -m benchmarks --quick
+
+clean: ## remove what was made here: environments, peers, caches
+	rm -rf $(VENV) .peers .demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache htmlcov
+	rm -f .coverage .coverage.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

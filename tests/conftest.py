@@ -1,0 +1,125 @@
+"""Fixtures that every kind of test shares: real servers, started at most once per test process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import servers
+from tests.support.peers import BarmanPeer, find_barman
+from tests.support.postgres import Installation, PostgresServer, find_installations, newest_installation
+from tests.support.privileges import server_account
+from tests.support.servers import StoreServer
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--all-versions", action="store_true", help="run the version tests on every PostgreSQL found, not only the newest"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests that ask for ``every_postgres`` once per PostgreSQL version."""
+    if "every_postgres" in metafunc.fixturenames:
+        everything = metafunc.config.getoption("--all-versions")
+        found = find_installations() if everything else (newest_installation(),)
+        metafunc.parametrize("every_postgres", found, ids=[f"pg{installation.major}" for installation in found])
+
+
+@pytest.fixture(autouse=True)
+def _no_ambient_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the developer's own credentials and endpoints out of every test."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "AZURE_", "GOOGLE_", "STORAGE_EMULATOR", "BARMAN_", "PG")):
+            if name.startswith("BARMAN_CLOUD_TEST"):
+                continue
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(scope="session")
+def postgres_installation() -> Installation:
+    """The PostgreSQL that the quick tests run on: the newest found."""
+    return newest_installation()
+
+
+@pytest.fixture
+def server_dir() -> Iterator[Path]:
+    """A short temporary directory that the servers' user can read and write; removed afterwards."""
+    with _server_directory() as directory:
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_installation: Installation) -> Iterator[PostgresServer]:
+    """A running server shared by all tests of the session: don't stop or reconfigure it, don't archive from it."""
+    with _server_directory() as directory, PostgresServer.create(directory, postgres_installation) as server:
+        yield server
+
+
+@pytest.fixture
+def new_postgres(postgres_installation: Installation) -> Iterator[Callable[..., PostgresServer]]:
+    """A function that makes a new, running server of its own for the test; takes what PostgresServer.create takes."""
+    with contextlib.ExitStack() as stack:
+
+        def make(installation: Installation = postgres_installation, **arguments: object) -> PostgresServer:
+            directory = stack.enter_context(_server_directory())
+            server = PostgresServer.create(directory, installation, **arguments)  # type: ignore[arg-type]
+            return stack.enter_context(server)
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[StoreServer]:
+    """S3 (and EC2) by moto."""
+    with servers.moto_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone_s3() -> Iterator[StoreServer]:
+    """S3 by ``rclone serve s3``."""
+    with servers.rclone_s3() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[StoreServer]:
+    """Azure Blob Storage by Azurite."""
+    with servers.azurite() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def fake_gcs() -> Iterator[StoreServer]:
+    """Google Cloud Storage by fake-gcs-server."""
+    with servers.fake_gcs() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def barman_peer() -> BarmanPeer:
+    """Real Barman; CI always has it (``make test`` runs ``make peers``), elsewhere its tests are skipped without it."""
+    peer = find_barman()
+    if peer is None:
+        if os.environ.get("CI"):
+            pytest.fail("real Barman isn't installed: run 'make peers'")
+        pytest.skip("real Barman isn't installed: run 'make peers'")
+    return peer
+
+
+@contextlib.contextmanager
+def _server_directory() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="bc-", dir="/tmp"))
+    server_account().own(directory)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,113 @@
+"""Running programs as an unprivileged user when we are root, because PostgreSQL refuses to run as root.
+
+Two ways, tried in this order:
+
+* ``setuid``: become the user of PostgreSQL (or ``nobody``), if that user can reach Python and this project at all.
+* ``namespace``: a user namespace in which root appears as that user. Files that root owns stay usable, so it also works
+  when Python or the clone lies below a private directory such as ``/root``; no capability is kept.
+
+Without root nothing is changed. The module is also a program: ``privileges.py METHOD UID GID COMMAND...`` replaces itself
+with the command, so the process keeps its pid.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import pwd
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+CLONE_NEWUSER = 0x10000000
+
+
+@dataclass(frozen=True)
+class Account:
+    """The user that servers run as; ``method`` is ``none``, ``setuid`` or ``namespace``."""
+
+    method: str
+    uid: int
+    gid: int
+
+    def command(self, argv: Sequence[str | os.PathLike[str]]) -> list[str]:
+        """Return ``argv`` prefixed so that it runs as this user."""
+        arguments = [os.fspath(argument) for argument in argv]
+        if self.method == "none":
+            return arguments
+        return [sys.executable, "-I", "-S", __file__, self.method, str(self.uid), str(self.gid), *arguments]
+
+    def own(self, path: Path) -> Path:
+        """Hand ``path`` and what is in it to this user; needed after root created files for it."""
+        if self.method == "setuid":
+            os.chown(path, self.uid, self.gid)
+            for directory, folders, files in os.walk(path):
+                for name in folders + files:
+                    os.chown(os.path.join(directory, name), self.uid, self.gid, follow_symlinks=False)
+        return path
+
+
+@functools.cache
+def server_account() -> Account:
+    """Return the account that servers must run as here; RuntimeError if root has no way to step down."""
+    if os.geteuid() != 0:
+        return Account("none", os.geteuid(), os.getegid())
+    user = _unprivileged_user()
+    for method in ("setuid", "namespace"):
+        account = Account(method, user.pw_uid, user.pw_gid)
+        if _works(account):
+            return account
+    raise RuntimeError(
+        f"running as root, and user {user.pw_name} can neither read {sys.executable} and {PROJECT} nor be entered "
+        "through a user namespace: run as an ordinary user, or install where others can read"
+    )
+
+
+def account_of(uid: int) -> Account:
+    """Return an account with any numeric uid and no name, by the method that works here; root only."""
+    return Account(server_account().method, uid, uid)
+
+
+def _unprivileged_user() -> pwd.struct_passwd:
+    for name in ("postgres", "nobody", "daemon"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise RuntimeError("running as root, and there is no user postgres, nobody or daemon to step down to")
+
+
+def _works(account: Account) -> bool:
+    probe = f"import os, barman_cloud; os.listdir({str(PROJECT)!r}); assert os.geteuid() == {account.uid}"
+    done = subprocess.run(account.command([sys.executable, "-c", probe]), capture_output=True, cwd="/")
+    return done.returncode == 0
+
+
+def _step_down(method: str, uid: int, gid: int) -> None:
+    if method == "setuid":
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)
+        return
+    outer_uid, outer_gid = os.geteuid(), os.getegid()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWUSER) != 0:
+        raise OSError(ctypes.get_errno(), "user namespaces aren't allowed here")
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{uid} {outer_uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{gid} {outer_gid} 1")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Step down, then become the command."""
+    method, uid, gid, *command = arguments
+    _step_down(method, int(uid), int(gid))
+    os.execvp(command[0], command)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

