@@ -1,0 +1,118 @@
+"""The compressing libraries, one writer each, behind one protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from barman_cloud.archive.buffers import Buffer
+from barman_cloud.archive.libraries import SNAPPY_START, zstd_module
+
+
+class Compressor(Protocol):
+    """A compressed stream being written."""
+
+    def compress(self, data: Buffer, /) -> Buffer:
+        """Return what is ready of the stream after ``data``; often empty."""
+
+    def flush(self) -> Buffer:
+        """Return the rest of the stream, its end included. Nothing may follow."""
+
+
+class Plain:
+    """No compression."""
+
+    def compress(self, data: Buffer, /) -> Buffer:
+        return data
+
+    def flush(self) -> Buffer:
+        return b""
+
+
+class _Lz4:
+    """One LZ4 frame of independent 256 KiB blocks, which fit the processor's caches better than larger ones."""
+
+    def __init__(self, level: int) -> None:
+        import lz4.frame
+
+        self._frame = lz4.frame.LZ4FrameCompressor(
+            compression_level=level, block_size=lz4.frame.BLOCKSIZE_MAX256KB, block_linked=False
+        )
+        self._header: bytes = self._frame.begin()
+
+    def compress(self, data: Buffer, /) -> Buffer:
+        packed: bytes = self._frame.compress(data)
+        if self._header:
+            packed, self._header = self._header + packed, b""
+        return packed
+
+    def flush(self) -> Buffer:
+        return self._header + bytes(self._frame.flush())
+
+
+class _Snappy:
+    """One framed snappy stream.
+
+    The library's streaming class holds the interpreter's lock, its one-shot function doesn't: each buffer becomes a
+    stream of its own, whose identifier is left out after the first.
+    """
+
+    def __init__(self, _level: int) -> None:
+        import cramjam
+
+        self._pack: Callable[[Buffer], Any] = cramjam.snappy.compress
+        self._started = False
+
+    def compress(self, data: Buffer, /) -> Buffer:
+        if not data:
+            return b""
+        packed = memoryview(self._pack(data))
+        if self._started:
+            return packed[len(SNAPPY_START) :]
+        self._started = True
+        return packed
+
+    def flush(self) -> Buffer:
+        return b"" if self._started else SNAPPY_START
+
+
+def _gzip(level: int) -> Compressor:
+    """Start a gzip member.
+
+    ISA-L has the levels 0 to 3; its level 1 packs better than zlib's 1, its 2 and 3 within 7 % of zlib's 6 and 9, at
+    five to ten times the speed.
+    """
+    from isal import isal_zlib
+
+    stream: Compressor = isal_zlib.compressobj((level + 2) // 3, isal_zlib.DEFLATED, 16 + isal_zlib.MAX_WBITS)
+    return stream
+
+
+def _bzip2(level: int) -> Compressor:
+    import bz2
+
+    return bz2.BZ2Compressor(level)
+
+
+def _xz(level: int) -> Compressor:
+    import lzma
+
+    return lzma.LZMACompressor(preset=level)
+
+
+def _zstd(level: int) -> Compressor:
+    zstd = zstd_module()
+    parameter = zstd.CompressionParameter
+    stream: Compressor = zstd.ZstdCompressor(options={parameter.compression_level: level, parameter.checksum_flag: 1})
+    return stream
+
+
+COMPRESSORS: Final[dict[str, Callable[[int], Compressor]]] = {
+    "gzip": _gzip,
+    "bzip2": _bzip2,
+    "xz": _xz,
+    "zstd": _zstd,
+    "lz4": _Lz4,
+    "snappy": _Snappy,
+}
+"""How to start a stream of a compression at a level."""
