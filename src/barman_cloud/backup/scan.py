@@ -1,8 +1,8 @@
 """Walking PGDATA and the tablespaces: what goes into a backup, and what doesn't.
 
 The rules are Barman's exclusion patterns plus what ``pg_basebackup`` leaves out (PostgreSQL's ``basebackup.c``);
-excluded directories are not descended. Only names and sizes are kept, in one list and one array per directory, because a cluster
-may have millions of files; everything else about a file is read when it is archived.
+excluded directories are not descended. Only names and sizes are kept, in one list and one array per directory, because
+a cluster may have millions of files; everything else about a file is read when it is archived.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class FileRun:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """What a base (``data``, or a tablespace's oid) is made of. Paths are relative to ``root``, which itself is ``""``."""
+    """What a base (``data``, or a tablespace's oid) is made of. Paths are relative to ``root``; its own is ``""``."""
 
     base: str
     root: str

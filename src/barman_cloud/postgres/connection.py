@@ -71,6 +71,7 @@ class ServerMetadata:
     """Name, oid and location of each tablespace outside PGDATA's own directories, as the catalogue returns them."""
     data_checksums: str | None
     summarize_wal: str | None
+    archive_mode: str | None
     cluster_size: int | None
 
 
@@ -190,6 +191,7 @@ def _read_metadata(connection: Connection) -> ServerMetadata:
         tablespaces=tuple((str(name), int(oid), str(location)) for name, oid, location in tablespaces),
         data_checksums=settings.get("data_checksums"),
         summarize_wal=settings.get("summarize_wal"),
+        archive_mode=settings.get("archive_mode"),
         cluster_size=int(size) if size is not None else None,
     )
 

@@ -1,0 +1,293 @@
+"""The life of a backup, whatever copies the data: id, backup mode, and ``backup.info`` from STARTED to DONE or FAILED.
+
+The main thread waits here and is the one that signals interrupt; transfers run in threads of the copy method. Whatever
+goes wrong after the id was chosen, the server leaves backup mode, the method is told to stop, and ``backup.info`` says
+FAILED with the reason and without an end time (clients take a backup with an end time for a finished one).
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from barman_cloud.backup.interrupt import interruptible
+from barman_cloud.catalog import backup_info
+from barman_cloud.catalog.backup_info import BackupInfo, Tablespace
+from barman_cloud.catalog.layout import Layout
+from barman_cloud.errors import (
+    AccessDeniedError,
+    BarmanCloudError,
+    ObjectExistsError,
+    OperationError,
+)
+from barman_cloud.postgres.backup_mode import BackupMode, BackupStart, BackupStop, check_privileges
+from barman_cloud.postgres.connection import (
+    Connection,
+    ConnectionParameters,
+    ServerMetadata,
+    connect,
+    read_metadata,
+    read_system_identifier,
+)
+from barman_cloud.postgres.wal import format_lsn, segment_name
+from barman_cloud.store.base import ObjectStore
+
+log = logging.getLogger(__name__)
+
+_FAILED_UPLOAD_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class BackupRequest:
+    """What the user asked for, whatever copies the data."""
+
+    connection: ConnectionParameters = field(default_factory=ConnectionParameters)
+    backup_name: str | None = None
+    immediate_checkpoint: bool = False
+    keepalive_interval: float = 60
+    """Seconds between uses of the connection that holds backup mode; 0: never."""
+    tags: Mapping[str, str] | None = None
+
+
+class Run:
+    """A backup while it is taken: what is known of it, and the main thread's place to wait."""
+
+    def __init__(self, store: ObjectStore, layout: Layout, info: BackupInfo, request: BackupRequest) -> None:
+        self.store = store
+        self.layout = layout
+        self.info = info
+        self.tags = request.tags
+        self._events: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def wake(self) -> None:
+        """Let :meth:`wait` return; called by helper threads."""
+        self._events.put(None)
+
+    def fail(self, error: BaseException) -> None:
+        """Let :meth:`wait` raise ``error``; called by helper threads."""
+        self._events.put(error)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait for a helper thread's call (or ``timeout`` seconds); raises what it says, and on signals."""
+        try:
+            event = self._events.get(timeout=timeout)
+        except queue.Empty:
+            return
+        if event is not None:
+            raise event
+
+
+class CopyMethod(Protocol):
+    """How the data of a backup gets to where it is kept. Methods are called in this order, from the main thread."""
+
+    server_name: str
+    """What ``backup.info`` calls the server: Barman's constant ``cloud``, or (snapshots) the server's own name."""
+
+    def check(self) -> None:
+        """Check what can be checked before anything is written; an error here leaves no trace in the catalog."""
+
+    def prepare(self, metadata: ServerMetadata) -> None:
+        """Check that what the server says can be copied; an error from here on makes a FAILED backup."""
+
+    def copy(self, run: Run) -> None:
+        """Copy the data while the server is in backup mode; long waits go through ``run.wait``."""
+
+    def finish(self, run: Run, start: BackupStart, stop: BackupStop) -> dict[str, Any]:
+        """Store what is known only after the stop call; returns ``copy_stats``."""
+
+    def abort(self) -> None:
+        """Stop transfers and undo what can be undone; called after any failure of the other methods but ``check``."""
+
+
+def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, method: CopyMethod) -> BackupInfo:
+    """Take a backup and return its DONE ``backup.info``.
+
+    Errors before the backup has an id are raised as they are; any later failure, signals included, raises
+    ``OperationError`` after the catalog says FAILED.
+    """
+    began = time.monotonic()
+    with interruptible(), closing(connect(request.connection)) as connection:
+        method.check()
+        try:
+            backup_id = unused_backup_id(store, layout)
+            if request.backup_name:
+                _warn_of_same_name(store, layout, request.backup_name)
+        except BarmanCloudError as error:
+            raise OperationError(f"cannot begin a backup: {error}", hint=error.hint) from error
+        info = BackupInfo(backup_id, server_name=method.server_name)
+        run = Run(store, layout, info, request)
+        record = _Record(run)
+        try:
+            _take(connection, run, record, request, method)
+        except BaseException as error:
+            _fail(run, record, request, method, error)
+            raise _failure(info, error) from error
+        try:
+            record.save()
+        except BaseException as error:
+            raise OperationError(
+                f"backup {backup_id} is complete but backup.info could not be stored: {reason_of(error)}",
+                hint="its archives are useless without it; take the backup again",
+            ) from error
+    log.info("backup %s is done after %.1f s; it ends at %s", backup_id, time.monotonic() - began, info.end_xlog)
+    return info
+
+
+def unused_backup_id(store: ObjectStore, layout: Layout) -> str:
+    """Return an id for a backup that begins now: local time to the second, as Barman's, and not taken yet.
+
+    Credentials that may not list are trusted with the first try.
+    """
+    while True:
+        now = datetime.now()  # local wall time by contract
+        backup_id = now.strftime("%Y%m%dT%H%M%S")
+        try:
+            level = store.list_level(layout.backup_dir(backup_id))
+        except AccessDeniedError:
+            log.info("the credentials don't allow to list the bucket: backup id %s is not checked", backup_id)
+            return backup_id
+        if not level.objects and not level.folders:
+            return backup_id
+        log.info("backup id %s is taken, waiting for the next second", backup_id)
+        time.sleep(1 - now.microsecond / 1_000_000)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return an error as one line for ``backup.info`` and the log."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+class _Record:
+    """The ``backup.info`` object of one backup. The first upload never replaces another backup's."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._ours = False
+
+    def save(self) -> None:
+        run = self._run
+        key = run.layout.backup_info(run.info.backup_id)
+        data = backup_info.dump(run.info).encode()
+        try:
+            run.store.put(key, data, if_absent=not self._ours, tags=run.tags)
+        except ObjectExistsError:
+            # A conditional create that was retried may have met itself.
+            if run.store.get(key) != data:
+                raise OperationError(
+                    f"another backup took the id {run.info.backup_id} at the same moment", hint="take the backup again"
+                ) from None
+        self._ours = True
+
+
+def _take(connection: Connection, run: Run, record: _Record, request: BackupRequest, method: CopyMethod) -> None:
+    info = run.info
+    info.systemid = read_system_identifier(connection)
+    metadata = read_metadata(connection)
+    _describe(info, metadata)
+    check_privileges(connection, in_recovery=metadata.in_recovery)
+    method.prepare(metadata)
+    with closing(BackupMode(connection, run.fail, keepalive_interval=request.keepalive_interval)) as mode:
+        start = mode.start(
+            f"Barman backup {method.server_name} {info.backup_id}", immediate_checkpoint=request.immediate_checkpoint
+        )
+        info.begin_time = start.time
+        info.begin_xlog = format_lsn(start.lsn)
+        info.begin_wal = segment_name(start.timeline, start.lsn, metadata.segment_size)
+        info.begin_offset = start.lsn % metadata.segment_size
+        info.timeline = start.timeline
+        info.status = backup_info.STARTED
+        record.save()
+        log.info("backup %s began at %s on timeline %d", info.backup_id, info.begin_xlog, start.timeline)
+        method.copy(run)
+        log.info("waiting for the server to stop the backup and to archive its WAL")
+        stop = mode.stop()
+        info.end_time = stop.time
+        info.end_xlog = format_lsn(stop.lsn)
+        info.end_wal = segment_name(stop.timeline, stop.lsn, metadata.segment_size)
+        info.end_offset = stop.lsn % metadata.segment_size
+        info.backup_label = stop.label
+        if not metadata.in_recovery:
+            mode.switch_wal()
+            mode.create_restore_point(f"barman_{info.backup_id}")
+        elif metadata.archive_mode != "always":
+            log.warning(
+                "this is a standby that doesn't archive: the backup needs WAL up to %s from the primary's archive",
+                info.end_xlog,
+            )
+    info.copy_stats = method.finish(run, start, stop)
+    info.backup_name = request.backup_name
+    info.status = backup_info.DONE
+
+
+def _describe(info: BackupInfo, metadata: ServerMetadata) -> None:
+    info.version = metadata.version
+    info.xlog_segment_size = metadata.segment_size
+    info.pgdata = metadata.data_directory
+    info.config_file = metadata.config_file
+    info.hba_file = metadata.hba_file
+    info.ident_file = metadata.ident_file
+    info.included_files = list(metadata.included_files) or None
+    info.tablespaces = [Tablespace(*tablespace) for tablespace in metadata.tablespaces] or None
+    info.data_checksums = metadata.data_checksums
+    info.summarize_wal = metadata.summarize_wal
+    info.cluster_size = metadata.cluster_size
+
+
+def _fail(run: Run, record: _Record, request: BackupRequest, method: CopyMethod, error: BaseException) -> None:
+    """Clean up after ``error``: nothing in here may hide it, and none of it may take long."""
+    log.debug("backup %s fails", run.info.backup_id, exc_info=error)
+    info = run.info
+    info.status = backup_info.FAILED
+    info.error = f"failure uploading data ({reason_of(error)})"
+    info.end_time = None
+    info.copy_stats = None
+    info.backup_name = request.backup_name
+    try:
+        method.abort()
+    except Exception as problem:  # noqa: BLE001 - the first error is the one to report
+        log.warning("cleaning up after the failed backup: %s", reason_of(problem))
+    _save_in_time(record)
+
+
+def _save_in_time(record: _Record) -> None:
+    """Store the FAILED ``backup.info``, but don't let a store that is out of reach hold up the end of the process."""
+    problems: list[BaseException] = []
+
+    def save() -> None:
+        try:
+            record.save()
+        except BaseException as error:  # noqa: BLE001 - carried to the main thread
+            problems.append(error)
+
+    thread = threading.Thread(target=save, name="failed-record", daemon=True)
+    thread.start()
+    thread.join(_FAILED_UPLOAD_TIMEOUT)
+    if thread.is_alive():
+        log.warning("backup.info can't be marked FAILED: no answer from the store for %d s", _FAILED_UPLOAD_TIMEOUT)
+    elif problems:
+        log.warning("backup.info can't be marked FAILED: %s", reason_of(problems[0]))
+
+
+def _failure(info: BackupInfo, error: BaseException) -> OperationError:
+    return OperationError(f"backup {info.backup_id} failed: {reason_of(error)}", hint=getattr(error, "hint", None))
+
+
+def _warn_of_same_name(store: ObjectStore, layout: Layout, name: str) -> None:
+    """Log a WARNING if a backup of that name exists: lookups by name will then find two."""
+    from barman_cloud.catalog.catalog import Catalog
+
+    try:
+        backups = Catalog(store, layout).load().backups
+    except (AccessDeniedError, OperationError) as error:
+        log.info("can't tell whether the name %s is taken: %s", name, error)
+        return
+    same = [backup_id for backup_id, info in backups.items() if info.backup_name == name]
+    if same:
+        log.warning("the name %s is also that of backup %s: neither can be found by it", name, ", ".join(same))
