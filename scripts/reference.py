@@ -38,7 +38,8 @@ def commands_page() -> str:
     lines = [
         "# Commands",
         "",
-        "Made by `make docs` from the parsers. Each command is installed as `barman-cloud-COMMAND` and as `barman-cloud COMMAND`.",
+        "Made by `make docs` from the parsers. Each command is installed as `barman-cloud-COMMAND` and as",
+        "`barman-cloud COMMAND`.",
         "Options and positionals (bold) mix in any order; long options may be abbreviated.",
     ]
     for name, summary in SUMMARIES.items():
@@ -76,7 +77,7 @@ Made by `make docs` from `errors.py`. An error is one line on stderr; what to do
 | --- | --- |
 | 0 | done, or nothing to do |
 | 1 | the store answered, but what was asked can't be done; `wal-restore`: not in the archive |
-| 2 | the store can't be reached: `wal-restore`, `check-wal-archive` and `--test`; or the spool directory can't be used |
+| 2 | the store can't be reached (`wal-restore`, `check-wal-archive`, `--test`), or the spool directory can't be used |
 | 3 | bad command line, retention policy, tablespace rule or WAL name |
 | 4 | everything else; for the other commands a lost connection too |
 | 63 | `backup` as Barman's hook: the backup isn't DONE |
