@@ -20,7 +20,9 @@ from tests.support.servers import StoreServer
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--all-versions", action="store_true", help="run the version tests on every PostgreSQL found, not only the newest"
+        "--all-versions",
+        action="store_true",
+        help="run the version tests on every PostgreSQL found, not only the newest",
     )
 
 

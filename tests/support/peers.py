@@ -37,7 +37,11 @@ class BarmanPeer:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            env={"PATH": os.pathsep.join([str(self.bin), os.environ["PATH"]]), "HOME": "/nonexistent", **(environ or {})},
+            env={
+                "PATH": os.pathsep.join([str(self.bin), os.environ["PATH"]]),
+                "HOME": "/nonexistent",
+                **(environ or {}),
+            },
             check=False,
             timeout=300,
         )

