@@ -1,0 +1,83 @@
+"""Whether uploads to an S3 store carry a checksum header.
+
+The AWS SDKs' settings mean what they mean there: ``when_supported`` sends a checksum with every upload,
+``when_required`` only where S3 demands one. Without a setting Amazon's own endpoints get one, other stores don't until
+they ask: there the signature covers the content anyway, and several reject the newer headers.
+
+A store that rejects the header, or demands it (a bucket with a default object lock retention does), changes the answer
+for the rest of the process.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from barman_cloud.store.failures import Failure
+
+logger = logging.getLogger(__name__)
+
+_learned: dict[str, bool] = {}
+"""Endpoint -> whether checksums are sent; what this process has learned from the stores' answers."""
+
+_REJECTIONS = frozenset({"InvalidArgument", "InvalidRequest", "NotImplemented", "UnsupportedArgument", "InvalidDigest"})
+
+
+class Checksums:
+    """The state of one store: ``adapt`` learns from a refused upload, at most once in each direction."""
+
+    def __init__(self, aws: bool, endpoint: str, when_required: bool | None) -> None:
+        self._endpoint = endpoint
+        self._aws = aws
+        wanted = aws if when_required is None else not when_required
+        self.sent = _learned.get(endpoint, wanted)
+        self._confirmed = endpoint in _learned
+
+    @property
+    def doubtful(self) -> bool:
+        """Checksums are sent to a store that hasn't shown yet that it takes them."""
+        return self.sent and not self._aws and not self._confirmed
+
+    def confirm(self) -> None:
+        self._confirmed = True
+
+    def obstore_config(self) -> dict[str, Any]:
+        """The settings of a writing client.
+
+        Over TLS to Amazon the CRC replaces the SHA-256 of the signature, which costs four times the CPU and proves
+        nothing more. Other stores get the older algorithm and keep the signature.
+        """
+        if not self.sent:
+            return {}
+        if self._aws and self._endpoint.startswith("https://"):
+            return {"checksum_algorithm": "CRC64NVME", "unsigned_payload": True}
+        return {"checksum_algorithm": "SHA256"}
+
+    def adapt(self, failure: Failure) -> bool:
+        """Switch if ``failure`` is about checksums; tell whether something changed."""
+        if self._confirmed or failure.status is None:
+            return False
+        if not (self._is_rejection(failure) if self.sent else _is_demand(failure)):
+            return False
+        self.sent = not self.sent
+        self._confirmed = True
+        _learned[self._endpoint] = self.sent
+        logger.info(
+            "%s: checksums are %s from now on (%s)",
+            self._endpoint,
+            "sent" if self.sent else "left out",
+            failure.describe(),
+        )
+        return True
+
+    def _is_rejection(self, failure: Failure) -> bool:
+        """Tell whether the header may be what the store dislikes; Amazon always says so in words."""
+        named = "checksum" in failure.message.lower()
+        return failure.status in (400, 501) and (named or (failure.code in _REJECTIONS and not self._aws))
+
+
+def _is_demand(failure: Failure) -> bool:
+    text = failure.message.lower()
+    return failure.status == 400 and (
+        failure.code == "MissingContentMD5" or "content-md5" in text or "checksum" in text
+    )

@@ -1,0 +1,449 @@
+"""What the three cloud stores have in common: bytes travel through obstore, everything else through a
+:class:`BucketApi`.
+
+obstore moves bytes cheaply (no GIL, parallel parts, ranges), but it normalises keys, lists by whole path segments only,
+and hides error details of batches. So listing, deleting, locks, bucket requests, and the few keys that obstore can't
+name (``a//b``, ``a/``) are our own small HTTP requests, one class per provider.
+
+Three kinds of obstore client exist per store, made when first needed, because their time-outs contradict each other:
+a time-out of a whole request is the only one that works for uploads, and it has to follow the size of the body;
+downloads want a time-out between reads. Requests that can be made again are retried here, where a signal gets through
+and a warning can be logged; the parts of a streamed upload can't be, so those clients retry inside obstore.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+
+from barman_cloud.errors import (
+    AccessDeniedError,
+    BarmanCloudError,
+    ObjectChangedError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    OperationError,
+    StoreError,
+)
+from barman_cloud.store.base import Buffer, Listing, ObjectInfo, ObjectStore, Requests, StoreURL, Tags
+from barman_cloud.store.failures import Failure, PassingError, failure_of, to_error
+from barman_cloud.store.retry import Retry
+from barman_cloud.store.upload import CountedChunks, frozen, rejoined, slices
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
+
+T = TypeVar("T")
+Keys: TypeAlias = list[str]
+
+PART_SIZE = 16 << 20
+SINGLE_PUT_LIMIT = 64 << 20
+"""Above this size a body in memory is sent in parts."""
+SLOWEST_UPLOAD = 256 << 10
+"""Bytes per second that an upload must reach before its time-out strikes."""
+READ_TIMEOUT = 60
+CONNECT_TIMEOUT = 10
+SINGLE_DELETES = 8
+"""Deletions in flight where there is no batch request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer of a listing; ``token`` asks for the next one and is None on the last."""
+
+    objects: tuple[ObjectInfo, ...]
+    folders: tuple[str, ...] = ()
+    token: str | None = None
+
+
+class BucketApi(Protocol):
+    """The requests of a provider that obstore has no verb for. One call is one request and is never retried here."""
+
+    def list_page(self, prefix: str, *, delimiter: str, start_after: str | None, token: str | None) -> Page: ...
+
+    def get(self, key: str) -> bytes: ...
+
+    def head(self, key: str) -> ObjectInfo: ...
+
+    def put(self, key: str, data: Buffer, *, if_absent: bool, tags: Tags | None) -> None: ...
+
+    def delete(self, keys: list[str]) -> dict[str, str]:
+        """Delete at most ``capabilities.max_delete_batch`` objects; return the reason for each that is still there."""
+
+    def check(self, prefix: str) -> None: ...
+
+    def create_bucket(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class CloudStore(ObjectStore):
+    """An object store of a cloud provider; the subclasses say how clients are made and what the provider can do."""
+
+    part_size = PART_SIZE
+    single_put_limit = SINGLE_PUT_LIMIT
+
+    def __init__(self, url: StoreURL, *, retry: Retry) -> None:
+        self.url = url
+        self.requests = Requests()
+        self._retry = retry
+        self._clients: dict[tuple[str, float], Any] = {}
+
+    @property
+    @abstractmethod
+    def provider_api(self) -> BucketApi:
+        """The provider's other requests, loaded when first needed."""
+
+    @abstractmethod
+    def _make_client(self, client_options: dict[str, Any], retry_config: dict[str, Any], *, writes: bool) -> Any:
+        """Return a new obstore store for this bucket."""
+
+    def _put_extras(self, tags: Tags | None) -> dict[str, Any]:
+        """Return the keyword arguments of ``obstore.put`` that carry ``tags``."""
+        return {"tags": dict(tags)} if tags else {}
+
+    # Clients ------------------------------------------------------------------------------------------------------
+
+    def _client(self, purpose: str, timeout: float) -> Any:
+        """Return the client for ``read``, ``write`` or ``stream`` whose whole requests may take ``timeout`` seconds."""
+        client = self._clients.get((purpose, timeout))
+        if client is None:
+            options: dict[str, Any] = {
+                "timeout": timedelta(seconds=timeout),
+                "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT),
+            }
+            if purpose == "read":
+                options["read_timeout"] = timedelta(seconds=self._read_timeout())
+            retries: dict[str, Any] = {"max_retries": 0, "retry_timeout": timedelta(seconds=1)}
+            if purpose == "stream":
+                retries = {
+                    "max_retries": (self._retry.max_attempts or 1000) - 1,
+                    # Counted from the start of the request, so a part that ran into the time-out needs more than that.
+                    "retry_timeout": timedelta(seconds=timeout + self._retry.budget),
+                    "backoff": {
+                        "init_backoff": timedelta(milliseconds=250),
+                        "max_backoff": timedelta(seconds=20),
+                        "base": 2,
+                    },
+                }
+            client = self._make_client(options, retries, writes=purpose != "read")
+            self._clients[purpose, timeout] = client
+        return client
+
+    def _read_timeout(self) -> float:
+        return READ_TIMEOUT
+
+    @property
+    def _reader(self) -> Any:
+        return self._client("read", 24 * 3600.0)
+
+    @staticmethod
+    def _upload_timeout(size: int) -> float:
+        """Seconds for an upload of ``size`` bytes, in powers of two so that few clients serve all sizes."""
+        timeout = 60.0
+        while timeout < size / SLOWEST_UPLOAD:
+            timeout *= 2
+        return timeout
+
+    # Errors -------------------------------------------------------------------------------------------------------
+
+    def _attempt(
+        self, kind: str, key: str | None, action: Callable[[], T], *, stopped: Callable[[], bool] = lambda: False
+    ) -> T:
+        """Run a request that may be made again, and turn its failure into our error.
+
+        ``action`` must fetch its client anew each time, because :meth:`_adapt` may have thrown the old one away.
+        """
+
+        def once() -> T:
+            self.requests.add(kind)
+            try:
+                return action()
+            except Exception as error:
+                raise self._translate(error, key) from error
+
+        while True:
+            try:
+                return self._retry.call(once, stopped=stopped)
+            except BarmanCloudError as error:
+                if error.__cause__ is None or not self._adapt(failure_of(error.__cause__)):
+                    raise
+
+    def _adapt(self, failure: Failure | None) -> bool:
+        """Change the setting that ``failure`` shows to be wrong; tell whether that makes another try worth it."""
+        return False
+
+    def _settle(self) -> None:
+        """Find out whatever :meth:`_adapt` may have to know, before a stream that can't be sent twice."""
+
+    def _translate(self, error: Exception, key: str | None) -> Exception:
+        """Return our error for what a request raised; what isn't a failure of a request is returned as it is."""
+        if isinstance(error, BarmanCloudError):
+            return error
+        failure = failure_of(error)
+        if failure is None:
+            return error
+        return to_error(failure, self.object_url("").rstrip("/"), None if key is None else self.object_url(key))
+
+    # Writing ------------------------------------------------------------------------------------------------------
+
+    def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
+        view = memoryview(data).cast("B")
+        if not _obstore_can_name(key):
+            self._attempt("put", key, lambda: self.provider_api.put(key, view, if_absent=if_absent, tags=tags))
+        elif view.nbytes > self.single_put_limit and not if_absent:
+            self._put_parts(key, slices(view, self.part_size), self.part_size, 4, tags)
+        else:
+            self._put_single(key, view, if_absent=if_absent, tags=tags)
+
+    def _put_single(self, key: str, data: memoryview, *, if_absent: bool, tags: Tags | None) -> None:
+        import obstore
+
+        timeout = self._upload_timeout(data.nbytes)
+        mode = "create" if if_absent else "overwrite"
+
+        def send() -> None:
+            if if_absent and not self.capabilities.conditional_create:
+                self._refuse_existing(key)
+            client = self._client("write", timeout)
+            obstore.put(client, key, data, mode=mode, use_multipart=False, **self._put_extras(tags))  # type: ignore[arg-type]
+
+        self._attempt("put", key, send)
+
+    def _refuse_existing(self, key: str) -> None:
+        """Look before a conditional create, on stores that may take no notice of its condition."""
+        try:
+            self.head(key)
+        except (ObjectNotFoundError, AccessDeniedError):
+            return
+        raise ObjectExistsError(f"{self.object_url(key)} exists already")
+
+    def put_stream(
+        self,
+        key: str,
+        chunks: Iterable[Buffer],
+        *,
+        part_size: int | None = None,
+        concurrency: int = 4,
+        tags: Tags | None = None,
+    ) -> int:
+        size = max(part_size or self.part_size, self.capabilities.min_part_size)
+        if not _obstore_can_name(key):
+            raise StoreError(
+                f"{self.object_url(key)}: a key with an empty or dotted segment can't be uploaded in parts"
+            )
+        source = iter(chunks)
+        first: list[Buffer] = []
+        buffered = 0
+        for chunk in source:
+            first.append(frozen(chunk))
+            buffered += memoryview(chunk).nbytes
+            if buffered > size:
+                return self._put_parts(key, rejoined(first, source), size, concurrency, tags)
+        # A stream of one part costs one request instead of three, and unlike a multipart upload can be sent again.
+        self._put_single(key, memoryview(b"".join(first)), if_absent=False, tags=tags)
+        return buffered
+
+    def _put_parts(
+        self, key: str, chunks: Iterable[Buffer], part_size: int, concurrency: int, tags: Tags | None
+    ) -> int:
+        import obstore
+
+        self._settle()
+        counter = CountedChunks(chunks, self.capabilities.max_parts * part_size, self.object_url(key))
+        client = self._client("stream", self._upload_timeout(part_size * concurrency))
+        self.requests.add("multipart")
+        try:
+            obstore.put(
+                client,
+                key,
+                counter,
+                use_multipart=True,
+                chunk_size=part_size,
+                max_concurrency=concurrency,
+                **self._put_extras(tags),
+            )
+        except Exception as error:
+            if counter.failure is not None:
+                raise counter.failure from None
+            if not self._was_completed(key, counter, error):
+                raise self._translate(error, key) from error
+        finally:
+            self.requests.add("part", -(-counter.size // part_size))
+        return counter.size
+
+    def _was_completed(self, key: str, counter: CountedChunks, error: Exception) -> bool:
+        """Tell whether an upload that failed at its end is there all the same.
+
+        When the answer to the completing request gets lost, its repetition finds no upload any more ("NoSuchUpload").
+        """
+        if not counter.exhausted or not isinstance(error, FileNotFoundError):
+            return False
+        try:
+            return self.head(key).size == counter.size
+        except BarmanCloudError:
+            return False
+
+    # Reading ------------------------------------------------------------------------------------------------------
+
+    def get(self, key: str) -> bytes:
+        if not _obstore_can_name(key):
+            return self._attempt("get", key, lambda: self.provider_api.get(key))
+        import obstore
+
+        return self._attempt("get", key, lambda: bytes(memoryview(obstore.get(self._reader, key).bytes())))
+
+    def read(
+        self,
+        key: str,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        etag: str | None = None,
+        concurrency: int = 4,
+        range_size: int = 8 << 20,
+    ) -> Iterator[Buffer]:
+        from barman_cloud.store.ranges import read_ahead
+
+        if end is not None and end <= start:
+            return
+        if not _obstore_can_name(key):
+            yield memoryview(self.get(key))[start:end]
+            return
+        first_end = start + range_size if end is None else min(start + range_size, end)
+        fetched = self._first_range(key, start, first_end, etag)
+        if fetched is None:
+            return
+        data, size, version = fetched
+        yield data
+        del fetched, data
+        end = size if end is None else min(end, size)
+        closed = False
+
+        def fetch(begin: int, stop: int) -> Buffer:
+            return self._range(key, begin, stop, version, stopped=lambda: closed)[0]
+
+        try:
+            yield from read_ahead(fetch, first_end, end, range_size, concurrency)
+        finally:
+            closed = True
+
+    def _first_range(self, key: str, start: int, end: int, etag: str | None) -> tuple[Buffer, int, str | None] | None:
+        """Return the bytes, the size of the whole object and its ETag; None when nothing of it lies in the range."""
+        try:
+            return self._range(key, start, end, etag)
+        except StoreError:
+            # Stores answer 416 to any range of an empty object, and to one that begins at or after the end.
+            info = self.head(key)
+            if start < info.size:
+                raise
+            if etag is not None and info.etag is not None and info.etag != etag:
+                raise ObjectChangedError(f"{self.object_url(key)} has changed since it was last read") from None
+            return None
+
+    def _range(
+        self, key: str, start: int, end: int, etag: str | None, *, stopped: Callable[[], bool] = lambda: False
+    ) -> tuple[Buffer, int, str | None]:
+        import obstore
+
+        options: GetOptions = {"range": (start, end)}
+        if etag is not None:
+            options["if_match"] = etag
+
+        def fetch() -> tuple[Buffer, int, str | None]:
+            result = obstore.get(self._reader, key, options=options)
+            data = memoryview(result.bytes())
+            expected = min(end, result.meta["size"]) - start
+            if data.nbytes != expected:
+                raise PassingError(
+                    f"{self.object_url(key)}: {data.nbytes} bytes arrived where {expected} were announced"
+                )
+            return data, result.meta["size"], result.meta["e_tag"]
+
+        return self._attempt("get", key, fetch, stopped=stopped)
+
+    def head(self, key: str) -> ObjectInfo:
+        if not _obstore_can_name(key):
+            return self._attempt("head", key, lambda: self.provider_api.head(key))
+        import obstore
+
+        meta = self._attempt("head", key, lambda: obstore.head(self._reader, key))
+        return ObjectInfo(key, meta["size"], meta["e_tag"], meta["last_modified"])
+
+    # Listing, deleting, the bucket --------------------------------------------------------------------------------
+
+    def list(self, prefix: str, *, start_after: str | None = None) -> Iterator[ObjectInfo]:
+        for page in self._pages(prefix, "", start_after):
+            yield from page.objects
+
+    def list_level(self, prefix: str) -> Listing:
+        pages = tuple(self._pages(prefix, "/", None))
+        folders = sorted(folder for page in pages for folder in page.folders)
+        return Listing(tuple(folders), tuple(info for page in pages for info in page.objects))
+
+    def _pages(self, prefix: str, delimiter: str, start_after: str | None) -> Iterator[Page]:
+        def ask() -> Page:
+            return self.provider_api.list_page(prefix, delimiter=delimiter, start_after=start_after, token=token)
+
+        token: str | None = None
+        while True:
+            page = self._attempt("list", None, ask)
+            yield page
+            token = page.token
+            if token is None:
+                return
+
+    def delete(self, keys: Iterable[str], *, batch_size: int | None = None) -> None:
+        from itertools import islice
+
+        from barman_cloud.store.base import DeleteFailedError
+
+        most = self.capabilities.max_delete_batch
+        size = most if batch_size is None else max(1, min(batch_size, most))
+        source = iter(keys)
+        failures: dict[str, str] = {}
+        while batch := list(islice(source, size)):
+            failures.update(self._delete_batch(batch))
+        if failures:
+            raise DeleteFailedError(failures)
+
+    def _delete_batch(self, keys: Keys) -> dict[str, str]:
+        return self._attempt("delete", None, lambda: self.provider_api.delete(keys))
+
+    def _delete_singly(self, keys: Keys, delete: Callable[[str], None]) -> dict[str, str]:
+        """Delete with one request each; an object that is gone already counts as deleted."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        def one(key: str) -> str | None:
+            try:
+                self._attempt("delete", key, lambda: delete(key))
+            except ObjectNotFoundError:
+                return None
+            except (OperationError, AccessDeniedError, StoreError) as error:
+                return str(error)
+            return None
+
+        with ThreadPoolExecutor(SINGLE_DELETES, thread_name_prefix="delete") as pool:
+            return {name: reason for name, reason in zip(keys, pool.map(one, keys), strict=True) if reason}
+
+    def check(self) -> None:
+        prefix = f"{self.url.path}/" if self.url.path else ""
+        self._attempt("check", None, lambda: self.provider_api.check(prefix))
+
+    def create_bucket(self) -> None:
+        self._attempt("create", None, self.provider_api.create_bucket)
+
+    def close(self) -> None:
+        self.provider_api.close()
+        self._clients.clear()
+
+
+def _obstore_can_name(key: str) -> bool:
+    """Tell whether obstore keeps the key as it is: it refuses or changes empty and dotted segments and control
+    characters.
+    """
+    segments = key.split("/")
+    return not ("" in segments or "." in segments or ".." in segments) and key.isprintable()

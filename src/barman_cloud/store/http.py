@@ -1,0 +1,156 @@
+"""A small HTTP client for the requests that obstore has no verb for.
+
+It keeps connections open between requests, goes through the proxy that the usual variables name, and trusts a private
+CA. It is imported only when such a request is made: loading it takes longer than a PUT through obstore.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from threading import Lock
+from urllib.parse import urlsplit
+
+from barman_cloud.errors import ConfigurationError
+from barman_cloud.store.failures import Failure, RequestFailedError
+
+CONNECT_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer, read completely; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class HttpClient:
+    """Makes requests to one server. May be used by several threads at once."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        ca_file: str | None,
+        timeout: float,
+        environ: Mapping[str, str],
+        connect_timeout: float = CONNECT_TIMEOUT,
+    ) -> None:
+        """``base_url`` has scheme and host (its path is ignored); ``timeout``: seconds between bytes."""
+        parts = urlsplit(base_url)
+        self._secure = parts.scheme == "https"
+        self._host = parts.hostname or ""
+        self._port = parts.port or (443 if self._secure else 80)
+        self._timeout = timeout
+        self._connect_timeout = connect_timeout
+        self._tls = tls_context(ca_file) if self._secure else None
+        self._proxy = proxy_for(parts.scheme, self._host, environ)
+        self._idle: list[http.client.HTTPConnection] = []
+        self._lock = Lock()
+
+    def request(self, method: str, target: str, headers: Mapping[str, str], body: bytes | memoryview = b"") -> Response:
+        """Send one request and read its whole answer, whatever its status; raise ``RequestFailedError`` if none
+        comes.
+        """
+        with self._lock:
+            connection = self._idle.pop() if self._idle else None
+        if connection is not None:
+            try:
+                return self._exchange(connection, method, target, headers, body)
+            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+                pass  # The server closed the idle connection, as it may at any time; a fresh one tells the truth.
+        try:
+            return self._exchange(self._connect(), method, target, headers, body)
+        except ssl.SSLCertVerificationError as error:
+            raise RequestFailedError(Failure(None, message=error.verify_message, certificate=True)) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise RequestFailedError(Failure(None, message=_reason(error))) from error
+
+    def close(self) -> None:
+        with self._lock:
+            while self._idle:
+                self._idle.pop().close()
+
+    def _exchange(
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | memoryview,
+    ) -> Response:
+        if self._proxy and not self._secure:
+            target = f"http://{self._host}:{self._port}{target}"
+        try:
+            connection.request(method, target, body=bytes(body) or None, headers=dict(headers))
+            answer = connection.getresponse()
+            response = Response(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+        except BaseException:
+            connection.close()
+            raise
+        if answer.will_close:
+            connection.close()
+        else:
+            with self._lock:
+                self._idle.append(connection)
+        return response
+
+    def _connect(self) -> http.client.HTTPConnection:
+        host, port = (self._host, self._port) if self._proxy is None else self._proxy
+        connection: http.client.HTTPConnection
+        if self._tls is not None:
+            connection = http.client.HTTPSConnection(host, port, timeout=self._connect_timeout, context=self._tls)
+            if self._proxy:
+                connection.set_tunnel(self._host, self._port)
+        else:
+            connection = http.client.HTTPConnection(host, port, timeout=self._connect_timeout)
+        connection.connect()
+        connection.sock.settimeout(self._timeout)
+        return connection
+
+
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """Return a context that trusts the system's CAs (``SSL_CERT_FILE`` included) and those in ``ca_file``."""
+    context = ssl.create_default_context()
+    if ca_file:
+        try:
+            context.load_verify_locations(cafile=ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigurationError(f"{ca_file}: can't be used as a bundle of CA certificates ({error})") from error
+    return context
+
+
+def proxy_for(scheme: str, host: str, environ: Mapping[str, str]) -> tuple[str, int] | None:
+    """Return host and port of the proxy for ``host`` in the usual variables (``https_proxy``, ``no_proxy`` …), or None."""
+    text = _variable(environ, f"{scheme}_proxy") or _variable(environ, "all_proxy")
+    if not text or _excluded(host, _variable(environ, "no_proxy")):
+        return None
+    parts = urlsplit(text if "://" in text else f"http://{text}")
+    if parts.scheme != "http" or parts.username:
+        raise ConfigurationError(
+            f"the proxy {parts.scheme}://{parts.hostname} can't be used for listing and deleting objects",
+            hint="only plain http:// proxies without a password are supported for these requests; or set no_proxy",
+        )
+    return parts.hostname or "", parts.port or 80
+
+
+def _variable(environ: Mapping[str, str], name: str) -> str:
+    return environ.get(name) or environ.get(name.upper()) or ""
+
+
+def _excluded(host: str, no_proxy: str) -> bool:
+    for entry in no_proxy.split(","):
+        suffix = entry.strip().lower().lstrip(".").partition(":")[0]
+        if suffix == "*" or (suffix and (host.lower() == suffix or host.lower().endswith("." + suffix))):
+            return True
+    return False
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()

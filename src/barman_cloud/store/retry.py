@@ -1,0 +1,53 @@
+"""The retry loop around every request that can be made again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from barman_cloud.store.failures import PassingError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+FIRST_PAUSE = 0.25
+LONGEST_PAUSE = 20.0
+
+
+class Retry:
+    """Tries an action again after each passing failure, with growing and scattered pauses, until its time is up."""
+
+    def __init__(self, budget: float, max_attempts: int | None = None) -> None:
+        """``budget``: seconds from the first try after which no other begins; ``max_attempts`` counts the first one."""
+        self.budget = budget
+        self.max_attempts = max_attempts
+
+    def call(self, action: Callable[[], T], *, stopped: Callable[[], bool] = lambda: False) -> T:
+        """Return what ``action`` returns; raise its last ``PassingError`` when time, tries or the caller's patience
+        end.
+        """
+        deadline = time.monotonic() + self.budget
+        attempt = 1
+        while True:
+            try:
+                return action()
+            except PassingError as error:
+                pause = _pause(attempt)
+                out_of_tries = self.max_attempts is not None and attempt >= self.max_attempts
+                if out_of_tries or stopped() or time.monotonic() + pause > deadline:
+                    raise
+                logger.warning("%s; trying again in %.1f s", error, pause)
+            time.sleep(pause)
+            attempt += 1
+
+
+def _pause(attempt: int) -> float:
+    """Seconds to wait after the given try; scattered, so that many clients of a throttled store don't come back at
+    once.
+    """
+    import random
+
+    return min(FIRST_PAUSE * 2.0 ** (attempt - 1), LONGEST_PAUSE) * random.uniform(0.6, 1.0)  # noqa: S311

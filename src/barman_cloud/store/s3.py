@@ -1,0 +1,268 @@
+"""Amazon S3 and what speaks its language."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from barman_cloud.errors import ConfigurationError, StoreError
+from barman_cloud.store.aws_keys import AwsCredentials
+from barman_cloud.store.base import Capabilities, ObjectLock, StoreURL
+from barman_cloud.store.checksums import Checksums
+from barman_cloud.store.cloud import READ_TIMEOUT, BucketApi, CloudStore
+from barman_cloud.store.failures import Failure, failure_of
+from barman_cloud.store.retry import Retry
+
+if TYPE_CHECKING:
+    from barman_cloud.store.s3_api import S3Api
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class S3Settings:
+    """Everything about a bucket that options, environment and files of AWS say."""
+
+    bucket: str
+    region: str
+    endpoint: str
+    """Base URL without the bucket."""
+    virtual_host: bool
+    """The bucket is part of the host name, not of the path."""
+    aws: bool
+    """The endpoint is Amazon's own."""
+    ca_file: str | None = None
+    read_timeout: float = READ_TIMEOUT
+    encryption: str | None = None
+    kms_key_id: str | None = None
+    customer_key: str | None = None
+    """SSE-C key in base64."""
+    checksums_when_required: bool | None = None
+    """``AWS_REQUEST_CHECKSUM_CALCULATION``; None: not set."""
+    validate_responses: bool = False
+
+    def in_region(self, region: str) -> S3Settings:
+        """The same bucket reached through Amazon's endpoint of another region."""
+        return replace(self, region=region, endpoint=self.endpoint.replace(f".{self.region}.", f".{region}.", 1))
+
+    @property
+    def bucket_url(self) -> str:
+        """The URL that stands for the bucket in requests."""
+        scheme, _, rest = self.endpoint.rstrip("/").partition("://")
+        return f"{scheme}://{self.bucket}.{rest}" if self.virtual_host else f"{scheme}://{rest}/{self.bucket}"
+
+    def customer_key_headers(self) -> dict[str, str]:
+        """The headers that go with every read of an object under SSE-C."""
+        if self.customer_key is None:
+            return {}
+        import base64
+        import hashlib
+
+        digest = hashlib.md5(base64.b64decode(self.customer_key), usedforsecurity=False).digest()
+        return {
+            "x-amz-server-side-encryption-customer-algorithm": "AES256",
+            "x-amz-server-side-encryption-customer-key": self.customer_key,
+            "x-amz-server-side-encryption-customer-key-md5": base64.b64encode(digest).decode(),
+        }
+
+    def encryption_headers(self) -> dict[str, str]:
+        """The headers that go with every write."""
+        headers = self.customer_key_headers()
+        if self.encryption:
+            headers["x-amz-server-side-encryption"] = self.encryption
+        if self.kms_key_id:
+            headers["x-amz-server-side-encryption-aws-kms-key-id"] = self.kms_key_id
+        return headers
+
+    def obstore_config(self) -> dict[str, Any]:
+        """The same for obstore. Every key that obstore would look for in the environment itself is set here."""
+        config: dict[str, Any] = {
+            "region": self.region,
+            "endpoint": self.bucket_url if self.virtual_host else self.endpoint.rstrip("/"),
+            "virtual_hosted_style_request": self.virtual_host,
+            "skip_signature": False,
+            "conditional_put": "etag",
+        }
+        config["aws_endpoint_url_s3"] = config["endpoint"]
+        if self.customer_key is not None:
+            config |= {"server_side_encryption": "sse-c", "sse_customer_key_base64": self.customer_key}
+        elif self.encryption:
+            config["server_side_encryption"] = self.encryption
+            if self.kms_key_id:
+                config["sse_kms_key_id"] = self.kms_key_id
+        return config
+
+
+class S3Store(CloudStore):
+    """A bucket of S3 or a compatible store.
+
+    ``credentials`` returns the access key to use now; it is called before every request of our own, and by obstore when
+    the key that it holds is about to expire.
+    """
+
+    def __init__(
+        self,
+        url: StoreURL,
+        settings: S3Settings,
+        credentials: Callable[[], AwsCredentials],
+        *,
+        retry: Retry,
+        environ: Mapping[str, str],
+    ) -> None:
+        super().__init__(url, retry=retry)
+        # Compatible stores are many; some ignore the condition of a conditional create without a word.
+        self.capabilities = Capabilities(object_lock=True, prefix_delete=True, conditional_create=settings.aws)
+        self._settings = settings
+        self._credentials = credentials
+        self._environ = environ
+        self._checksums = Checksums(settings.aws, settings.endpoint, settings.checksums_when_required)
+        self._api: S3Api | None = None
+        self._bulk_delete = True
+        self._region_followed = False
+
+    @property
+    def provider_api(self) -> BucketApi:
+        if self._api is None:
+            from barman_cloud.store.s3_api import S3Api
+
+            self._api = S3Api(self._settings, self._credentials, self._environ)
+        return self._api
+
+    def _read_timeout(self) -> float:
+        return self._settings.read_timeout
+
+    # Clients ------------------------------------------------------------------------------------------------------
+
+    def _make_client(self, client_options: dict[str, Any], retry_config: dict[str, Any], *, writes: bool) -> Any:
+        from obstore.store import S3Store as Client
+
+        config = self._settings.obstore_config()
+        config |= self._checksums.obstore_config() if writes else {}
+        client_options["allow_http"] = self._settings.endpoint.startswith("http://")
+        if self._settings.ca_file:
+            from barman_cloud.store.trust import read_bundle
+
+            client_options["root_certificate"] = read_bundle(self._settings.ca_file)
+        provider: Any = None
+        key = self._credentials()
+        if key.expires is None:
+            config |= {"access_key_id": key.access_key, "secret_access_key": key.secret_key}
+            if key.token:
+                config["session_token"] = key.token
+        else:
+            provider = self._provide
+        return Client(
+            self._settings.bucket,
+            config=cast(Any, config),
+            client_options=cast(Any, client_options),
+            retry_config=cast(Any, retry_config),
+            credential_provider=provider,
+        )
+
+    def _provide(self) -> dict[str, Any]:
+        """Give obstore a key that expires, in its own form; it asks again shortly before the end."""
+        key = self._credentials()
+        return {
+            "access_key_id": key.access_key,
+            "secret_access_key": key.secret_key,
+            "token": key.token,
+            "expires_at": key.expires or datetime.now(UTC) + timedelta(minutes=15),
+        }
+
+    # Settings that the store corrects -----------------------------------------------------------------------------
+
+    def _adapt(self, failure: Failure | None) -> bool:
+        if failure is None:
+            return False
+        changed = self._checksums.adapt(failure) or self._follow_region(failure)
+        if changed:
+            self._clients.clear()
+            self._api = None
+        return changed
+
+    def _follow_region(self, failure: Failure) -> bool:
+        """Go where the bucket is, once, if nobody named a region: S3 tells it to anyone who asks in the wrong one."""
+        wrong = failure.status == 301 or failure.code in (
+            "AuthorizationHeaderMalformed",
+            "IllegalLocationConstraintException",
+        )
+        if not wrong or not self._settings.aws or self._region_followed:
+            return False
+        self._region_followed = True
+        region = cast("S3Api", self.provider_api).bucket_region()
+        if region is None or region == self._settings.region:
+            return False
+        logger.info("%s lies in region %s", self.url.text, region)
+        self._settings = self._settings.in_region(region)
+        return True
+
+    def _settle(self) -> None:
+        """Upload one small part and drop it again, to learn whether the store takes our checksums on parts."""
+        if not self._checksums.doubtful:
+            return
+        import obstore
+
+        def probe() -> None:
+            try:
+                obstore.put(
+                    self._client("write", 60.0), self._probe_key(), _one_part(), use_multipart=True, chunk_size=1024
+                )
+            except _ProbeDoneError:
+                self._checksums.confirm()
+
+        self._attempt("probe", None, probe)
+
+    def _probe_key(self) -> str:
+        """A key where parts may be put; it never becomes an object, because the upload is aborted."""
+        return f"{self.url.path}/checksum-probe".lstrip("/")
+
+    # Deleting and locks -------------------------------------------------------------------------------------------
+
+    def _delete_batch(self, keys: list[str]) -> dict[str, str]:
+        if self._bulk_delete:
+            try:
+                return super()._delete_batch(keys)
+            except StoreError as error:
+                failure = failure_of(error.__cause__) if error.__cause__ else None
+                if failure is None or not _refuses_bulk_delete(failure):
+                    raise
+                logger.warning(
+                    "%s takes no bulk deletion (%s): deleting object by object", self.url.text, failure.describe()
+                )
+                self._bulk_delete = False
+        return self._delete_singly(keys, cast("S3Api", self.provider_api).delete_one)
+
+    def object_lock(self, key: str) -> ObjectLock | None:
+        return self._attempt("lock", key, lambda: cast("S3Api", self.provider_api).object_lock(key))
+
+    def create_bucket(self) -> None:
+        if self._settings.bucket.startswith("arn:"):
+            raise ConfigurationError(
+                f"{self.url.text}: an access point can't be created here", hint="create it with the tools of AWS"
+            )
+        super().create_bucket()
+
+
+class _ProbeDoneError(Exception):
+    """Ends the probing upload after its part was taken, so that it is aborted."""
+
+
+def _one_part() -> Iterator[bytes]:
+    yield bytes(1024)
+    yield bytes(1024)
+    raise _ProbeDoneError
+
+
+def _refuses_bulk_delete(failure: Failure) -> bool:
+    """Tell whether the batch was refused as a kind of request, not for what it asks.
+
+    Older stores insist on Content-MD5 in a form that S3 itself gave up; some know no DeleteObjects at all; one answers
+    with an empty message.
+    """
+    text = failure.message.lower()
+    return (
+        failure.code in ("MissingContentMD5", "NotImplemented", "MethodNotAllowed") or "content-md5" in text or not text
+    )
