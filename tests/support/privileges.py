@@ -6,8 +6,8 @@ Two ways, tried in this order:
 * ``namespace``: a user namespace in which root appears as that user. Files that root owns stay usable, so it also works
   when Python or the clone lies below a private directory such as ``/root``; no capability is kept.
 
-Without root nothing is changed. The module is also a program: ``privileges.py METHOD UID GID COMMAND...`` replaces itself
-with the command, so the process keeps its pid.
+Without root nothing is changed. The module is also a program: ``privileges.py METHOD UID GID COMMAND...`` replaces
+itself with the command, so the process keeps its pid.
 """
 
 from __future__ import annotations
