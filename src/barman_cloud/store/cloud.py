@@ -29,7 +29,7 @@ from barman_cloud.errors import (
     StoreError,
 )
 from barman_cloud.store.base import Buffer, Listing, ObjectInfo, ObjectStore, Requests, StoreURL, Tags
-from barman_cloud.store.failures import Failure, PassingError, failure_of, to_error
+from barman_cloud.store.failures import Failure, failure_of, to_error
 from barman_cloud.store.retry import Retry
 from barman_cloud.store.upload import CountedChunks, frozen, rejoined, slices
 
@@ -66,6 +66,9 @@ class BucketApi(Protocol):
 
     def get(self, key: str) -> bytes: ...
 
+    def get_range(self, key: str, start: int, end: int, etag: str | None) -> tuple[Buffer, int, str | None]:
+        """Return the bytes, the size of the whole object, and its ETag."""
+
     def head(self, key: str) -> ObjectInfo: ...
 
     def put(self, key: str, data: Buffer, *, if_absent: bool, tags: Tags | None) -> None: ...
@@ -91,6 +94,7 @@ class CloudStore(ObjectStore):
         self.requests = Requests()
         self._retry = retry
         self._clients: dict[tuple[str, float], Any] = {}
+        self._partial_answers = True
 
     @property
     @abstractmethod
@@ -354,16 +358,24 @@ class CloudStore(ObjectStore):
             options["if_match"] = etag
 
         def fetch() -> tuple[Buffer, int, str | None]:
+            if not self._partial_answers:
+                return self.provider_api.get_range(key, start, end, etag)
             result = obstore.get(self._reader, key, options=options)
-            data = memoryview(result.bytes())
-            expected = min(end, result.meta["size"]) - start
-            if data.nbytes != expected:
-                raise PassingError(
-                    f"{self.object_url(key)}: {data.nbytes} bytes arrived where {expected} were announced"
-                )
-            return data, result.meta["size"], result.meta["e_tag"]
+            return memoryview(result.bytes()), result.meta["size"], result.meta["e_tag"]
 
-        return self._attempt("get", key, fetch, stopped=stopped)
+        try:
+            data, size, version = self._attempt("get", key, fetch, stopped=stopped)
+        except StoreError as error:
+            if "non-partial response" not in str(error) or not self._partial_answers:
+                raise
+            # Some stores answer a range rightly but with status 200, which obstore takes for the whole object.
+            self._partial_answers = False
+            return self._range(key, start, end, etag, stopped=stopped)
+        if etag is not None and version != etag:
+            raise ObjectChangedError(f"{self.object_url(key)} has changed since it was last read")
+        if memoryview(data).nbytes != min(end, size) - start:
+            raise StoreError(f"{self.object_url(key)}: the store sent another range than it was asked for")
+        return data, size, version
 
     def head(self, key: str) -> ObjectInfo:
         if not _obstore_can_name(key):

@@ -113,6 +113,15 @@ class HttpClient:
         return connection
 
 
+def cut_range(answer: Response, start: int, end: int) -> tuple[memoryview, int, str | None]:
+    """Return bytes, whole size and ETag from the answer to a range request, also from a server that sent everything."""
+    body = memoryview(answer.body)
+    _, slash, size = answer.headers.get("content-range", "").rpartition("/")
+    if slash and size.isdigit():
+        return body, int(size), answer.headers.get("etag")
+    return body[start:end], body.nbytes, answer.headers.get("etag")
+
+
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
     """Return a context that trusts the system's CAs (``SSL_CERT_FILE`` included) and those in ``ca_file``."""
     context = ssl.create_default_context()
@@ -125,7 +134,7 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
 
 
 def proxy_for(scheme: str, host: str, environ: Mapping[str, str]) -> tuple[str, int] | None:
-    """Return host and port of the proxy for ``host`` in the usual variables (``https_proxy``, ``no_proxy`` …), or None."""
+    """Return host and port of the proxy that the environment gives for ``host`` (``https_proxy``, ``no_proxy`` …)."""
     text = _variable(environ, f"{scheme}_proxy") or _variable(environ, "all_proxy")
     if not text or _excluded(host, _variable(environ, "no_proxy")):
         return None

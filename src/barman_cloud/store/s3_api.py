@@ -14,7 +14,7 @@ from barman_cloud.store.aws_keys import AwsCredentials
 from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock, Tags
 from barman_cloud.store.cloud import Page
 from barman_cloud.store.failures import Failure, RequestFailedError, from_answer
-from barman_cloud.store.http import HttpClient, Response
+from barman_cloud.store.http import HttpClient, Response, cut_range
 from barman_cloud.store.sigv4 import encode_path, encode_query, sign
 
 if TYPE_CHECKING:
@@ -48,6 +48,12 @@ class S3Api:
 
     def get(self, key: str) -> bytes:
         return self._send("GET", key, headers=self._settings.customer_key_headers()).body
+
+    def get_range(self, key: str, start: int, end: int, etag: str | None) -> tuple[Buffer, int, str | None]:
+        headers = {"range": f"bytes={start}-{end - 1}", **self._settings.customer_key_headers()}
+        if etag is not None:
+            headers["if-match"] = etag
+        return cut_range(self._send("GET", key, headers=headers), start, end)
 
     def head(self, key: str) -> ObjectInfo:
         from email.utils import parsedate_to_datetime
