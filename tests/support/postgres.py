@@ -24,6 +24,7 @@ from tests.support.ports import end, free_port, tail, wait_for
 from tests.support.privileges import server_account
 
 SUPERUSER = "postgres"
+SOCKET_PATH_LIMIT = 108
 INITDB_OPTIONS = ("-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
 
 FAST_SETTINGS: Mapping[str, str] = {
@@ -97,7 +98,7 @@ class PostgresServer:
         run_settings = {
             "port": str(self.port),
             "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": str(self.directory),
+            "unix_socket_directories": str(self.directory) if self._socket_fits() else "",
             **self.settings,
         }
         options = [option for name, value in run_settings.items() for option in ("-c", f"{name}={value}")]
@@ -172,13 +173,16 @@ class PostgresServer:
 
     @property
     def client_environ(self) -> dict[str, str]:
-        """``PG*`` variables for client programs, over the Unix socket."""
+        """``PG*`` variables for client programs, over the Unix socket where its path isn't too long for one."""
         return {
-            "PGHOST": str(self.directory),
+            "PGHOST": str(self.directory) if self._socket_fits() else "127.0.0.1",
             "PGPORT": str(self.port),
             "PGUSER": SUPERUSER,
             "PGDATABASE": "postgres",
         }
+
+    def _socket_fits(self) -> bool:
+        return len(str(self.directory)) + len("/.s.PGSQL.65535") < SOCKET_PATH_LIMIT
 
     def connect(self, dbname: str = "postgres") -> psycopg.Connection[tuple[Any, ...]]:
         """Open a connection in autocommit mode."""

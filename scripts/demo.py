@@ -1,0 +1,196 @@
+"""The main job, for real, in under a minute: back up, archive WAL, lose a table, restore to the moment before.
+
+Run by ``make demo``. Everything lies in ``.demo``, which stays for a look around; no process stays.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.installations import newest_installation
+from tests.support.postgres import SUPERUSER, PostgresServer, adopt, run_as_server, server_directory
+from tests.support.privileges import PROJECT, server_account
+
+DEMO = PROJECT / ".demo"
+SERVER_NAME = "shop"
+MIB = 1 << 20
+
+
+@dataclass
+class Story:
+    """Prints numbered steps with their timings."""
+
+    started: float = field(default_factory=time.monotonic)
+    number: int = 0
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """Tell what is done now and, at the end, how long it took."""
+        self.number += 1
+        print(f"\n{self.number}. {title}", flush=True)
+        started = time.monotonic()
+        yield
+        print(f"   [{time.monotonic() - started:.1f} s]", flush=True)
+
+    def tell(self, text: str) -> None:
+        """Print one line of a step."""
+        print(f"   {text}", flush=True)
+
+    def run(self, *command: str, environ: dict[str, str] | None = None) -> str:
+        """Show a command, run it as the servers' user and return its output."""
+        print(f"   $ {shlex.join(command)}", flush=True)
+        return run_as_server(command, environ=environ).stdout
+
+
+def main() -> int:
+    """Tell the story; exit 1 if what was lost doesn't come back."""
+    shutil.rmtree(DEMO, ignore_errors=True)
+    server_directory(DEMO)
+    story = Story()
+    store = f"file://{server_directory(DEMO / 'store')}"
+    server = PostgresServer.create(DEMO / "server")
+    try:
+        with story.step(f"Start PostgreSQL {server.installation.version}, archiving with barman-cloud-wal-archive"):
+            server.start()
+            server.archive_with(f"barman-cloud-wal-archive --gzip {store} {SERVER_NAME} %p")
+            story.tell(f"archive_command = '{server.value('SHOW archive_command')}'")
+        create_data(story, server)
+        back_up(story, server, store)
+        moment, before = lose_a_table(story, server)
+    finally:
+        server.stop()
+    restored = DEMO / "restored" / "data"
+    restore(story, store, restored, moment)
+    recovered = adopt(restored)
+    try:
+        came_back = prove(story, recovered, before)
+    finally:
+        recovered.stop()
+    print(
+        f"\nDone in {time.monotonic() - story.started:.1f} s. {'Nothing was lost.' if came_back else 'DATA IS MISSING.'}"
+    )
+    print(f"Look around: {DEMO}/store/{SERVER_NAME} is the bucket (base/ and wals/), {restored} the restored cluster.")
+    return 0 if came_back else 1
+
+
+def create_data(story: Story, server: PostgresServer) -> None:
+    """Fill the cluster with pgbench's tables and a table in a tablespace of its own."""
+    with story.step("Create data: pgbench, and a table in a second tablespace"):
+        server.pgbench("-i", "-s", "20")
+        location = server.create_tablespace("cold_storage")
+        server.query(
+            "CREATE TABLE orders TABLESPACE cold_storage AS SELECT n AS id, md5(n::text) AS article,"
+            " (random() * 1000)::numeric(9, 2) AS price, now() - n * interval '1 minute' AS ordered_at"
+            " FROM generate_series(1, 300000) n"
+        )
+        server.query("ALTER TABLE orders ADD PRIMARY KEY (id)")
+        story.tell(f"PGDATA holds {megabytes(size_of(server.data))}, the tablespace {megabytes(size_of(location))}")
+
+
+def back_up(story: Story, server: PostgresServer, store: str) -> None:
+    """Take a full backup of the running server and show what the catalog says about it."""
+    with story.step("Take a full backup of the running server"):
+        started = time.monotonic()
+        story.run(
+            *("barman-cloud-backup", "--name", "before-the-accident", "--gzip", "--jobs", "2"),
+            *("--immediate-checkpoint", "--user", SUPERUSER, store, SERVER_NAME),
+            environ=server.client_environ,
+        )
+        seconds = time.monotonic() - started
+        archives = list((DEMO / "store" / SERVER_NAME / "base").glob("*/*.tar*"))
+        raw = size_of(server.data, without="pg_wal") + size_of(server.directory / "tablespace-cold_storage")
+        stored = sum(archive.stat().st_size for archive in archives)
+        story.tell(
+            f"{megabytes(raw)} became {megabytes(stored)} in {len(archives)} archives:"
+            f" {raw / MIB / seconds:.0f} MiB/s, the start of Python and PostgreSQL's checkpoint included"
+        )
+        for line in story.run("barman-cloud-backup-list", store, SERVER_NAME).splitlines():
+            story.tell(line)
+
+
+def lose_a_table(story: Story, server: PostgresServer) -> tuple[str, tuple[int, str]]:
+    """Go on working, note the time, drop a table; return the time and what the tables held."""
+    with story.step("Go on working for three seconds, then drop a table by accident"):
+        server.pgbench("-T", "3", "-c", "4", "-N")
+        server.query("INSERT INTO orders SELECT n, 'after the backup', 1, now() FROM generate_series(300001, 300100) n")
+        before = contents(server)
+        moment = str(server.value("SELECT now()"))
+        story.tell(f"{moment}: orders has {before[0]} rows, pgbench_history sums up to {before[1]}")
+        time.sleep(0.1)
+        server.query("DROP TABLE orders")
+        story.tell("DROP TABLE orders")
+        server.wait_archived(server.switch_wal())
+        segments = list((DEMO / "store" / SERVER_NAME / "wals").rglob("0*.gz"))
+        stored = sum(segment.stat().st_size for segment in segments)
+        story.tell(f"{len(segments)} WAL files are archived, {megabytes(stored)} in all; the server stops")
+        return moment, before
+
+
+def restore(story: Story, store: str, target: Path, moment: str) -> None:
+    """Restore the backup beside the lost cluster and prepare it for recovery to ``moment``."""
+    with story.step("Restore into an empty directory, to the moment before the accident"):
+        server_directory(target.parent)
+        tablespace = target.parent / "cold_storage"
+        started = time.monotonic()
+        story.run(
+            *(
+                "barman-cloud-restore",
+                "--write-recovery-settings",
+                "--target-time",
+                moment,
+                "--target-action",
+                "promote",
+            ),
+            *("--tablespace", f"cold_storage:{tablespace}", store, SERVER_NAME, "auto", str(target)),
+        )
+        seconds = time.monotonic() - started
+        size = size_of(target) + size_of(tablespace)
+        story.tell(f"{megabytes(size)} are back: {size / MIB / seconds:.0f} MiB/s")
+        for line in (target / "postgresql.auto.conf").read_text().splitlines():
+            if line.startswith(("restore_command", "recovery_target")):
+                story.tell(line)
+
+
+def prove(story: Story, server: PostgresServer, before: tuple[int, str]) -> bool:
+    """Start the restored cluster, compare the data and check every table and index."""
+    with story.step("Start the restored cluster and look"):
+        server.start()
+        server.wait_recovered()
+        after = contents(server)
+        same = after == before
+        story.tell(
+            f"orders has {after[0]} rows, pgbench_history sums up to {after[1]}: {'equal' if same else 'DIFFERENT'}"
+        )
+        server.amcheck()
+        story.tell("pg_amcheck --heapallindexed: every table and index is sound")
+    return same
+
+
+def contents(server: PostgresServer) -> tuple[int, str]:
+    """Return what must come back: the rows of the lost table, and a sum over what pgbench wrote."""
+    rows = server.value("SELECT count(*) FROM orders")
+    total = server.value("SELECT count(*) || ' rows / ' || coalesce(sum(delta), 0) FROM pgbench_history")
+    return int(rows), str(total)
+
+
+def size_of(directory: Path, *, without: str = "") -> int:
+    """Return the bytes of all files below ``directory``, one folder name left out."""
+    files = (path for path in directory.rglob("*") if path.is_file() and not path.is_symlink())
+    return sum(path.stat().st_size for path in files if not without or without not in path.parts)
+
+
+def megabytes(size: int) -> str:
+    """Return a size for people."""
+    return f"{size / MIB:.1f} MiB"
+
+
+if __name__ == "__main__":
+    print(f"PostgreSQL {newest_installation().version}; servers run as uid {server_account().uid}; files in {DEMO}")
+    sys.exit(main())
