@@ -22,7 +22,8 @@
         ├── IntegrityError           4  bytes aren't what they must be: checksum, truncated archive, bad header
         ├── SelectionError           4  a backup name or shortcut that matches nothing, or too much
         ├── SnapshotError            4  a machine, disk or mount isn't as a snapshot needs it, or its provider refuses
-        └── SpoolError               2  the spool directory can't be used (its code is Barman's)
+        ├── SpoolError               2  the spool directory can't be used (its code is Barman's)
+        └── RecoveryAbortedError   130  wal-restore --abort-recovery-on-error; above 125, PostgreSQL stops recovery
 
 A message is one line that names the object; ``hint`` says what to do next. Neither ever holds a secret.
 A command may map a class to another code where the contract of the original commands says so (``cli/command.py``).
@@ -131,3 +132,9 @@ class SpoolError(UnexpectedError):
     """The spool directory can't be created or used."""
 
     exit_code = 2
+
+
+class RecoveryAbortedError(UnexpectedError):
+    """``wal-restore`` failed and was asked to make PostgreSQL stop, not to take this for the end of the archive."""
+
+    exit_code = 130

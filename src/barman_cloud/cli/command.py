@@ -88,6 +88,7 @@ def main(command: Command, argv: Sequence[str] | None = None, prog: str | None =
     parser = Parser(prog=prog or f"barman-cloud-{command.name}", description=SUMMARIES[command.name])
     command.add_arguments(parser)
     args = parser.parse_args(argv)
+    args.command_line = list(sys.argv[1:] if argv is None else argv)
     configure_logging(args.verbose - args.quiet)
     if command.interrupt_exit_code is None:
         import signal

@@ -137,6 +137,17 @@ def url_from(args: argparse.Namespace) -> str:
     return url
 
 
+def spool_key(args: argparse.Namespace) -> tuple[str, ...]:
+    """Return what of the command line decides which store and server a spool belongs to."""
+    return (
+        args.cloud_provider or "",
+        url_from(args).rstrip("/"),
+        args.endpoint_url or "",
+        args.aws_profile or "",
+        args.server_name,
+    )
+
+
 def layout_from(args: argparse.Namespace, store: ObjectStore) -> Layout:
     """Return the key builder for this store's path and the server of the command line."""
     from barman_cloud.catalog.layout import Layout

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
+from typing import TYPE_CHECKING
 
 from barman_cloud.cli import options, values
 from barman_cloud.cli.command import Command, Parser
 from barman_cloud.cli.command import main as run_command
+from barman_cloud.errors import OperationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
 
 MIB = 1024**2
+RETRY_BUDGET = 60.0
+"""Seconds to keep trying; PostgreSQL calls again by itself."""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -55,11 +66,62 @@ def add_arguments(parser: Parser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int | None:
-    raise NotImplementedError
+def run(args: argparse.Namespace) -> None:
+    from barman_cloud.errors import SpoolError
+    from barman_cloud.wal import spool
+    from barman_cloud.wal.archiver import ArchiveOptions, Archiver
+
+    wal_options = ArchiveOptions(
+        compression=args.compression,
+        level=args.compression_level,
+        tags=options.tags_from(args),
+        history_tags=options.tags_from(args, "history-"),
+        overwrite=args.overwrite,
+    )
+    path: str = args.wal_path
+    with options.store_from(args, retry_budget=RETRY_BUDGET) as store:
+        archiver = Archiver(store, options.layout_from(args, store), wal_options)
+        if args.parallel < 2:
+            archiver.archive(path)
+            return
+        try:
+            directory = spool.prepare(args.spool_dir, "archive", options.spool_key(args))
+        except SpoolError as error:
+            log.warning("archiving without --parallel: %s", error)
+            archiver.archive(path)
+            return
+        if command := spool.command_of(args.command_line, variable=1):
+            spool.remember_command(directory, command[0])
+        archiver.archive_ready(path, jobs=args.parallel, directory=directory)
 
 
-COMMAND = Command("wal-archive", add_arguments, run)
+def validate(args: argparse.Namespace) -> None:
+    """Fill in the path that a Barman hook passes, and check the name, before anything else."""
+    from barman_cloud.wal.archiver import wal_name_of
+
+    if not args.test and "BARMAN_HOOK" in os.environ and "BARMAN_PHASE" in os.environ:
+        args.wal_path = _hook_path(os.environ)
+    if args.wal_path is None:
+        if args.test:
+            return
+        raise OperationError("no WAL file is named", hint="put the path (%p of archive_command) behind the server name")
+    wal_name_of(args.wal_path)
+
+
+def _hook_path(environ: Mapping[str, str]) -> str:
+    hook, phase = environ["BARMAN_HOOK"], environ["BARMAN_PHASE"]
+    if hook not in ("archive_script", "archive_retry_script") or phase != "pre":
+        raise OperationError(
+            f"called by Barman as {phase}_{hook}, which isn't supported",
+            hint="use it as pre_archive_script or pre_archive_retry_script",
+        )
+    path = environ.get("BARMAN_FILE")
+    if not path:
+        raise OperationError("Barman's hook environment lacks BARMAN_FILE, the path of the WAL file")
+    return path
+
+
+COMMAND = Command("wal-archive", add_arguments, run, validate)
 
 
 def main() -> int:

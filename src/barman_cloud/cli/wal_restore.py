@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import logging
 
 from barman_cloud.cli import options, values
-from barman_cloud.cli.command import Command, Parser
+from barman_cloud.cli.command import Command, Parser, describe_os_error
 from barman_cloud.cli.command import main as run_command
+from barman_cloud.errors import BarmanCloudError, NotFoundError, RecoveryAbortedError, SpoolError
+
+log = logging.getLogger(__name__)
+
+RETRY_BUDGET = 120.0
+"""Seconds to keep trying: whatever fails after that looks to PostgreSQL like the end of the archive."""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -29,11 +36,55 @@ def add_arguments(parser: Parser) -> None:
     )  # fmt: skip
 
 
-def run(args: argparse.Namespace) -> int | None:
-    raise NotImplementedError
+def run(args: argparse.Namespace) -> None:
+    try:
+        _restore(args)
+    except NotFoundError:
+        raise
+    except (BarmanCloudError, OSError) as error:
+        if not args.abort_recovery_on_error:
+            raise
+        raise RecoveryAbortedError(
+            describe_os_error(error) if isinstance(error, OSError) else str(error), hint=getattr(error, "hint", None)
+        ) from error
 
 
-COMMAND = Command("wal-restore", add_arguments, run, connectivity_exit_code=2)
+def _restore(args: argparse.Namespace) -> None:
+    from barman_cloud.postgres.wal import WalKind
+    from barman_cloud.wal import prefetched, spool
+    from barman_cloud.wal.restorer import Restorer, wal_name
+
+    name = wal_name(args.wal_name)
+    ahead = args.parallel >= 2 and name.kind is WalKind.SEGMENT
+    directory: str | None = None
+    try:
+        directory = spool.prepare(args.spool_dir, "restore", options.spool_key(args))
+    except SpoolError as error:
+        if ahead:
+            raise
+        log.debug("not remembering anything between calls: %s", error)
+    if directory is not None and ahead and prefetched.serve(directory, name.text, args.wal_dest):
+        log.info("restored WAL file %s to %s, fetched ahead", name.text, args.wal_dest)
+    else:
+        with options.store_from(args, retry_budget=RETRY_BUDGET) as store:
+            restorer = Restorer(
+                store, options.layout_from(args, store), partial=not args.no_partial, memory_dir=directory
+            )
+            restorer.restore(name, args.wal_dest)
+    if directory is not None and ahead:
+        if command := spool.command_of(args.command_line, variable=2):
+            spool.remember_command(directory, command[0])
+        prefetched.start(directory, name.text, args.command_line)
+
+
+def validate(args: argparse.Namespace) -> None:
+    """Check the name of the WAL file before anything else."""
+    from barman_cloud.wal.restorer import wal_name
+
+    wal_name(args.wal_name)
+
+
+COMMAND = Command("wal-restore", add_arguments, run, validate, connectivity_exit_code=2)
 
 
 def main() -> int:

@@ -1,0 +1,70 @@
+"""What a listing of the WAL archive taught, kept in the spool for the calls after it.
+
+Nearly every segment that recovery asks for exists and lies under a key like that of the one before, so a listing for
+each of them is one request too many. A listing from the requested name to the end of its folder (256 segments of
+16 MiB) says which suffix follows and up to where: so far, a segment is fetched directly. Anything else is asked of the
+store anew, because "not in the archive" ends a recovery and must be exact. So a hit costs one request, with one listing
+for each folder; and a miss costs one request, the listing. (A gap below the last name seen costs two.)
+
+What is remembered is only ever a guess about a key. A wrong one costs a request.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from barman_cloud.catalog.layout import WalObject
+
+
+class Seen(NamedTuple):
+    """All segments from the one that was asked for up to ``last`` had this ``suffix`` (such as ``.gz``, or empty)."""
+
+    suffix: str
+    last: str
+
+    def expects(self, name: str) -> bool:
+        """Tell whether the segment ``name`` is likely to be stored with ``suffix``."""
+        return name[:16] == self.last[:16] and name <= self.last
+
+
+def learn(name: str, objects: Iterable[WalObject]) -> Seen | None:
+    """Return what ``objects``, a listing from ``name`` on in ascending order, teaches; None without ``name`` itself."""
+    suffix: str | None = None
+    last = name
+    for found in objects:
+        if len(found.name) != 24 or found.name < name:
+            continue
+        its_suffix = found.key[found.key.rindex("/") + 25 :]
+        if suffix is None:
+            if found.name != name:
+                return None
+            suffix = its_suffix
+        elif its_suffix != suffix:
+            break
+        last = found.name
+    return None if suffix is None else Seen(suffix, last)
+
+
+def load(directory: str) -> Seen | None:
+    """Return what the last call left in ``directory``, if anything."""
+    try:
+        with open(os.path.join(directory, "seen"), encoding="ascii") as file:
+            suffix, last = file.read(100).rstrip("\n").split(" ")
+    except (OSError, ValueError):
+        return None
+    return Seen(suffix, last) if len(last) == 24 else None
+
+
+def save(directory: str, seen: Seen) -> None:
+    """Leave ``seen`` for the next call; that this is impossible costs a request, nothing else."""
+    temporary = os.path.join(directory, f"seen.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="ascii") as file:
+            file.write(f"{seen.suffix} {seen.last}\n")
+        os.replace(temporary, os.path.join(directory, "seen"))
+    except OSError:
+        pass
