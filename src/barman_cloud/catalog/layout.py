@@ -20,7 +20,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from barman_cloud.archive.compression import SUFFIX
 from barman_cloud.errors import UsageError
+from barman_cloud.postgres.wal import is_wal_name
 
 if TYPE_CHECKING:
     from barman_cloud.store.base import StoreURL
@@ -31,21 +33,10 @@ BACKUP_ID = re.compile(r"\d{8}T\d{6}")
 DATA = "data"
 """The base name of the archives of PGDATA; those of a tablespace are named by its oid."""
 
-_COMPRESSION_OF_ARCHIVE = {
-    "": None,
-    ".gz": "gzip",
-    ".bz2": "bzip2",
-    ".snappy": "snappy",
-    ".lz4": "lz4",
-    ".zst": "zstd",
-}
-_COMPRESSION_OF_WAL = {**_COMPRESSION_OF_ARCHIVE, ".xz": "xz"}
+_COMPRESSION_OF_WAL: dict[str, str | None] = {"": None, **{suffix: name for name, suffix in SUFFIX.items()}}
+_COMPRESSION_OF_ARCHIVE = {suffix: name for suffix, name in _COMPRESSION_OF_WAL.items() if name != "xz"}
 
 _ARCHIVE_NAME = re.compile(r"(?P<base>data|\d+)(?:_(?P<part>\d+))?\.tar(?P<suffix>(?:\.[a-z0-9]+)?)")
-_WAL_NAME = re.compile(
-    r"(?P<name>(?:(?P<segment>[0-9A-Fa-f]{24})(?:\.partial|\.[0-9A-Fa-f]{8}\.backup)?|[0-9A-Fa-f]{8}\.history))"
-    r"(?P<suffix>\.gz|\.bz2|\.xz|\.snappy|\.zst|\.lz4|)"
-)
 _WAL_FOLDER = re.compile(r"[0-9A-Fa-f]{16}")
 
 
@@ -125,6 +116,13 @@ class Layout:
     def keep(self, backup_id: str) -> str:
         return f"{self.backup_dir(backup_id)}annotations/keep"
 
+    def keep_with_double_slash(self, backup_id: str) -> str | None:
+        """Return where Barman puts the keep annotation if its URL ends in a slash; None if the path is empty.
+
+        Every other key is the same for both spellings of the URL, this one isn't.
+        """
+        return f"{self.prefix}//{self.server}/base/{backup_id}/annotations/keep" if self.prefix else None
+
     def archives_json(self, backup_id: str) -> str:
         return f"{self.backup_dir(backup_id)}archives.json"
 
@@ -170,8 +168,11 @@ class Layout:
         """Return what ``key`` tells, or None if its last part isn't a WAL file name and at most one known suffix."""
         if not key.startswith(self.wals_dir):
             return None
-        match = _WAL_NAME.fullmatch(key, key.rindex("/") + 1)
-        return WalObject(key, match["name"], _COMPRESSION_OF_WAL[match["suffix"]]) if match else None
+        name = key[key.rindex("/") + 1 :]
+        stem, dot, extension = name.rpartition(".")
+        suffix = dot + extension if dot + extension in _COMPRESSION_OF_WAL else ""
+        name = stem if suffix else name
+        return WalObject(key, name, _COMPRESSION_OF_WAL[suffix]) if is_wal_name(name) else None
 
 
 def parse_wal_folder(folder: str) -> tuple[int, int] | None:

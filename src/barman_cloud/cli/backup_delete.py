@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import sys
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING
 
 from barman_cloud.cli import options, values
 from barman_cloud.cli.command import Command, Parser
 from barman_cloud.cli.command import main as run_command
+
+if TYPE_CHECKING:
+    from barman_cloud.catalog.backup_info import BackupInfo
+    from barman_cloud.store.base import ObjectStore
+
+log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: Parser) -> None:
@@ -32,7 +43,43 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int | None:
-    raise NotImplementedError
+    from barman_cloud.catalog import deletion, selection
+    from barman_cloud.catalog.catalog import Catalog
+    from barman_cloud.catalog.retention import parse_policy
+
+    policy = None if args.retention_policy is None else parse_policy(args.retention_policy)
+    with options.store_from(args) as store:
+        catalog = Catalog(store, options.layout_from(args, store))
+        how = deletion.DeletionOptions(
+            dry_run=args.dry_run,
+            batch_size=args.batch_size,
+            check_object_lock=_can_check_locks(args, store),
+            delete_snapshots=partial(_delete_snapshots, args),
+        )
+        view = catalog.load()
+        view.require_readable("a deletion")
+        if policy:
+            now = datetime.now().astimezone()
+            deletion.delete_by_policy(catalog, view, policy, args.minimum_redundancy, now, how, sys.stdout)
+        else:
+            backup_id = selection.resolve(args.backup_id, lambda: view)
+            deletion.delete_by_id(catalog, view, backup_id, args.minimum_redundancy, how, sys.stdout)
+    return None
+
+
+def _can_check_locks(args: argparse.Namespace, store: ObjectStore) -> bool:
+    if args.check_object_lock and not store.capabilities.object_lock:
+        log.warning("--check-object-lock is ignored: %s knows no object locks", store.url.text)
+    return args.check_object_lock and store.capabilities.object_lock
+
+
+def _delete_snapshots(args: argparse.Namespace, info: BackupInfo) -> None:
+    from barman_cloud.snapshots.base import SnapshotOptions
+    from barman_cloud.snapshots.deletion import delete_snapshots
+
+    if info.snapshots_info:
+        how = SnapshotOptions(aws_profile=args.aws_profile, azure_credential=args.azure_credential)
+        delete_snapshots(info.snapshots_info, info.backup_id, how)
 
 
 COMMAND = Command("backup-delete", add_arguments, run)

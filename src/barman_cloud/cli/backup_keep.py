@@ -23,7 +23,20 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int | None:
-    raise NotImplementedError
+    from barman_cloud.catalog import keep, selection
+    from barman_cloud.catalog.catalog import Catalog
+
+    with options.store_from(args) as store:
+        catalog = Catalog(store, options.layout_from(args, store))
+        backup_id = selection.resolve(args.backup_id, catalog.load)
+        if args.release:
+            keep.release(catalog, backup_id)
+        elif args.status:
+            annotation = keep.read(catalog, backup_id)
+            print(f"Keep: {'nokeep' if annotation is None else keep.label(annotation)}")
+        else:
+            keep.keep(catalog, backup_id, args.target)
+    return None
 
 
 COMMAND = Command("backup-keep", add_arguments, run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from barman_cloud.cli import options
 from barman_cloud.cli.command import Command, Parser
@@ -15,7 +16,19 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int | None:
-    raise NotImplementedError
+    """Print every backup, or fail: a list that leaves one out would look complete to whoever reads it."""
+    from barman_cloud.catalog import keep, summary
+    from barman_cloud.catalog.catalog import Catalog
+
+    with options.store_from(args) as store:
+        catalog = Catalog(store, options.layout_from(args, store))
+        view = catalog.load()
+        if args.format == "console":
+            sys.stdout.write(summary.list_as_text(view, keep.read_all(catalog)))
+        view.require_readable("the list")
+        if args.format != "console":
+            sys.stdout.write(summary.list_as_json(view.backups.values()))
+    return None
 
 
 COMMAND = Command("backup-list", add_arguments, run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from barman_cloud.cli import options
 from barman_cloud.cli.command import Command, Parser
@@ -16,7 +17,14 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int | None:
-    raise NotImplementedError
+    from barman_cloud.catalog import selection, summary
+    from barman_cloud.catalog.catalog import Catalog
+
+    with options.store_from(args) as store:
+        catalog = Catalog(store, options.layout_from(args, store))
+        info = catalog.load_one(selection.resolve(args.backup_id, catalog.load))
+        sys.stdout.write(summary.show_as_text(info) if args.format == "console" else summary.show_as_json(info))
+    return None
 
 
 COMMAND = Command("backup-show", add_arguments, run)

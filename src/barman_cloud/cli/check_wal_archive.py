@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 
 from barman_cloud.cli import options, values
 from barman_cloud.cli.command import Command, Parser
 from barman_cloud.cli.command import main as run_command
+
+log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: Parser) -> None:
@@ -17,7 +20,19 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int | None:
-    raise NotImplementedError
+    from barman_cloud.catalog import emptiness
+    from barman_cloud.errors import BucketNotFoundError
+
+    with options.store_from(args) as store:
+        try:
+            store.check()
+        except BucketNotFoundError:
+            if not args.test:
+                store.create_bucket()
+                log.info("%s: the bucket is created", store.url.text)
+        if not args.test:
+            emptiness.require_safe_for_new_cluster(store, options.layout_from(args, store), args.timeline)
+    return None
 
 
 COMMAND = Command("check-wal-archive", add_arguments, run, connectivity_exit_code=2, has_own_test=True)

@@ -1,0 +1,69 @@
+"""Whether a WAL archive is safe for a new cluster: nothing in it that the cluster's own WAL would collide with."""
+
+from __future__ import annotations
+
+import logging
+from itertools import islice
+
+from barman_cloud.archive.compression import decompress_stream
+from barman_cloud.catalog.layout import Layout, WalObject
+from barman_cloud.errors import BarmanCloudError, OperationError
+from barman_cloud.postgres.wal import parse_page_header
+from barman_cloud.store.base import ObjectStore
+
+log = logging.getLogger(__name__)
+
+_LOOKED_AT = 100
+"""Objects that are looked at for one that tells which cluster it is of."""
+
+_HEAD = 1 << 20
+"""Bytes of an object that are read for a segment's header."""
+
+
+def require_safe_for_new_cluster(store: ObjectStore, layout: Layout, timeline: int | None) -> None:
+    """Raise ``OperationError`` (1), naming a culprit, if the archive of ``layout`` isn't safe to use.
+
+    Without ``timeline`` it must hold no WAL file at all; with it none of that timeline or a later one, history files
+    included. Objects that aren't WAL files don't count.
+    """
+    # Timelines are hex digits of fixed width at the start of every name, so the listing can begin where they begin.
+    start = f"{layout.wals_dir}{timeline:08X}" if timeline else None
+    found = (
+        wal
+        for item in store.list(layout.wals_dir, start_after=start)
+        if (wal := layout.parse_wal_key(item.key)) and wal.timeline >= (timeline or 0)
+    )
+    seen = list(islice(found, _LOOKED_AT))
+    if not seen:
+        return
+    culprit = next((wal for wal in seen if _is_segment(wal)), seen[0])
+    whose = _describe(store, culprit)
+    if timeline is None:
+        raise OperationError(
+            f"the WAL archive {store.object_url(layout.wals_dir)} is not empty: it holds {whose}",
+            hint="give the new cluster a server name or URL of its own; if this is the archive of its own past, "
+            "name the timeline that it goes on with by --timeline",
+        )
+    names = {wal.name for wal in seen} | {wal.name for wal in found}
+    raise OperationError(
+        f"the WAL archive {store.object_url(layout.wals_dir)} holds {len(names)} files of timeline {timeline} "
+        f"or later, such as {whose}",
+        hint="another cluster has gone on from the same past; archive to a server name or URL of its own",
+    )
+
+
+def _is_segment(wal: WalObject) -> bool:
+    return len(wal.name) == len("000000010000000000000001")
+
+
+def _describe(store: ObjectStore, wal: WalObject) -> str:
+    text = f"{wal.name} of timeline {wal.timeline}"
+    if not _is_segment(wal):
+        return text
+    try:
+        chunks = decompress_stream(store.read(wal.key, end=_HEAD, concurrency=1), wal.compression)
+        header = parse_page_header(next(iter(chunks)))
+    except (BarmanCloudError, StopIteration) as error:
+        log.info("%s doesn't tell its system identifier: %s", wal.key, error)
+        return text
+    return f"{text}, written by the cluster with system identifier {header.system_identifier}"

@@ -1,0 +1,82 @@
+"""Keep annotations: a backup that is kept is never deleted, neither by a policy nor by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from barman_cloud.catalog.backup_info import DONE
+from barman_cloud.catalog.catalog import Catalog
+from barman_cloud.errors import NotFoundError, ObjectNotFoundError, OperationError, SelectionError
+
+FULL = "full"
+"""Kept with all WAL since."""
+STANDALONE = "standalone"
+"""Kept with only the WAL that makes it consistent."""
+
+Keeps = Mapping[str, str]
+"""Backup id to content of its annotation. Any content keeps the backup; all but exactly ``standalone`` mean full."""
+
+# The providers on which Barman's keys depend on the URL's trailing slash, and the one that tests stand in for them.
+_DOUBLE_SLASH_PROVIDERS = frozenset({"aws-s3", "azure-blob-storage", "memory"})
+_ANNOTATION = "/annotations/keep"
+
+
+def read(catalog: Catalog, backup_id: str) -> str | None:
+    """Return the content of a backup's annotation, or None if it isn't kept. The backup itself isn't looked at."""
+    for key in _keys(catalog, backup_id):
+        try:
+            return catalog.store.get(key).decode("utf-8", "replace")
+        except ObjectNotFoundError:
+            continue
+    return None
+
+
+def read_all(catalog: Catalog) -> dict[str, str]:
+    """Return the annotations of all backups that are kept."""
+    root = catalog.layout.base_dir
+    ids = {_id_of(item.key, root) for item in catalog.store.list(root) if item.key.endswith(_ANNOTATION)}
+    if twin := _double_slash(catalog, ""):
+        root = twin.removesuffix(_ANNOTATION)
+        ids |= {_id_of(item.key, root) for item in catalog.store.list(root) if item.key.endswith(_ANNOTATION)}
+    found = sorted(ids)
+    texts = catalog.map(lambda backup_id: read(catalog, backup_id), found)
+    return {backup_id: text for backup_id, text in zip(found, texts, strict=True) if text is not None}
+
+
+def keep(catalog: Catalog, backup_id: str, target: str) -> None:
+    """Keep a DONE backup as ``full`` or ``standalone``, whatever its annotation was.
+
+    ``OperationError`` (1) if it isn't DONE, ``SelectionError`` (4) if it isn't there.
+    """
+    try:
+        info = catalog.load_one(backup_id)
+    except NotFoundError as error:
+        raise SelectionError(str(error), hint=error.hint) from error
+    if info.status != DONE:
+        raise OperationError(f"backup {backup_id} can't be kept: it is {info.status}, not DONE")
+    catalog.store.put(catalog.layout.keep(backup_id), target.encode("ascii"))
+
+
+def release(catalog: Catalog, backup_id: str) -> None:
+    """Remove the annotation; one that isn't there is no error."""
+    catalog.store.delete(_keys(catalog, backup_id))
+
+
+def label(annotation: str) -> str:
+    """Return the first line of an annotation, for people."""
+    return annotation.splitlines()[0] if annotation else ""
+
+
+def _keys(catalog: Catalog, backup_id: str) -> list[str]:
+    twin = _double_slash(catalog, backup_id)
+    return [catalog.layout.keep(backup_id)] + ([twin] if twin else [])
+
+
+def _double_slash(catalog: Catalog, backup_id: str) -> str | None:
+    if catalog.store.url.provider not in _DOUBLE_SLASH_PROVIDERS:
+        return None
+    return catalog.layout.keep_with_double_slash(backup_id)
+
+
+def _id_of(key: str, root: str) -> str:
+    return key[len(root) :].removesuffix(_ANNOTATION)

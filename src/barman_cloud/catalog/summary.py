@@ -1,0 +1,124 @@
+"""How backups are shown: the rows of the list, the page of one backup, and both as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from barman_cloud.catalog.backup_info import DONE, BackupInfo, to_json_dict
+from barman_cloud.catalog.catalog import CatalogView
+from barman_cloud.catalog.keep import Keeps, label
+from barman_cloud.catalog.times import format_time, format_to_the_second
+from barman_cloud.report.json_text import document
+from barman_cloud.report.text import Section, duration, page, size, table
+
+UNREADABLE = "UNREADABLE"
+"""Shown as the status of a backup whose ``backup.info`` can't be parsed."""
+
+_WIDTHS = (20, 25, 30, 17, 20)
+_TITLES = ("Backup ID", "End Time", "Begin Wal", "Archival Status", "Name")
+
+_Line = tuple[str, object]
+
+
+def list_as_text(view: CatalogView, keeps: Keeps) -> str:
+    """Return the table of all backups, ids ascending, those that can't be read included."""
+    rows = {backup_id: _row(info, keeps.get(backup_id)) for backup_id, info in view.backups.items()}
+    rows.update((backup_id, (backup_id, "", "", UNREADABLE, "")) for backup_id in view.unreadable)
+    return table(_WIDTHS, [_TITLES, *(rows[backup_id] for backup_id in sorted(rows))])
+
+
+def list_as_json(backups: Iterable[BackupInfo]) -> str:
+    """Return ``{"backups_list": [...]}``."""
+    return document({"backups_list": [to_json_dict(info) for info in backups]})
+
+
+def show_as_json(info: BackupInfo) -> str:
+    """Return the object of one backup below the server name that is stored in it (``cloud``, usually)."""
+    return document({info.server_name: to_json_dict(info)})
+
+
+def show_as_text(info: BackupInfo) -> str:
+    """Return the page of one backup."""
+    sections = [Section(None, [_general(info)]), Section("Server information", [_server(info)])]
+    if info.is_complete:
+        sections += [
+            Section("Snapshot information", list(_snapshots(info))),
+            Section("Tablespaces", [_tablespaces(info)]),
+            Section("Base backup information", [list(_base_backup(info))]),
+        ]
+    text = page(f"Backup {info.backup_id}", sections)
+    if not info.is_complete and info.error:
+        text += f"  {'Error':<23}: {info.error}\n"
+    return text
+
+
+def _row(info: BackupInfo, annotation: str | None) -> tuple[str, ...]:
+    archival_status = info.status
+    if info.status == DONE:
+        archival_status = "" if annotation is None else f"KEEP:{label(annotation).upper()}"
+    end_time = format_to_the_second(info.end_time) if info.end_time else ""
+    return info.backup_id, end_time, info.begin_wal or "", archival_status, info.backup_name or ""
+
+
+def _set(lines: Iterable[_Line]) -> list[_Line]:
+    return [(label, value) for label, value in lines if value is not None]
+
+
+def _general(info: BackupInfo) -> list[_Line]:
+    lines = _set([("Backup Name", info.backup_name)])
+    lines += [("Server Name", info.server_name)]
+    lines += _set([("System Id", info.systemid)])
+    lines += [("Status", info.status)]
+    if info.is_complete:
+        lines += [("PostgreSQL Version", info.version), ("PGDATA directory", info.pgdata)]
+        if info.cluster_size is not None:
+            lines += [("Estimated Cluster Size", size(info.cluster_size))]
+    return lines
+
+
+def _server(info: BackupInfo) -> list[_Line]:
+    return _set([("Checksums", info.data_checksums), ("WAL summarizer", info.summarize_wal)])
+
+
+def _snapshots(info: BackupInfo) -> Iterator[list[_Line]]:
+    if info.snapshots_info:
+        yield [("provider", info.snapshots_info.provider), *info.snapshots_info.provider_info.items()]
+        for snapshot in info.snapshots_info.snapshots:
+            mount = [("Mount point", snapshot.mount_point), ("Mount options", snapshot.mount_options)]
+            yield [*sorted(snapshot.provider.items()), *mount]
+
+
+def _tablespaces(info: BackupInfo) -> list[_Line]:
+    return [(name, f"{location} (oid: {oid})") for name, oid, location in info.tablespaces or ()]
+
+
+def _base_backup(info: BackupInfo) -> Iterator[_Line]:
+    compression = info.compression if info.compression != "none" else None
+    deduplicated = None if info.deduplicated_size is None else size(info.deduplicated_size)
+    yield from _set(
+        [
+            ("Backup Method", info.mode),
+            ("Encryption", info.encryption),
+            ("Backup Size", deduplicated),
+            ("Backup Compression", compression),
+        ]
+    )
+    yield "Timeline", info.timeline
+    yield "Begin WAL", info.begin_wal
+    yield "End WAL", info.end_wal
+    yield "Begin time", info.begin_time and format_time(info.begin_time)
+    yield "End time", info.end_time and format_time(info.end_time)
+    if copy_time := _copy_time(info.copy_stats or {}):
+        yield "Copy time", copy_time
+    yield "Begin Offset", info.begin_offset
+    yield "End Offset", info.end_offset
+    yield "Begin LSN", info.begin_xlog
+    yield "End LSN", info.end_xlog
+
+
+def _copy_time(stats: dict[str, Any]) -> str | None:
+    copying, analysing = stats.get("copy_time") or 0, stats.get("analysis_time") or 0
+    if copying <= 0:
+        return None
+    return duration(copying) + (f" + {duration(analysing)} startup" if analysing >= 1 else "")
