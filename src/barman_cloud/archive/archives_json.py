@@ -1,0 +1,68 @@
+"""``archives.json``, our sidecar of a backup: what was stored, and the checksum of each archive as it was stored.
+
+Barman ignores the object. With it a backup is verified by reading its objects, without unpacking anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from barman_cloud.errors import IntegrityError
+
+VERSION: Final = 1
+_ALGORITHM: Final = "crc32c"
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveRecord:
+    """One archive of a backup."""
+
+    name: str
+    """The last part of its key, such as ``data_0001.tar.lz4``: it stays true when a backup is copied elsewhere."""
+    size: int
+    """Bytes as stored."""
+    checksum: int
+    """CRC-32C of the stored bytes; eight hexadecimal digits in the file."""
+    compression: str | None
+    members: int
+    """Files, directories and links in it."""
+
+
+def dump(archives: Sequence[ArchiveRecord]) -> str:
+    """Return the sidecar's text."""
+    document = {
+        "version": VERSION,
+        "checksum_algorithm": _ALGORITHM,
+        "archives": [{**asdict(archive), "checksum": f"{archive.checksum:08x}"} for archive in archives],
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def parse(text: str, source: str = "archives.json") -> tuple[ArchiveRecord, ...]:
+    """Read a sidecar; keys that a later version may add are ignored. ``IntegrityError`` if it makes no sense."""
+    try:
+        document = json.loads(text)
+        version, algorithm = document["version"], document["checksum_algorithm"]
+        if (version, algorithm) != (VERSION, _ALGORITHM):
+            raise IntegrityError(
+                f"{source}: version {version} with checksum {algorithm} is unknown here",
+                hint="a newer version of this program wrote the backup; use that version or a later one",
+            )
+        return tuple(_record(item) for item in document["archives"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{source}: not a readable list of archives ({error!r})") from error
+
+
+def _record(item: dict[str, object]) -> ArchiveRecord:
+    name, size, checksum = item["name"], item["size"], item["checksum"]
+    compression, members = item["compression"], item["members"]
+    if not (
+        isinstance(name, str) and isinstance(checksum, str) and (compression is None or isinstance(compression, str))
+    ):
+        raise TypeError(f"wrong type in {item}")
+    if not (isinstance(size, int) and isinstance(members, int) and size >= 0 and members >= 0):
+        raise TypeError(f"wrong number in {item}")
+    return ArchiveRecord(name, size, int(checksum, 16), compression, members)
