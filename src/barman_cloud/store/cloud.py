@@ -88,6 +88,8 @@ class CloudStore(ObjectStore):
 
     part_size = PART_SIZE
     single_put_limit = SINGLE_PUT_LIMIT
+    _api: Any = None
+    """What ``provider_api`` returned, once somebody asked; loading it costs more than a PUT."""
 
     def __init__(self, url: StoreURL, *, retry: Retry) -> None:
         self.url = url
@@ -449,7 +451,8 @@ class CloudStore(ObjectStore):
         self._attempt("create", None, self.provider_api.create_bucket)
 
     def close(self) -> None:
-        self.provider_api.close()
+        if self._api is not None:
+            self._api.close()
         self._clients.clear()
 
 
