@@ -1,0 +1,141 @@
+"""A base backup as snapshots of the cluster's disks; only its metadata and label go to the object store."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from barman_cloud.backup.lifecycle import BackupRequest, Run, reason_of, take_backup
+from barman_cloud.catalog import backup_info
+from barman_cloud.catalog.backup_info import BackupInfo
+from barman_cloud.catalog.catalog import Catalog
+from barman_cloud.catalog.layout import Layout
+from barman_cloud.errors import BarmanCloudError, ConfigurationError
+from barman_cloud.postgres.backup_mode import BackupStart, BackupStop
+from barman_cloud.postgres.connection import ServerMetadata
+from barman_cloud.snapshots.base import AttachedDisk, SnapshotOptions, SnapshotProvider, select_disks
+from barman_cloud.snapshots.mounts import Host, Mount, find_mounts
+from barman_cloud.snapshots.open import kind_of_store, open_provider
+from barman_cloud.snapshots.taking import SnapshotSet
+from barman_cloud.store.base import ObjectStore
+
+log = logging.getLogger(__name__)
+
+_ANY_ID = "20000101T000000"
+"""As long as every other backup id."""
+
+
+def run_snapshot_backup(
+    store: ObjectStore,
+    layout: Layout,
+    request: BackupRequest,
+    instance: str | None,
+    disks: Sequence[str],
+    options: SnapshotOptions,
+    host: Host | None = None,
+) -> BackupInfo:
+    """Take a backup by snapshots of ``disks``, which are attached to ``instance`` and mounted on this machine.
+
+    The kind of store decides whose disks they are. What is wrong with options, instance, disks or mounts is raised
+    before anything is made (``ConfigurationError``, ``SnapshotError``); a later failure removes the snapshots, marks
+    the backup FAILED and raises ``OperationError``.
+    """
+    if not instance or not disks:
+        raise ConfigurationError("a snapshot backup needs --snapshot-instance and at least one --snapshot-disk")
+    with open_provider(kind_of_store(store.url.provider), options) as provider:
+        method = SnapshotMethod(provider, layout.server, instance, disks, host or Host())
+        try:
+            return take_backup(store, layout, request, method)
+        except BaseException:
+            method.settle(Catalog(store, layout))
+            raise
+
+
+class SnapshotMethod:
+    """The copy method (``lifecycle.CopyMethod``) of disk snapshots."""
+
+    def __init__(
+        self, provider: SnapshotProvider, server_name: str, instance: str, disks: Sequence[str], host: Host
+    ) -> None:
+        self.server_name = server_name
+        self._provider = provider
+        self._instance = instance
+        self._names = disks
+        self._host = host
+        self._mounts: dict[str, Mount] = {}
+        self._snapshots: SnapshotSet | None = None
+        self._backup_id = _ANY_ID
+        self._began = 0.0
+
+    def check(self) -> None:
+        """Check that the machine has the disks, that they are mounted here, and that the snapshots can be named."""
+        disks = self._attached()
+        self._provider.check(disks, _ANY_ID)
+        self._mounts = find_mounts(self._provider, disks, self._instance, self._host)
+
+    def prepare(self, metadata: ServerMetadata) -> None:
+        self._began = time.monotonic()
+        places = [metadata.data_directory, *(location for _, _, location in metadata.tablespaces)]
+        if metadata.data_directory:
+            places.append(f"{metadata.data_directory}/pg_wal")
+        for place in filter(None, places):
+            if not _is_on(place, self._mounts.values()):
+                log.warning("%s is on none of the disks: the backup will lack it", place)
+
+    def copy(self, run: Run) -> None:
+        # Backup mode may have taken long to start: nothing of what was checked need be true any more.
+        disks = self._attached()
+        self._mounts = find_mounts(self._provider, disks, self._instance, self._host)
+        self._backup_id = run.info.backup_id
+        self._snapshots = SnapshotSet(self._provider, run.wait)
+        self._snapshots.take(disks, run.info.backup_id)
+
+    def finish(self, run: Run, start: BackupStart, stop: BackupStop) -> dict[str, Any]:
+        assert self._snapshots is not None
+        run.store.put(run.layout.backup_label(run.info.backup_id), stop.label.encode(), tags=run.tags)
+        # Last of all: a locked snapshot couldn't be removed if anything else failed.
+        self._snapshots.lock()
+        run.info.snapshots_info = self._snapshots.info(self._mounts)
+        took = round(time.monotonic() - self._began, 6)
+        return {"copy_time": took, "total_time": took}
+
+    def abort(self) -> None:
+        """Remove the snapshots that were made."""
+        if self._snapshots:
+            self._snapshots.discard()
+            self._snapshots = None
+
+    def settle(self, catalog: Catalog) -> None:
+        """Decide about snapshots that nobody removed: the backup was complete, but storing its last state failed.
+
+        The request that failed may have arrived, and then the backup is good: only the catalog can tell.
+        """
+        if not self._snapshots:
+            return
+        try:
+            done = catalog.load_one(self._backup_id).status == backup_info.DONE
+        except BarmanCloudError as error:
+            log.error(  # noqa: TRY400 - one line; the trace is of no use here
+                "can't tell whether backup %s is DONE, so its snapshots stay: %s (%s)",
+                self._backup_id, ", ".join(self._snapshots.identifiers), reason_of(error),
+            )  # fmt: skip
+            return
+        if done:
+            log.warning("backup %s is DONE all the same: its backup.info did arrive", self._backup_id)
+        else:
+            self.abort()
+
+    def _attached(self) -> list[AttachedDisk]:
+        return select_disks(self._provider.attached_disks(self._instance), self._instance, self._names)
+
+
+def _is_on(place: str, mounts: Iterable[Mount]) -> bool:
+    """Tell whether a directory is on one of the mounted file systems; True if this machine doesn't have it."""
+    try:
+        device = Path(place).stat().st_dev
+        return any(device == Path(mount.mount_point).stat().st_dev for mount in mounts)
+    except OSError:
+        return True

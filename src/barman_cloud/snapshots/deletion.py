@@ -1,0 +1,48 @@
+"""Deleting the snapshots of a backup."""
+
+from __future__ import annotations
+
+import logging
+
+from barman_cloud.catalog.backup_info import SnapshotsInfo
+from barman_cloud.errors import LockedError, SnapshotError
+from barman_cloud.snapshots.base import SnapshotOptions, SnapshotProvider, belongs_to
+from barman_cloud.snapshots.open import open_recorded
+
+log = logging.getLogger(__name__)
+
+
+def delete_snapshots(info: SnapshotsInfo, backup_id: str, options: SnapshotOptions) -> None:
+    """Delete the snapshots that ``backup.info`` names, after the provider confirmed that they are this backup's.
+
+    ``options`` carries credentials (profile, kind of credential); everything else is in ``info``. All snapshots are
+    looked at before the first is deleted: ``LockedError`` if one is locked, ``SnapshotError`` if one isn't this
+    backup's, and then nothing is deleted. A snapshot that doesn't exist any more is fine.
+    """
+    with open_recorded(info, options) as provider:
+        for identifier in deletable_snapshots(provider, info, backup_id):
+            provider.delete(identifier)
+            log.info("deleted snapshot %s of backup %s", identifier, backup_id)
+
+
+def deletable_snapshots(provider: SnapshotProvider, info: SnapshotsInfo, backup_id: str) -> list[str]:
+    """Return which of the snapshots exist; raises as :func:`delete_snapshots` does if one must not be deleted."""
+    found = []
+    for identifier in info.identifiers:
+        snapshot = provider.inspect(identifier)
+        if snapshot is None:
+            log.warning("snapshot %s of backup %s doesn't exist any more", identifier, backup_id)
+            continue
+        if not belongs_to(snapshot.name, backup_id):
+            # A damaged or forged backup.info must not make us delete somebody else's data.
+            raise SnapshotError(
+                f"snapshot {identifier} is named {snapshot.name or 'nothing'}, so it isn't one of backup {backup_id}",
+                hint=f"the name of this backup's snapshots ends in -{backup_id.lower()}; nothing was deleted",
+            )
+        if snapshot.locked:
+            raise LockedError(
+                f"snapshot {identifier} of backup {backup_id} can't be deleted: {snapshot.locked}",
+                hint="wait until the lock expires, or unlock it; nothing was deleted",
+            )
+        found.append(identifier)
+    return found
