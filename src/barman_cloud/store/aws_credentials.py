@@ -13,17 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from threading import Lock
 from typing import Any
 
 from barman_cloud.errors import AccessDeniedError, ConfigurationError
 from barman_cloud.store.aws_keys import AwsCredentials
 from barman_cloud.store.aws_profile import Profile
+from barman_cloud.store.cached import Cached
 
 Source = Callable[[], AwsCredentials]
-
-_REFRESH = timedelta(minutes=5)
-"""Time before expiry at which a key is asked for again."""
 
 
 def find_credentials(environ: Mapping[str, str], profile: Profile, region: str, ca_file: str | None) -> Source:
@@ -53,22 +50,6 @@ def _environment_key(key: str, environ: Mapping[str, str]) -> AwsCredentials:
             "AWS_ACCESS_KEY_ID is set, but AWS_SECRET_ACCESS_KEY isn't", hint="set both, or neither"
         )
     return AwsCredentials(key, secret, environ.get("AWS_SESSION_TOKEN") or environ.get("AWS_SECURITY_TOKEN") or None)
-
-
-class Cached:
-    """Asks ``source`` once and again shortly before its key expires; may be called from several threads."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._lock = Lock()
-        self._key: AwsCredentials | None = None
-
-    def __call__(self) -> AwsCredentials:
-        with self._lock:
-            key = self._key
-            if key is None or (key.expires is not None and key.expires - datetime.now(UTC) < _REFRESH):
-                key = self._key = self._source()
-            return key
 
 
 def from_json(answer: Mapping[str, Any], origin: str) -> AwsCredentials:

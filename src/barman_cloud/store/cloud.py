@@ -73,8 +73,7 @@ class BucketApi(Protocol):
 
     def put(self, key: str, data: Buffer, *, if_absent: bool, tags: Tags | None) -> None: ...
 
-    def delete(self, keys: list[str]) -> dict[str, str]:
-        """Delete at most ``capabilities.max_delete_batch`` objects; return the reason for each that is still there."""
+    def delete_one(self, key: str) -> None: ...
 
     def check(self, prefix: str) -> None: ...
 
@@ -88,6 +87,7 @@ class CloudStore(ObjectStore):
 
     part_size = PART_SIZE
     single_put_limit = SINGLE_PUT_LIMIT
+    put_concurrency = 4
     _api: Any = None
     """What ``provider_api`` returned, once somebody asked; loading it costs more than a PUT."""
 
@@ -201,7 +201,7 @@ class CloudStore(ObjectStore):
         if not _obstore_can_name(key):
             self._attempt("put", key, lambda: self.provider_api.put(key, view, if_absent=if_absent, tags=tags))
         elif view.nbytes > self.single_put_limit and not if_absent:
-            self._put_parts(key, slices(view, self.part_size), self.part_size, 4, tags)
+            self._put_parts(key, slices(view, self.part_size), self.part_size, self.put_concurrency, tags)
         else:
             self._put_single(key, view, if_absent=if_absent, tags=tags)
 
@@ -424,16 +424,17 @@ class CloudStore(ObjectStore):
         if failures:
             raise DeleteFailedError(failures)
 
+    @abstractmethod
     def _delete_batch(self, keys: Keys) -> dict[str, str]:
-        return self._attempt("delete", None, lambda: self.provider_api.delete(keys))
+        """Delete at most ``capabilities.max_delete_batch`` objects; return the reason for each that is still there."""
 
-    def _delete_singly(self, keys: Keys, delete: Callable[[str], None]) -> dict[str, str]:
+    def _delete_singly(self, keys: Keys) -> dict[str, str]:
         """Delete with one request each; an object that is gone already counts as deleted."""
         from concurrent.futures import ThreadPoolExecutor
 
         def one(key: str) -> str | None:
             try:
-                self._attempt("delete", key, lambda: delete(key))
+                self._attempt("delete", key, lambda: self.provider_api.delete_one(key))
             except ObjectNotFoundError:
                 return None
             except (OperationError, AccessDeniedError, StoreError) as error:

@@ -125,6 +125,10 @@ class S3Store(CloudStore):
 
     @property
     def provider_api(self) -> BucketApi:
+        return self._s3_api
+
+    @property
+    def _s3_api(self) -> S3Api:
         if self._api is None:
             from barman_cloud.store.s3_api import S3Api
 
@@ -192,7 +196,7 @@ class S3Store(CloudStore):
         if not wrong or not self._settings.aws or self._region_followed:
             return False
         self._region_followed = True
-        region = cast("S3Api", self.provider_api).bucket_region()
+        region = self._s3_api.bucket_region()
         if region is None or region == self._settings.region:
             return False
         logger.info("%s lies in region %s", self.url.text, region)
@@ -224,7 +228,7 @@ class S3Store(CloudStore):
     def _delete_batch(self, keys: list[str]) -> dict[str, str]:
         if self._bulk_delete:
             try:
-                return super()._delete_batch(keys)
+                return self._attempt("delete", None, lambda: self._s3_api.delete(keys))
             except StoreError as error:
                 failure = failure_of(error.__cause__) if error.__cause__ else None
                 if failure is None or not _refuses_bulk_delete(failure):
@@ -233,10 +237,10 @@ class S3Store(CloudStore):
                     "%s takes no bulk deletion (%s): deleting object by object", self.url.text, failure.describe()
                 )
                 self._bulk_delete = False
-        return self._delete_singly(keys, cast("S3Api", self.provider_api).delete_one)
+        return self._delete_singly(keys)
 
     def object_lock(self, key: str) -> ObjectLock | None:
-        return self._attempt("lock", key, lambda: cast("S3Api", self.provider_api).object_lock(key))
+        return self._attempt("lock", key, lambda: self._s3_api.object_lock(key))
 
     def create_bucket(self) -> None:
         if self._settings.bucket.startswith("arn:"):

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus, urlsplit
-from xml.sax.saxutils import escape, unescape
 
 from barman_cloud.store.aws_keys import AwsCredentials
 from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock, Tags
@@ -16,6 +15,7 @@ from barman_cloud.store.cloud import Page
 from barman_cloud.store.failures import Failure, RequestFailedError, from_answer
 from barman_cloud.store.http import HttpClient, Response, cut_range
 from barman_cloud.store.sigv4 import encode_path, encode_query, sign
+from barman_cloud.store.xml import elements, escape, text_of
 
 if TYPE_CHECKING:
     from barman_cloud.store.s3 import S3Settings
@@ -82,15 +82,15 @@ class S3Api:
             raise
 
     def delete(self, keys: list[str]) -> dict[str, str]:
-        objects = "".join(f"<Object><Key>{escape(key, _CONTROL)}</Key></Object>" for key in keys)
+        objects = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in keys)
         body = f'<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Quiet>true</Quiet>{objects}</Delete>'.encode()
         headers = {"content-md5": _md5(body), "content-type": "application/xml"}
         answer = self._send("POST", "", {"delete": ""}, headers, body).body.decode("utf-8")
         failures = {}
-        for entry in _elements(answer, "Error"):
-            code, message = _text(entry, "Code"), _text(entry, "Message")
+        for entry in elements(answer, "Error"):
+            code, message = text_of(entry, "Code"), text_of(entry, "Message")
             if code not in ("NoSuchKey", "NoSuchVersion"):
-                failures[_text(entry, "Key")] = ": ".join(part for part in (code, message) if part)
+                failures[text_of(entry, "Key")] = ": ".join(part for part in (code, message) if part)
         return failures
 
     def delete_one(self, key: str) -> None:
@@ -164,10 +164,6 @@ class S3Api:
         return self._http.request(method, f"{path}?{text}" if text else path, signed, body)
 
 
-_CONTROL = {chr(code): f"&#{code};" for code in (*range(1, 32), 127)}
-_ENTITIES = {"&quot;": '"', "&apos;": "'"}
-
-
 def _md5(data: Buffer) -> str:
     """Content-MD5, which compatible stores want where S3 itself takes any checksum."""
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
@@ -179,15 +175,15 @@ def _parse_page(text: str) -> Page:
     decode = unquote_plus if encoded else str
     objects = tuple(
         ObjectInfo(
-            decode(_text(entry, "Key")),
-            int(_text(entry, "Size") or 0),
-            _text(entry, "ETag") or None,
-            _moment(_text(entry, "LastModified")),
+            decode(text_of(entry, "Key")),
+            int(text_of(entry, "Size") or 0),
+            _quoted(text_of(entry, "ETag")),
+            _moment(text_of(entry, "LastModified")),
         )
-        for entry in _elements(text, "Contents")
+        for entry in elements(text, "Contents")
     )
-    folders = tuple(decode(_text(entry, "Prefix")) for entry in _elements(text, "CommonPrefixes"))
-    token = _text(text, "NextContinuationToken") if _text(text, "IsTruncated") == "true" else None
+    folders = tuple(decode(text_of(entry, "Prefix")) for entry in elements(text, "CommonPrefixes"))
+    token = text_of(text, "NextContinuationToken") if text_of(text, "IsTruncated") == "true" else None
     return Page(objects, folders, token or None)
 
 
@@ -195,12 +191,6 @@ def _moment(text: str) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
-def _elements(text: str, name: str) -> list[str]:
-    """Return the inner text of every element ``name``."""
-    return [piece.partition(f"</{name}>")[0] for piece in text.split(f"<{name}>")[1:]]
-
-
-def _text(text: str, name: str) -> str:
-    """Return the unescaped text of the first element ``name``, or an empty string."""
-    _, found, rest = text.partition(f"<{name}>")
-    return unescape(rest.partition(f"</{name}>")[0], _ENTITIES) if found else ""
+def _quoted(etag: str) -> str | None:
+    """Return an ETag as the header has it; some stores leave out its quotes in listings."""
+    return f'"{etag.strip(chr(34))}"' if etag else None
