@@ -8,7 +8,6 @@ FAILED with the reason and without an end time (clients take a backup with an en
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from barman_cloud.backup.events import Events
 from barman_cloud.backup.interrupt import interruptible
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo, Tablespace
@@ -56,32 +56,15 @@ class BackupRequest:
     tags: Mapping[str, str] | None = None
 
 
-class Run:
+class Run(Events):
     """A backup while it is taken: what is known of it, and the main thread's place to wait."""
 
     def __init__(self, store: ObjectStore, layout: Layout, info: BackupInfo, request: BackupRequest) -> None:
+        super().__init__()
         self.store = store
         self.layout = layout
         self.info = info
         self.tags = request.tags
-        self._events: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-
-    def wake(self) -> None:
-        """Let :meth:`wait` return; called by helper threads."""
-        self._events.put(None)
-
-    def fail(self, error: BaseException) -> None:
-        """Let :meth:`wait` raise ``error``; called by helper threads."""
-        self._events.put(error)
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait for a helper thread's call (or ``timeout`` seconds); raises what it says, and on signals."""
-        try:
-            event = self._events.get(timeout=timeout)
-        except queue.Empty:
-            return
-        if event is not None:
-            raise event
 
 
 class CopyMethod(Protocol):

@@ -35,12 +35,14 @@ _LEFT_OUT = frozenset(
     )
 )
 _LEFT_OUT_PREFIXES = ("pgsql_tmp", "pg_internal.init")
-_STALE_AT_ROOT = {
+_STALE = {
     "backup_label": logging.WARNING,
     "tablespace_map": logging.WARNING,
     "recovery.signal": logging.WARNING,
     "backup_manifest": logging.INFO,
 }
+"""Files at the root of PGDATA that are left from an earlier backup, and at which level to say so."""
+_OF_A_BACKUP = frozenset(("backup_label", "backup_manifest"))
 _DATABASE_DIRECTORY = re.compile(r"(?:base|(?:pg_tblspc/\d+/)?PG_[^/]+)/\d+")
 _TEMPORARY_RELATION = re.compile(r"t\d+_\d+(?:_(?:fsm|vm|init))?(?:\.\d+)?")
 
@@ -81,9 +83,16 @@ class Tree:
 
 
 def scan_data_directory(
-    root: str, tablespaces: Iterable[tuple[int, str]] = (), *, replaced: Iterable[str] = ()
+    root: str,
+    tablespaces: Iterable[tuple[int, str]] = (),
+    *,
+    replaced: Iterable[str] = (),
+    own_backup: bool = False,
 ) -> Tree:
     """Walk PGDATA. ``tablespaces`` are (oid, location); ``replaced`` are files at the root that come from elsewhere.
+
+    With ``own_backup`` the directory is not a server's but a copy that someone else has made in backup mode: its label
+    and its manifest belong to it.
 
     ``OSError`` if a directory can't be read; what vanishes during the walk is left out. A symbolic link to a directory
     is left out with a WARNING, except where the directory's content isn't needed: there it counts as an empty one.
@@ -97,7 +106,11 @@ def scan_data_directory(
         if real_location.startswith(real_root + "/"):
             left_out.add(os.path.relpath(real_location, real_root))
     tree.directories.append("")
-    _walk(tree, [""], left_out)
+    stale = {path: level for path, level in _STALE.items() if not (own_backup and path in _OF_A_BACKUP)}
+    for path, level in stale.items():
+        if os.path.lexists(f"{root}/{path}"):
+            log.log(level, "%s/%s is not of this backup and is left out", root, path)
+    _walk(tree, [""], left_out.union(stale))
     return tree
 
 
@@ -172,9 +185,6 @@ def _entries(root: str, directory: str, left_out: Iterable[str]) -> Iterator[tup
             if name in _LEFT_OUT or name.startswith(_LEFT_OUT_PREFIXES) or path in left_out:
                 continue
             if holds_relations and name[0] == "t" and _TEMPORARY_RELATION.fullmatch(name):
-                continue
-            if path in _STALE_AT_ROOT:
-                log.log(_STALE_AT_ROOT[path], "%s is not of this backup and is left out", f"{root}/{path}")
                 continue
             yield path, entry
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
+from typing import TYPE_CHECKING
 
 from barman_cloud.cli import options, values
 from barman_cloud.cli.command import Command, Parser
 from barman_cloud.cli.command import main as run_command
 from barman_cloud.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from barman_cloud.backup.coordinator import BackupOptions
+    from barman_cloud.backup.lifecycle import BackupRequest
+    from barman_cloud.catalog.layout import Layout
+    from barman_cloud.store.base import ObjectStore
 
 DEFAULT_MAX_ARCHIVE_SIZE = 100 * 1024**3
 MAX_TAGS = 10
@@ -103,7 +111,73 @@ def validate(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> int | None:
-    raise NotImplementedError
+    if args.nice is not None:
+        from barman_cloud.backup.priority import lower_priority
+
+        lower_priority(args.nice)
+    store = options.store_from(args)
+    try:
+        _run(args, store, options.layout_from(args, store))
+    except BaseException:
+        _dont_wait_for_transfers()
+        raise
+    store.close()
+    return 0
+
+
+def _run(args: argparse.Namespace, store: ObjectStore, layout: Layout) -> None:
+    from barman_cloud.backup.coordinator import run_backup
+    from barman_cloud.backup.hook import is_hook, run_hook_backup
+
+    settings = _backup_options(args)
+    if is_hook(os.environ):
+        run_hook_backup(store, layout, os.environ, settings)
+    elif args.snapshot_instance or args.snapshot_disks:
+        _run_snapshot_backup(args, store, layout, settings.request)
+    else:
+        run_backup(store, layout, settings)
+
+
+def _dont_wait_for_transfers() -> None:
+    """End the process with 1 as soon as the error was logged, if threads still wait for a store that doesn't answer."""
+    import atexit
+    import threading
+
+    if threading.active_count() > 1:
+        atexit.register(os._exit, 1)
+
+
+def _backup_options(args: argparse.Namespace) -> BackupOptions:
+    from barman_cloud.archive.compression import wal_level
+    from barman_cloud.backup.coordinator import BackupOptions
+    from barman_cloud.backup.lifecycle import BackupRequest
+    from barman_cloud.postgres.connection import ConnectionParameters
+
+    level = args.compression_level
+    return BackupOptions(
+        BackupRequest(
+            ConnectionParameters(args.dbname, args.host, args.port, args.user),
+            backup_name=args.name,
+            immediate_checkpoint=args.immediate_checkpoint,
+            keepalive_interval=args.keepalive_interval,
+            tags=options.tags_from(args),
+        ),
+        jobs=args.jobs,
+        compression=args.compression,
+        level=wal_level(args.compression, level) if args.compression and level is not None else None,
+        max_archive_size=args.max_archive_size,
+        min_chunk_size=args.min_chunk_size,
+        max_bandwidth=args.max_bandwidth,
+    )
+
+
+def _run_snapshot_backup(args: argparse.Namespace, store: ObjectStore, layout: Layout, request: BackupRequest) -> None:
+    from barman_cloud.backup.snapshot import run_snapshot_backup
+    from barman_cloud.snapshots.base import SnapshotOptions
+
+    given = {name: getattr(args, name) for name in SnapshotOptions.__annotations__ if hasattr(args, name)}
+    snapshots = SnapshotOptions(**given, tags=request.tags or {})
+    run_snapshot_backup(store, layout, request, args.snapshot_instance, args.snapshot_disks, snapshots)
 
 
 COMMAND = Command("backup", add_arguments, run, validate=validate, interrupt_exit_code=1)

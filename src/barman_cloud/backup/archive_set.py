@@ -1,0 +1,109 @@
+"""All archives of one backup: those that workers make, the last one, and the sidecar that lists them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from barman_cloud.archive import archives_json
+from barman_cloud.archive.manifest import EntrySpool
+from barman_cloud.archive.tar import Member
+from barman_cloud.backup.events import Events
+from barman_cloud.backup.members import Content
+from barman_cloud.backup.pack import in_order_of_work, part_size_for, plan_archives
+from barman_cloud.backup.scan import DATA, Tree
+from barman_cloud.backup.worker import PartNumbers, StoredArchive, Uploads, Workers, upload_archive
+
+log = logging.getLogger(__name__)
+
+_CANCEL_TIMEOUT = 10.0
+
+
+class ArchiveSet:
+    """The archives of one backup, made by ``jobs`` workers. :meth:`make`, :meth:`add_last`, then the rest."""
+
+    def __init__(self, uploads: Uploads, jobs: int) -> None:
+        self._uploads = uploads
+        self._jobs = jobs
+        self._began = time.monotonic()
+        self._workers: Workers | None = None
+        self._numbers = PartNumbers(())
+        self._archives: list[StoredArchive] = []
+
+    @property
+    def spools(self) -> Sequence[EntrySpool]:
+        """The manifest entries of all files archived by :meth:`make`."""
+        return self._workers.spools if self._workers else ()
+
+    def make(self, trees: Sequence[Tree], events: Events) -> None:
+        """Archive the trees and wait until all of it is stored; raises what a worker or ``events`` raises."""
+        plans = plan_archives(trees, jobs=self._jobs, max_archive_size=self._uploads.max_archive_size)
+        count, size = sum(tree.file_count for tree in trees), sum(tree.size for tree in trees)
+        log.info("%d files of %.1f MiB are packed into %d archives", count, size / 2**20, len(plans))
+        self._numbers = PartNumbers(plans)
+        self._workers = Workers(
+            self._uploads,
+            in_order_of_work(plans),
+            self._numbers,
+            jobs=self._jobs,
+            wake=events.wake,
+            fail=events.fail,
+        )
+        self._workers.start()
+        while self._workers.active:
+            events.wait()
+        events.check()
+        self._archives.extend(self._workers.results)
+
+    def add_last(self, members: Iterable[tuple[Member, Content]], size: int) -> None:
+        """Make the last archive of ``data``, of about ``size`` bytes, in the calling thread's time."""
+        uploads = self._uploads
+        part_size = part_size_for(size, uploads.store.capabilities, uploads.min_chunk_size)
+        self._archives.append(upload_archive(uploads, DATA, self._numbers.take(DATA), members, part_size))
+
+    def store_sidecar(self) -> None:
+        """Store ``archives.json``."""
+        uploads = self._uploads
+        records = [
+            archives_json.ArchiveRecord(
+                name=archive.key.rpartition("/")[2],
+                size=archive.size,
+                checksum=archive.checksum,
+                compression=uploads.compression,
+                members=archive.members,
+            )
+            for archive in sorted(self._archives, key=lambda archive: (archive.base, archive.part))
+        ]
+        key = uploads.layout.archives_json(uploads.backup_id)
+        uploads.store.put(key, archives_json.dump(records).encode(), tags=uploads.tags)
+
+    def copy_stats(self) -> dict[str, Any]:
+        """Return ``copy_stats`` of ``backup.info``: Barman's keys in Barman's order, seconds."""
+        spans: dict[str, list[StoredArchive]] = {}
+        for archive in sorted(self._archives, key=lambda archive: archive.base):
+            spans.setdefault(archive.base, []).append(archive)
+        return {
+            "total_time": round(time.monotonic() - self._began, 6),
+            "number_of_workers": self._jobs,
+            "analysis_time": 0,
+            "analysis_time_per_item": dict.fromkeys(spans, 0),
+            "copy_time_per_item": {base: _span(archives) for base, archives in spans.items()},
+            "serialized_copy_time_per_item": {base: _sum(archives) for base, archives in spans.items()},
+            "copy_time": _span(self._archives),
+            "serialized_copy_time": _sum(self._archives),
+        }
+
+    def abort(self) -> None:
+        """Stop all workers and abort their uploads, in seconds."""
+        if self._workers and not self._workers.cancel(_CANCEL_TIMEOUT):
+            log.warning("uploads that wait for the store could not be aborted: parts of them may stay in the bucket")
+
+
+def _span(archives: Sequence[StoredArchive]) -> float:
+    return round(max(archive.ended for archive in archives) - min(archive.began for archive in archives), 6)
+
+
+def _sum(archives: Sequence[StoredArchive]) -> float:
+    return round(sum(archive.ended - archive.began for archive in archives), 6)

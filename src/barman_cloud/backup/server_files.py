@@ -1,0 +1,86 @@
+"""The files of a running server as this machine sees them: is it really its data directory, and what lies elsewhere?"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from barman_cloud.archive.checksum import crc32c
+from barman_cloud.archive.manifest import EntrySpool
+from barman_cloud.archive.tar import Member
+from barman_cloud.backup.members import Content, describe, open_file, read_file
+from barman_cloud.backup.scan import CONTROL_FILE
+from barman_cloud.errors import OperationError
+from barman_cloud.postgres.connection import ServerMetadata
+from barman_cloud.postgres.control_file import read_control_file, system_identifier
+
+log = logging.getLogger(__name__)
+
+
+def visible_data_directory(metadata: ServerMetadata) -> str:
+    """Return PGDATA, after a look at it: it must be readable here, and be the one of the server that was asked.
+
+    The tablespaces must be readable too. Raises ``OperationError`` that names the directory.
+    """
+    root = metadata.data_directory
+    if root is None:
+        raise OperationError(
+            "the server doesn't tell where its data directory is", hint="grant pg_read_all_settings to the role"
+        )
+    hint = "the backup must run on the server's machine and as a user who may read its files"
+    try:
+        control = read_control_file(Path(root, CONTROL_FILE))
+    except OSError as error:
+        raise OperationError(f"data directory {root} can't be read here: {error}", hint=hint) from error
+    if system_identifier(control) != metadata.system_identifier:
+        raise OperationError(
+            f"data directory {root} belongs to cluster {system_identifier(control)}, "
+            f"but the server is of cluster {metadata.system_identifier}",
+            hint="the connection leads to another machine or container than this one",
+        )
+    for name, _, location in metadata.tablespaces:
+        if not os.access(location, os.R_OK | os.X_OK):
+            raise OperationError(f"directory {location} of tablespace {name} can't be read here", hint=hint)
+    return root
+
+
+def external_files(root: str, metadata: ServerMetadata) -> tuple[str, ...]:
+    """Return the configuration files that lie outside PGDATA and belong into the backup.
+
+    A missing ``ident_file`` is left out, any other missing file raises ``OperationError``. Files of ``include``
+    directives outside PGDATA aren't saved; a WARNING names them.
+    """
+    found: dict[str, str] = {}
+    for path in (metadata.config_file, metadata.hba_file, metadata.ident_file):
+        if not path or _is_inside(root, path):
+            continue
+        if Path(path).is_file():
+            found[Path(path).name] = path
+        elif path != metadata.ident_file:
+            raise OperationError(f"configuration file {path} can't be read here")
+    others = [path for path in metadata.included_files if not _is_inside(root, path) and path not in found.values()]
+    if others:
+        log.warning("these configuration files outside PGDATA are not in the backup: %s", ", ".join(others))
+    return tuple(found.values())
+
+
+def external_member(path: str, spool: EntrySpool) -> Iterator[tuple[Member, Content]]:
+    """Yield the archive member of a file outside PGDATA, under its base name, at the root; links are followed."""
+    opened = open_file(os.path.realpath(path))
+    if opened is None:
+        log.warning("configuration file %s vanished during the backup", path)
+        return
+    descriptor, status = opened
+    try:
+        member = describe(Path(path).name, "file", status)
+        data = b"".join(bytes(block) for block in read_file(descriptor, member.size))
+        spool.add(member.name, member.size, member.mtime, crc32c(data))
+        yield member, iter([data])
+    finally:
+        os.close(descriptor)
+
+
+def _is_inside(root: str, path: str) -> bool:
+    return path.startswith(root.rstrip("/") + "/")

@@ -1,0 +1,225 @@
+"""The workers of a backup: each turns one archive plan after another into an upload.
+
+Reading, hashing, compressing and sending release the interpreter's lock, so the workers are threads. An archive flows
+through its worker block by block: ``members → tar → compress → tally → throttle → store``.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from barman_cloud.archive.buffers import Buffer
+from barman_cloud.archive.checksum import Tally
+from barman_cloud.archive.compression import SUFFIX, compress_stream
+from barman_cloud.archive.manifest import EntrySpool
+from barman_cloud.archive.tar import Member, end_of_archive, member_header, padding
+from barman_cloud.archive.throttle import Throttle, throttle_stream
+from barman_cloud.backup.members import Content, PlannedMembers
+from barman_cloud.backup.pack import ArchivePlan, archive_capacity, part_size_for
+from barman_cloud.catalog.layout import Layout
+from barman_cloud.store.base import ObjectStore
+
+log = logging.getLogger(__name__)
+
+UPLOAD_CONCURRENCY = 4
+"""Parts of one archive that are on their way at the same time."""
+
+
+class Cancelled(Exception):
+    """The backup failed elsewhere: this upload is to be aborted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uploads:
+    """Where and how the archives of one backup are stored. Sizes in bytes."""
+
+    store: ObjectStore
+    layout: Layout
+    backup_id: str
+    compression: str | None = None
+    level: int | None = None
+    max_archive_size: int = 100 << 30
+    min_chunk_size: int | None = None
+    throttle: Throttle | None = None
+    tags: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArchive:
+    """An archive that is complete in the store; ``size`` in bytes."""
+
+    base: str
+    part: int
+    key: str
+    size: int
+    checksum: int
+    """CRC-32C of the stored bytes."""
+    members: int
+    began: float
+    """``time.monotonic()`` when its first byte was asked for, and when its upload was complete."""
+    ended: float
+
+
+class PartNumbers:
+    """Hands out the part numbers of each base, ascending."""
+
+    def __init__(self, plans: Iterable[ArchivePlan]) -> None:
+        self._lock = threading.Lock()
+        self._next: dict[str, int] = {}
+        for plan in plans:
+            self._next[plan.base] = max(self._next.get(plan.base, 0), plan.part + 1)
+
+    def take(self, base: str) -> int:
+        with self._lock:
+            number = self._next.get(base, 0)
+            self._next[base] = number + 1
+            return number
+
+
+class Workers:
+    """``jobs`` threads that make all planned archives. ``wake`` is called, in the thread, as each of them ends."""
+
+    def __init__(
+        self,
+        uploads: Uploads,
+        plans: Iterable[ArchivePlan],
+        numbers: PartNumbers,
+        *,
+        jobs: int,
+        wake: Callable[[], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self._uploads = uploads
+        self._plans = deque(plans)
+        self._numbers = numbers
+        self._wake = wake
+        self._fail = fail
+        self._cancelled = threading.Event()
+        self._lock = threading.Lock()
+        self._active = 0
+        self.results: list[StoredArchive] = []
+        self.spools = [EntrySpool() for _ in range(min(jobs, len(self._plans)))]
+        """One manifest entry for each archived file; complete when no worker runs any more."""
+        self._threads = [
+            threading.Thread(target=self._work, args=(spool,), name=f"worker-{number}", daemon=True)
+            for number, spool in enumerate(self.spools, 1)
+        ]
+
+    def start(self) -> None:
+        self._active = len(self._threads)
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def active(self) -> int:
+        """How many workers have not ended yet."""
+        with self._lock:
+            return self._active
+
+    def cancel(self, timeout: float) -> bool:
+        """Abort all uploads; False if a worker still waits for the store after ``timeout`` seconds."""
+        self._cancelled.set()
+        self._plans.clear()
+        if self._uploads.throttle:
+            self._uploads.throttle.open()
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, deadline - time.monotonic()))
+        return self.active == 0
+
+    def _work(self, spool: EntrySpool) -> None:
+        try:
+            while True:
+                try:
+                    plan = self._plans.popleft()
+                except IndexError:
+                    return
+                self._make(plan, spool)
+        except Cancelled:
+            pass
+        except BaseException as error:  # noqa: BLE001 - carried to the main thread
+            self._fail(error)
+        finally:
+            with self._lock:
+                self._active -= 1
+            self._wake()
+
+    def _make(self, plan: ArchivePlan, spool: EntrySpool) -> None:
+        uploads = self._uploads
+        part_size = part_size_for(plan.size, uploads.store.capabilities, uploads.min_chunk_size)
+        capacity = archive_capacity(part_size, uploads.store.capabilities, uploads.max_archive_size)
+        members = PlannedMembers(plan, capacity, spool.add)
+        self.results.append(
+            upload_archive(uploads, plan.base, plan.part, members, part_size, check=self._raise_if_cancelled)
+        )
+        if members.rest:
+            self._plans.append(_renumbered(members.rest, self._numbers.take(plan.base)))
+
+    def _raise_if_cancelled(self) -> None:
+        if self._cancelled.is_set():
+            raise Cancelled
+
+
+def upload_archive(
+    uploads: Uploads,
+    base: str,
+    part: int,
+    members: Iterable[tuple[Member, Content]],
+    part_size: int,
+    *,
+    check: Callable[[], None] = lambda: None,
+) -> StoredArchive:
+    """Make one archive of ``members`` while it is uploaded. ``check`` is called for each block and may raise."""
+    key = uploads.layout.archive(
+        uploads.backup_id, base, part, SUFFIX[uploads.compression] if uploads.compression else ""
+    )
+    began = time.monotonic()
+    tar = _Tar(members, check)
+    stored = Tally(compress_stream(tar, uploads.compression, uploads.level))
+    uploads.store.put_stream(
+        key,
+        throttle_stream(stored, uploads.throttle),
+        part_size=part_size,
+        concurrency=UPLOAD_CONCURRENCY,
+        tags=uploads.tags,
+    )
+    ended = time.monotonic()
+    url = uploads.store.object_url(key)
+    log.info("%s: %d members, %.1f MiB stored in %.1f s", url, tar.count, stored.size / 2**20, ended - began)
+    return StoredArchive(base, part, key, stored.size, stored.crc32c, tar.count, began, ended)
+
+
+class _Tar:
+    """The bytes of a tar archive, from its members. ``check`` is called for each block and may raise."""
+
+    def __init__(self, members: Iterable[tuple[Member, Content]], check: Callable[[], None]) -> None:
+        self._members = members
+        self._check = check
+        self.count = 0
+        self.size = 0
+
+    def __iter__(self) -> Iterator[Buffer]:
+        for member, content in self._members:
+            self.count += 1
+            header = member_header(member)
+            filling = padding(member.size)
+            yield header
+            for block in content:
+                self._check()
+                yield block
+            if filling:
+                yield filling
+            self.size += len(header) + member.size + len(filling)
+        end = end_of_archive(self.size)
+        self.size += len(end)
+        yield end
+
+
+def _renumbered(plan: ArchivePlan, part: int) -> ArchivePlan:
+    return ArchivePlan(plan.base, plan.root, part, plan.directories, plan.specials, plan.runs, plan.size)
