@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from barman_cloud.cli import options, values
 from barman_cloud.cli.command import Command, Parser
 from barman_cloud.cli.command import main as run_command
+from barman_cloud.errors import SelectionError, UsageError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from barman_cloud.catalog.backup_info import BackupInfo
+    from barman_cloud.catalog.catalog import Catalog
+    from barman_cloud.catalog.layout import Layout
+    from barman_cloud.restore.recovery_settings import RecoverySettings
+    from barman_cloud.store.base import ObjectStore
+
+_WAL_RESTORE = "barman-cloud-wal-restore"
+_STORE_OPTIONS = (
+    "cloud_provider", "endpoint_url", "aws_profile", "read_timeout", "addressing_style", "sse_customer_key",
+    "azure_credential",
+)  # fmt: skip
+_SETTINGS = (
+    "write_recovery_settings", "target_name", "target_xid", "target_immediate", "target_exclusive", "target_action",
+    "standby_mode",
+)  # fmt: skip
+"""Any of these asks for recovery settings."""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -55,7 +79,99 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int | None:
-    raise NotImplementedError
+    from barman_cloud.catalog.catalog import Catalog
+    from barman_cloud.restore import recovery_settings
+    from barman_cloud.restore.coordinator import restore_backup
+    from barman_cloud.restore.plan import parse_tablespace_rules
+
+    target = Path(args.recovery_dir)
+    settings = _settings_from(args) if any(getattr(args, name) for name in _SETTINGS) else None
+    with options.store_from(args) as store:
+        layout = options.layout_from(args, store)
+        info = _select(args, Catalog(store, layout))
+        rules = parse_tablespace_rules(args.tablespaces)
+        if settings:
+            settings.check(info)
+        if info.snapshots_info:
+            _restore_snapshots(args, store, layout, info, settings)
+        else:
+            restore_backup(store, layout, info, target, rules, args.jobs, settings)
+    if settings:
+        print("\n".join(recovery_settings.explain(settings, target)))
+    return None
+
+
+def _select(args: argparse.Namespace, catalog: Catalog) -> BackupInfo:
+    from barman_cloud.catalog import selection
+
+    if args.backup_id != selection.AUTO:
+        return selection.resolve_for_restore(args.backup_id, catalog)
+    if args.target_tli == "current":
+        raise SelectionError("'auto' can't know the current timeline", hint="give 'latest' or the timeline's number")
+    if args.target_name or args.target_xid:
+        raise UsageError(
+            "'auto' can't tell which backups come before a restore point or a transaction",
+            hint="give the id of a backup that ended before it",
+        )
+    timeline = selection.latest_timeline(catalog) if args.target_tli == "latest" else args.target_tli
+    return selection.select_auto(catalog.load(), _target_time(args), _target_lsn(args), timeline)
+
+
+def _settings_from(args: argparse.Namespace) -> RecoverySettings:
+    from barman_cloud.restore.recovery_settings import RecoverySettings, restore_command
+
+    beside = Path(sys.argv[0]).resolve().with_name(_WAL_RESTORE)
+    return RecoverySettings(
+        restore_command(
+            str(beside) if beside.exists() else _WAL_RESTORE, _store_options(args), args.source_url, args.server_name
+        ),
+        time=_target_time(args),
+        lsn=_target_lsn(args),
+        name=args.target_name,
+        xid=args.target_xid,
+        immediate=args.target_immediate,
+        timeline=args.target_tli,
+        exclusive=args.target_exclusive,
+        action=args.target_action,
+        standby=args.standby_mode,
+    )
+
+
+def _restore_snapshots(
+    args: argparse.Namespace, store: ObjectStore, layout: Layout, info: BackupInfo, settings: RecoverySettings | None
+) -> None:
+    from barman_cloud.restore.recovery_settings import write
+    from barman_cloud.restore.snapshot import restore_snapshot_backup
+    from barman_cloud.snapshots.base import SnapshotOptions
+
+    target = Path(args.recovery_dir)
+    given = {name: getattr(args, name) for name in SnapshotOptions.__annotations__ if getattr(args, name, None)}
+    restore_snapshot_backup(
+        store, layout, info, target, args.snapshot_recovery_instance, SnapshotOptions(**given), args.tablespaces
+    )
+    if settings:
+        write(target, settings, info.backup_id)
+
+
+def _target_time(args: argparse.Namespace) -> datetime | None:
+    from barman_cloud.catalog.times import parse_time
+
+    try:
+        return parse_time(args.target_time) if args.target_time is not None else None
+    except ValueError as error:
+        raise SelectionError(f"--target-time: {error}", hint="write for example '2026-11-22 14:30:00+01:00'") from error
+
+
+def _target_lsn(args: argparse.Namespace) -> int | None:
+    from barman_cloud.catalog.selection import parse_target_lsn
+
+    return parse_target_lsn(args.target_lsn) if args.target_lsn is not None else None
+
+
+def _store_options(args: argparse.Namespace) -> list[str]:
+    """Return what PostgreSQL has to tell ``barman-cloud-wal-restore`` to find the same store."""
+    given = {name: getattr(args, name) for name in _STORE_OPTIONS}
+    return [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
 
 
 COMMAND = Command("restore", add_arguments, run, interrupt_exit_code=1)

@@ -1,0 +1,148 @@
+"""Restoring a base backup: check everything, extract the archives in parallel, finish."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from barman_cloud.catalog.backup_info import BackupInfo
+from barman_cloud.catalog.catalog import ArchiveObject
+from barman_cloud.catalog.layout import DATA, Layout
+from barman_cloud.errors import OperationError
+from barman_cloud.restore import journal
+from barman_cloud.restore.finish import LABEL, SET_ASIDE, finish
+from barman_cloud.restore.journal import Journal
+from barman_cloud.restore.pipeline import run_all
+from barman_cloud.restore.plan import RestorePlan, make_plan
+from barman_cloud.restore.recovery_settings import RecoverySettings
+from barman_cloud.restore.tree import Tree, split
+from barman_cloud.restore.verify import WrittenFiles
+from barman_cloud.restore.worker import extract_archive, read_archive
+from barman_cloud.store.base import ObjectStore
+
+log = logging.getLogger(__name__)
+
+_RANGES_IN_FLIGHT = 16
+_LEAST_RANGES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """What a restore did. Sizes in bytes; ``seconds`` includes making everything durable."""
+
+    files: int
+    size: int
+    stored_size: int
+    verified: int | None
+    """Files that were compared with the backup's manifest; None if it has none."""
+    seconds: float
+
+
+def restore_backup(
+    store: ObjectStore,
+    layout: Layout,
+    info: BackupInfo,
+    target: Path,
+    tablespaces: Mapping[str, str],
+    jobs: int,
+    settings: RecoverySettings | None = None,
+) -> RestoreReport:
+    """Restore ``info`` into ``target`` and its tablespaces; ``tablespaces`` maps names to new places.
+
+    When this returns, everything is on disk and PostgreSQL can be started. Until then the directory has a journal, and
+    the same call goes on where an interrupted one stopped. Raises ``OperationError`` for directories that aren't empty,
+    missing archives and a backup without label, ``UnsafeArchiveError`` for an archive that would write elsewhere,
+    ``IntegrityError`` for damaged content.
+    """
+    began = time.monotonic()
+    plan, interrupted = make_plan(store, layout, info, target, tablespaces)
+    with ExitStack() as stack:
+        if interrupted:
+            stack.enter_context(closing(interrupted))
+        _check_status(store, plan)
+        for directory in plan.directories.values():
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        notes = interrupted or stack.enter_context(closing(journal.start(plan.target, plan.identity)))
+        trees = {
+            base: stack.enter_context(closing(Tree(directory, SET_ASIDE if base == DATA else None)))
+            for base, directory in plan.directories.items()
+        }
+        files = WrittenFiles() if plan.records is not None else None
+        _extract(store, plan, trees, notes, files, jobs)
+        verified = finish(plan, trees, notes, files, settings)
+    outcomes = [outcome for tree in trees.values() for outcome in tree.outcomes.values()]
+    report = RestoreReport(
+        files=sum(outcome.files for outcome in outcomes),
+        size=sum(outcome.size for outcome in outcomes),
+        stored_size=plan.stored_size,
+        verified=verified,
+        seconds=time.monotonic() - began,
+    )
+    log.info(
+        "restored backup %s into %s: %d files, %.1f MiB (%.1f MiB stored) in %.1f s; recovery needs the WAL from %s on",
+        info.backup_id, plan.target, report.files, report.size / 2**20, report.stored_size / 2**20, report.seconds,
+        info.begin_wal,
+    )  # fmt: skip
+    if verified is not None:
+        log.info("all %d files of the backup's manifest have the right size and checksum", verified)
+    return report
+
+
+def _check_status(store: ObjectStore, plan: RestorePlan) -> None:
+    """Refuse a backup that isn't complete, unless its archives hold the label without which it must not be started."""
+    info = plan.info
+    if info.is_complete:
+        return
+    log.info("backup %s is %s: looking for its %s first", info.backup_id, info.status, LABEL)
+    # The label is the last member of the last archive of PGDATA.
+    for archive in reversed([archive for archive in plan.archives if archive.base == DATA]):
+        members = read_archive(store, archive, ranges=_LEAST_RANGES, stop=threading.Event())
+        if any(split(member.name) == (LABEL,) for member, _ in members):
+            return
+    raise OperationError(
+        f"backup {info.backup_id} is {info.status} and holds no {LABEL}",
+        hint="PostgreSQL would start on it and silently be corrupt; restore another backup",
+    )
+
+
+def _extract(
+    store: ObjectStore,
+    plan: RestorePlan,
+    trees: Mapping[str, Tree],
+    notes: Journal,
+    files: WrittenFiles | None,
+    jobs: int,
+) -> None:
+    """Extract what the journal doesn't know as extracted, the largest archives first."""
+    turn = threading.Lock()
+    pending = []
+    for order, archive in enumerate(plan.archives):
+        if archive.key in notes.finished:
+            trees[archive.base].add(order, notes.finished[archive.key])
+        else:
+            pending.append((order, archive))
+    if len(pending) < len(plan.archives):
+        log.info("%d of %d archives were extracted before", len(plan.archives) - len(pending), len(plan.archives))
+    ranges = max(_LEAST_RANGES, _RANGES_IN_FLIGHT // max(1, min(jobs, len(pending))))
+
+    def task(order: int, archive: ArchiveObject) -> Callable[[threading.Event], None]:
+        def run(stop: threading.Event) -> None:
+            tree = trees[archive.base]
+            record = files.recorder(archive.base) if files else None
+            outcome = extract_archive(
+                store, archive, tree, order,
+                ranges=ranges, expected=(plan.records or {}).get(archive.key), record=record, stop=stop,
+            )  # fmt: skip
+            tree.add(order, outcome)
+            with turn:
+                notes.add(archive.key, outcome)
+
+        return run
+
+    pending.sort(key=lambda entry: entry[1].size, reverse=True)
+    run_all([task(order, archive) for order, archive in pending], jobs)

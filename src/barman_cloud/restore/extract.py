@@ -1,0 +1,186 @@
+"""Safe extraction of one archive into a tree.
+
+Every directory is opened relative to its parent and without following links, and every file is created anew inside an
+open directory, so no name can lead outside whatever the archive holds. Refused with ``UnsafeArchiveError``: absolute
+names, ``..``, content below a link or a file, hard links to anything outside, devices.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+
+from barman_cloud.archive.buffers import Buffer
+from barman_cloud.archive.checksum import crc32c
+from barman_cloud.archive.tar import Member
+from barman_cloud.errors import UnsafeArchiveError
+from barman_cloud.restore.durability import WRITEBACK_STEP, start_writeback
+from barman_cloud.restore.tree import (
+    Attributes,
+    Link,
+    Outcome,
+    Parts,
+    Tree,
+    apply,
+    is_root,
+    open_directory,
+    owner,
+    split,
+)
+
+log = logging.getLogger(__name__)
+
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_DIRECTORIES = 64
+_SMALL_FILE = 256 << 10
+_RACES = 16
+
+FileRecorder = Callable[[str, int, int], None]
+"""Told of each file: member path, size in bytes, CRC-32C."""
+
+
+class Extractor:
+    """Writes the members of one archive below ``tree``. Used by one thread.
+
+    ``order`` is the archive's place in the order in which Barman would extract: where archives hold one name twice, the
+    later archive wins. ``record`` (None: checksums aren't computed) is told of every file.
+    """
+
+    def __init__(self, tree: Tree, order: int, record: FileRecorder | None = None) -> None:
+        self.outcome = Outcome()
+        self._tree = tree
+        self._order = order
+        self._record = record
+        self._open: OrderedDict[Parts, int] = OrderedDict()
+
+    def close(self) -> None:
+        """Close the directories."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def extract(self, member: Member, content: Iterable[Buffer]) -> None:
+        """Write one member. ``content`` (of a file) is consumed, unless another archive's file of that name wins."""
+        parts = split(member.name)
+        path = "/".join(parts)
+        if member.kind == "directory":
+            self._directory(parts)
+            self.outcome.directories[path] = _attributes(member)
+            return
+        if not parts:
+            raise UnsafeArchiveError(f"{self._tree.root}: an archive member replaces the directory itself")
+        if len(parts) == 1:
+            if not self._tree.claim(path, self._order):
+                return
+            self.outcome.root_names.append(path)
+        if member.kind == "file":
+            self.outcome.links.pop(path, None)
+            self._file(member, path, parts, content)
+        elif member.kind in ("symlink", "hardlink"):
+            self._link(member, path, parts)
+        elif member.kind == "fifo":
+            self._fifo(member, path, parts)
+        else:
+            raise UnsafeArchiveError(
+                f"{self._tree.root}: archive member {path} is a {member.kind}, which is never restored",
+                hint="a PostgreSQL data directory holds no such thing; don't trust this backup",
+            )
+
+    def _file(self, member: Member, path: str, parts: Parts, content: Iterable[Buffer]) -> None:
+        name = self._tree.set_aside.get(path, parts[-1])
+        fd = self._create(name, self._directory(parts[:-1]))
+        try:
+            size, crc = self._write(fd, content)
+            attributes = _attributes(member)
+            apply(fd, attributes)
+            os.utime(fd, ns=(attributes.mtime, attributes.mtime))
+        finally:
+            os.close(fd)
+        self.outcome.files += 1
+        self.outcome.size += size
+        if self._record is not None:
+            self._record(path, size, crc)
+
+    def _write(self, fd: int, content: Iterable[Buffer]) -> tuple[int, int]:
+        """Write ``content`` and return its size and CRC-32C (0 when nobody wants it)."""
+        wanted = self._record is not None
+        size = crc = flushed = 0
+        for data in content:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            size += len(data)
+            if wanted:
+                crc = crc32c(data, crc)
+            if size - flushed >= WRITEBACK_STEP:
+                start_writeback(fd, flushed, size - flushed)
+                flushed = size
+        if size - flushed >= _SMALL_FILE:
+            start_writeback(fd, flushed, size - flushed)
+        return size, crc
+
+    def _create(self, name: str, folder: int) -> int:
+        """Create a file of this name, in place of one that an earlier member or an interrupted run left."""
+        for _ in range(_RACES):
+            try:
+                return os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
+            except FileExistsError:
+                try:
+                    os.unlink(name, dir_fd=folder)
+                except FileNotFoundError:
+                    continue
+                except (IsADirectoryError, PermissionError):
+                    break
+        raise UnsafeArchiveError(f"{self._tree.root}: the archive has both a file {name} and content below that name")
+
+    def _link(self, member: Member, path: str, parts: Parts) -> None:
+        hard = member.kind == "hardlink"
+        if hard and not split(member.linkname):
+            raise UnsafeArchiveError(f"{self._tree.root}: hard link {path} stands for the directory itself")
+        self._directory(parts[:-1])
+        uid, gid = owner(member.uname, member.uid, member.gname, member.gid)
+        self.outcome.links[path] = Link(member.linkname, hard, uid, gid)
+
+    def _fifo(self, member: Member, path: str, parts: Parts) -> None:
+        folder = self._directory(parts[:-1])
+        try:
+            os.mkfifo(parts[-1], 0o600, dir_fd=folder)
+        except FileExistsError:
+            os.unlink(parts[-1], dir_fd=folder)
+            os.mkfifo(parts[-1], 0o600, dir_fd=folder)
+        attributes = _attributes(member)
+        os.chmod(parts[-1], attributes.mode, dir_fd=folder)
+        if is_root():
+            os.chown(parts[-1], attributes.uid, attributes.gid, dir_fd=folder, follow_symlinks=False)
+
+    def _directory(self, parts: Parts) -> int:
+        """Return a descriptor of the directory, which is created if missing; valid until the next call."""
+        if not parts:
+            return self._tree.fd
+        fd = self._open.get(parts)
+        if fd is not None:
+            self._open.move_to_end(parts)
+            return fd
+        if "/".join(parts) in self.outcome.links:
+            raise UnsafeArchiveError(
+                f"{self._tree.root}: the archive has content below {'/'.join(parts)}, which is a link",
+                hint="nothing was written outside the target directory; don't trust this backup",
+            )
+        parent = self._directory(parts[:-1])
+        try:
+            fd = open_directory(parts[-1], parent, parts, self._tree.root)
+        except FileNotFoundError:
+            self._tree.make_directory(parts, parent)
+            fd = open_directory(parts[-1], parent, parts, self._tree.root)
+        self._open[parts] = fd
+        if len(self._open) > _OPEN_DIRECTORIES:
+            os.close(self._open.popitem(last=False)[1])
+        return fd
+
+
+def _attributes(member: Member) -> Attributes:
+    # Set-id bits of a stranger's archive are never a service to the one who restores it.
+    uid, gid = owner(member.uname, member.uid, member.gname, member.gid)
+    # A float holds microseconds exactly enough, nanoseconds not.
+    return Attributes(member.mode & 0o777, uid, gid, round(member.mtime * 1_000_000) * 1000)
