@@ -27,7 +27,7 @@ from barman_cloud.postgres.wal import is_wal_name
 if TYPE_CHECKING:
     from barman_cloud.store.base import StoreURL
 
-BACKUP_ID = re.compile(r"\d{8}T\d{6}")
+BACKUP_ID = re.compile(r"[0-9]{8}T[0-9]{6}")
 """What a backup id looks like (``fullmatch``); folders of other names are read all the same."""
 
 DATA = "data"
@@ -36,7 +36,7 @@ DATA = "data"
 _COMPRESSION_OF_WAL: dict[str, str | None] = {"": None, **{suffix: name for name, suffix in SUFFIX.items()}}
 _COMPRESSION_OF_ARCHIVE = {suffix: name for suffix, name in _COMPRESSION_OF_WAL.items() if name != "xz"}
 
-_ARCHIVE_NAME = re.compile(r"(?P<base>data|\d+)(?:_(?P<part>\d+))?\.tar(?P<suffix>(?:\.[a-z0-9]+)?)")
+_ARCHIVE_NAME = re.compile(r"(?P<base>data|[0-9]+)(?:_(?P<part>[0-9]+))?\.tar(?P<suffix>(?:\.[a-z0-9]+)?)")
 _WAL_FOLDER = re.compile(r"[0-9A-Fa-f]{16}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import count
@@ -94,9 +95,8 @@ def where(catalog: Catalog) -> tuple[str, str]:
     return catalog.store.url.text, catalog.layout.server
 
 
-def golden_output(file: str, *words: str) -> str:
-    """Return the stdout of the one golden run in ``file`` whose command line ends in these words."""
-    runs = (GOLDEN / file).read_text().split("$ barman-cloud-")[1:]
-    ending = " ".join(words)
-    (found,) = [run for run in runs if run.split("\n", 1)[0].endswith(f" {ending}")][:1]
+def golden_output(file: str, words: str) -> str:
+    """Return the stdout of the first golden run in ``file`` whose command line ends in these words."""
+    runs = re.split(r"(?m)^\$ ", (GOLDEN / file).read_text())
+    found = next(run for run in runs if run.split("\n", 1)[0].endswith(f" {words}"))
     return found.split("stdout:\n", 1)[1].removesuffix("\n")

@@ -1,0 +1,229 @@
+"""List and show, against what Barman printed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from barman_cloud.catalog import backup_info
+from barman_cloud.catalog.backup_info import DONE, BackupInfo
+from barman_cloud.catalog.catalog import Catalog, CatalogView
+from barman_cloud.cli import backup_list, backup_show
+from barman_cloud.errors import NotFoundError, OperationError, SelectionError
+from tests.unit.catalog.builders import GOLDEN, backup, fill, golden_output, memory_catalog, run, segment, where
+
+
+def from_golden(name: str, backup_id: str) -> BackupInfo:
+    return backup_info.parse((GOLDEN / f"backup-info/{name}.info").read_text(), backup_id)
+
+
+def from_json(data: dict[str, Any]) -> BackupInfo:
+    """Rebuild a backup from its JSON form."""
+    lines = [
+        f"{key}={data.get(f'{key}_iso', value)}"
+        for key, value in data.items()
+        if key not in ("backup_id", "begin_time_iso", "end_time_iso")
+    ]
+    return backup_info.parse("\n".join(lines), data["backup_id"])
+
+
+def catalog_of_the_list(keeps: dict[str, str] | None = None) -> Catalog:
+    data = json.loads((GOLDEN / "console/backup-list.json").read_text())
+    backups = [from_json(entry) for entry in data["backups_list"]]
+    return fill(memory_catalog("main", "prod"), backups, keeps=keeps)
+
+
+def test_console_list(capsys: pytest.CaptureFixture[str]) -> None:
+    catalog = catalog_of_the_list()
+    assert run(backup_list, catalog, *where(catalog)) == 0
+    assert capsys.readouterr().out == golden_output("console/backup-list.txt", "s3://backups/prod main")
+
+
+def test_console_list_with_kept_backups(capsys: pytest.CaptureFixture[str]) -> None:
+    catalog = catalog_of_the_list({"20261122T121102": "standalone", "20261122T121138": "full"})
+    run(backup_list, catalog, *where(catalog))
+    golden = (GOLDEN / "console/backup-list.txt").read_text().splitlines()
+    kept = [row for row in capsys.readouterr().out.splitlines() if "KEEP:" in row]
+    assert kept == [row for row in golden if "KEEP:STANDALONE" in row or "KEEP:FULL" in row]
+    assert len(kept) == 2
+
+
+def test_console_list_of_an_empty_server(capsys: pytest.CaptureFixture[str]) -> None:
+    catalog = memory_catalog("nosuchserver", "prod")
+    run(backup_list, catalog, *where(catalog))
+    assert capsys.readouterr().out == golden_output("console/backup-list.txt", "s3://backups/prod nosuchserver")
+
+
+@pytest.mark.parametrize("form", ["json", "xml"])
+def test_json_list_of_an_empty_server(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    catalog = memory_catalog("nosuchserver", "prod")
+    run(backup_list, catalog, "--format", form, *where(catalog))
+    assert capsys.readouterr().out == '{"backups_list": []}\n'
+
+
+def test_json_list_is_barmans_byte_for_byte_but_for_the_end_of_what_is_not_done(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    catalog = catalog_of_the_list()
+    run(backup_list, catalog, "--format", "json", *where(catalog))
+    expected = json.loads((GOLDEN / "console/backup-list.json").read_text())
+    for entry in expected["backups_list"]:
+        if entry["status"] != DONE:
+            entry["end_time"] = None
+            entry.pop("end_time_iso", None)
+    assert capsys.readouterr().out == json.dumps(expected) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("golden", "server", "text"),
+    [
+        ("backup-list-minimal-info.json", "min", "status=DONE\n"),
+        ("backup-list-other-timezone.json", "main", None),
+    ],
+)
+def test_other_json_lists(golden: str, server: str, text: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = (GOLDEN / "console" / golden).read_text()
+    catalog = memory_catalog(server)
+    text = (GOLDEN / "backup-info/done-other-timezone.info").read_text() if text is None else text
+    backup_id = json.loads(expected)["backups_list"][0]["backup_id"]
+    catalog.store.put(catalog.layout.backup_info(backup_id), text.encode())
+    run(backup_list, catalog, "--format", "json", *where(catalog))
+    assert capsys.readouterr().out == expected.removesuffix("\n") + "\n"
+
+
+@pytest.mark.parametrize(
+    ("server", "name", "text"),
+    [
+        ("dirs", "customid", None),
+        ("empty", "20261122T121102", ""),
+    ],
+)
+def test_odd_catalogs(server: str, name: str, text: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    catalog = memory_catalog(server, "bi")
+    text = (GOLDEN / "backup-info/done-plain.info").read_text() if text is None else text
+    catalog.store.put(catalog.layout.backup_info(name), text.encode())
+    catalog.store.put(f"{catalog.layout.base_dir}20200101T000000/data.tar", b"")
+    catalog.store.put(f"{catalog.layout.base_dir}stray", b"")
+    run(backup_list, catalog, *where(catalog))
+    assert capsys.readouterr().out == golden_output("console/backup-list.txt", f"s3://backups/bi {server}")
+
+
+def test_an_annotation_of_several_lines_does_not_break_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    catalog = fill(
+        memory_catalog("kw"), [backup("20260101T000000", segment(3))], keeps={"20260101T000000": "garbage\n"}
+    )
+    run(backup_list, catalog, *where(catalog))
+    rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == 2
+    assert rows[1].rstrip().endswith("KEEP:GARBAGE")
+
+
+def test_a_list_that_can_not_be_whole_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    catalog = fill(memory_catalog("bad", "bi"), [backup("20260101T000000", segment(3))])
+    catalog.store.put(catalog.layout.backup_info("20251231T000000"), b"no equals sign")
+    with pytest.raises(OperationError, match="20251231T000000") as caught:
+        run(backup_list, catalog, "--format", "json", *where(catalog))
+    assert caught.value.exit_code == 1
+    assert capsys.readouterr().out == "", "not one byte of a document that isn't whole"
+    with pytest.raises(OperationError):
+        run(backup_list, catalog, *where(catalog))
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[0] for row in rows[1:]] == ["20251231T000000", "20260101T000000"]
+    assert "UNREADABLE" in rows[1]
+
+
+def test_an_unknown_key_fails_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    catalog = memory_catalog("unk", "bi")
+    catalog.store.put(catalog.layout.backup_info("20251231T000000"), b"status=DONE\ncolour=red\n")
+    with pytest.raises(OperationError, match="colour") as caught:
+        run(backup_list, catalog, *where(catalog))
+    assert caught.value.exit_code == 1
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("source", "backup_id", "words"),
+    [
+        ("done-gzip-name-tags", "20261122T121138", "s3://backups/prod main 20261122T121138"),
+        ("failed-interrupted-after-stop", "20261122T121312", "s3://backups/prod main 20261122T121312"),
+        ("started", "20261122T121226", "s3://backups/prod main 20261122T121226"),
+        ("snapshot-aws", "20261122T123131", "s3://backups/snap main snap1"),
+        ("snapshot-gcp-constructed", "20261122T123131", "s3://backups/snp gcp last"),
+        ("snapshot-azure-constructed", "20261122T123131", "s3://backups/snp azure last"),
+    ],
+)
+def test_console_show(source: str, backup_id: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    catalog = memory_catalog("main")
+    catalog.save(from_golden(source, backup_id))
+    assert run(backup_show, catalog, *where(catalog), words.split()[-1]) == 0
+    assert capsys.readouterr().out == golden_output("console/backup-show.txt", words)
+
+
+def test_console_show_of_next_to_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    catalog = memory_catalog("min", "bi")
+    catalog.save(BackupInfo("20261122T121102", status=DONE))
+    run(backup_show, catalog, *where(catalog), "20261122T121102")
+    assert capsys.readouterr().out == golden_output("console/backup-show.txt", "s3://backups/bi min 20261122T121102")
+
+
+@pytest.mark.parametrize(
+    ("source", "golden", "backup_id"),
+    [
+        ("done-gzip-name-tags", "backup-show-done.json", "20261122T121138"),
+        ("snapshot-aws", "backup-show-snapshot-aws.json", "20261122T123131"),
+    ],
+)
+def test_json_show(source: str, golden: str, backup_id: str, capsys: pytest.CaptureFixture[str]) -> None:
+    catalog = memory_catalog("main")
+    catalog.save(from_golden(source, backup_id))
+    run(backup_show, catalog, "--format", "json", *where(catalog), backup_id)
+    assert capsys.readouterr().out == (GOLDEN / "console" / golden).read_text().removesuffix("\n") + "\n"
+
+
+def test_show_finds_names_and_tells_what_is_missing() -> None:
+    catalog = fill(memory_catalog("main"), [backup("20260101T000000", segment(1), backup_name="n")])
+    assert run(backup_show, catalog, *where(catalog), "n") == 0
+    with pytest.raises(NotFoundError) as missing:
+        run(backup_show, catalog, *where(catalog), "20200101T000000")
+    assert missing.value.exit_code == 1
+    with pytest.raises(SelectionError) as unknown:
+        run(backup_show, catalog, *where(catalog), "nosuch")
+    assert unknown.value.exit_code == 4
+
+
+def test_an_id_is_shown_without_a_listing() -> None:
+    catalog = fill(memory_catalog("main"), [backup("20260101T000000", segment(1))])
+    catalog.store.put(catalog.layout.backup_info("20260102T000000"), b"unreadable")
+    assert run(backup_show, catalog, *where(catalog), "20260101T000000") == 0
+
+
+def test_copy_time_with_a_long_start(capsys: pytest.CaptureFixture[str]) -> None:
+    stats = {"copy_time": 93784.9, "analysis_time": 61}
+    catalog = fill(memory_catalog("main"), [backup("20260101T000000", segment(1), copy_stats=stats)])
+    run(backup_show, catalog, *where(catalog), "last")
+    assert (
+        "    Copy time            : 1 day, 2 hours, 3 minutes, 4 seconds + 1 minute, 1 second startup\n"
+        in capsys.readouterr().out
+    )
+
+
+def test_a_server_backup_shows_its_method(capsys: pytest.CaptureFixture[str]) -> None:
+    info = backup("20260101T000000", segment(1), mode="postgres", compression="gzip", deduplicated_size=1536)
+    catalog = fill(memory_catalog("main"), [info])
+    run(backup_show, catalog, *where(catalog), "last")
+    out = capsys.readouterr().out
+    assert "    Backup Method        : postgres\n" in out
+    assert "    Backup Size          : 1.5 KiB\n" in out
+    assert "    Backup Compression   : gzip\n" in out
+
+
+def test_views_name_every_unreadable_backup() -> None:
+    catalog = memory_catalog("bad")
+    for number in (1, 2):
+        catalog.store.put(catalog.layout.backup_info(f"2026010{number}T000000"), b"\xff\xfe")
+    view = catalog.load()
+    assert isinstance(view, CatalogView)
+    with pytest.raises(OperationError, match="20260101T000000, 20260102T000000"):
+        view.require_readable("a test")
