@@ -104,7 +104,7 @@ class Prefetcher:
         wanted = self._next_stored(position)
         self._window = frozenset(name.text for name in wanted)
         spooled = self._spooled()
-        self._drop(spooled - self._window - {text})
+        self._drop(spooled - self._window)
         with self._lock:
             for name in wanted:
                 if name.text not in spooled and name.text not in self._on_their_way:
@@ -175,6 +175,8 @@ class Prefetcher:
         return size, system
 
     def _spooled(self) -> set[str]:
+        if not os.path.isdir(self._directory):
+            return set()
         return {name for name in os.listdir(self._directory) if len(name) == 24 and parse_wal_name(name)}
 
     def _drop(self, names: Iterable[str]) -> None:

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from barman_cloud.wal import acknowledged, spool
+from barman_cloud.wal.archiver import read_wal_file
+from tests.support.segments import Cluster, segment
+
+KEY = ("", "s3://bucket", "", "", "main")
+
+
+@pytest.fixture
+def archived(cluster: Cluster, spool_dir: Path) -> Path:
+    """A segment that an earlier call of the command line below has archived."""
+    path = cluster.add(3)
+    directory = spool.prepare(str(spool_dir), "archive", KEY)
+    command = spool.command_of(_command(spool_dir, path), variable=1)
+    assert command is not None
+    spool.remember_command(directory, command[0])
+    acknowledged.record(directory, path.name, read_wal_file(str(path)).identity)
+    return path
+
+
+def _command(spool_dir: Path, path: Path, *options: str) -> list[str]:
+    return [*options, "--parallel", "4", "--spool-dir", str(spool_dir), "s3://bucket", "main", str(path)]
+
+
+def test_what_was_archived_is_answered(archived: Path, spool_dir: Path) -> None:
+    assert acknowledged.answer(_command(spool_dir, archived), "/nowhere")
+    assert acknowledged.answer(_command(spool_dir, archived), "/nowhere"), "an answer changes nothing"
+
+
+@pytest.mark.parametrize("option", ["--gzip", "-t", "-v", "--endpoint-url=http://elsewhere"])
+def test_another_command_line_is_not_answered(archived: Path, spool_dir: Path, option: str) -> None:
+    assert not acknowledged.answer(_command(spool_dir, archived, option), "/nowhere")
+
+
+def test_another_store_by_environment_is_not_answered(
+    archived: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://elsewhere")
+    assert not acknowledged.answer(_command(spool_dir, archived), "/nowhere")
+
+
+def test_a_barman_hook_is_not_answered(archived: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BARMAN_HOOK", "archive_script")
+    assert not acknowledged.answer(_command(spool_dir, archived), "/nowhere")
+
+
+def test_another_file_is_not_answered(archived: Path, spool_dir: Path, cluster: Cluster) -> None:
+    assert not acknowledged.answer(_command(spool_dir, cluster.add(4)), "/nowhere")
+    assert not acknowledged.answer(_command(spool_dir, cluster.wal / "000000010000000000000063"), "/nowhere")
+
+
+def test_changed_content_is_not_answered(archived: Path, spool_dir: Path) -> None:
+    archived.write_bytes(segment(3, content=1))
+    assert not acknowledged.answer(_command(spool_dir, archived), "/nowhere")
+
+
+def test_content_that_changed_behind_the_back_of_the_times_is_not_answered(
+    archived: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = os.stat(archived)
+    archived.write_bytes(segment(3, content=1))
+    monkeypatch.setattr(os, "fstat", lambda _: before)
+    assert not acknowledged.answer(_command(spool_dir, archived), "/nowhere")
+
+
+def test_a_copy_in_place_of_the_file_is_not_answered(archived: Path, spool_dir: Path) -> None:
+    copy = archived.with_suffix(".copy")
+    copy.write_bytes(archived.read_bytes())
+    copy.rename(archived)
+    assert not acknowledged.answer(_command(spool_dir, archived), "/nowhere")
+
+
+@pytest.mark.parametrize("length", [0, 1, 5, (1 << 20) - 1, (1 << 20) + 1, 3 << 20])
+def test_the_checksum_is_that_of_zlib(tmp_path: Path, length: int) -> None:
+    import zlib
+
+    data = os.urandom(length)
+    (tmp_path / "file").write_bytes(data)
+    with open(tmp_path / "file", "rb") as file:
+        assert acknowledged._checksum_of(file.fileno()) == zlib.crc32(data) == acknowledged.checksum(data)

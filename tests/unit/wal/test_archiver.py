@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from barman_cloud.archive.compression import SUFFIX, compress_bytes, decompress_bytes
+from barman_cloud.catalog.layout import Layout
+from barman_cloud.errors import AccessDeniedError, ConflictError, IntegrityError, StoreError, UsageError
+from barman_cloud.store.base import Buffer, StoreURL, Tags
+from barman_cloud.store.memory import MemoryStore
+from barman_cloud.wal import acknowledged
+from barman_cloud.wal.archiver import ArchiveOptions, Archiver, read_wal_file, ready_files
+from tests.support.segments import SIZE, SYSTEM, Cluster, segment, segment_name
+
+URL = StoreURL("memory", "bucket", "prod", "memory://bucket/prod")
+COMPRESSIONS = (None, *SUFFIX)
+HISTORY = b"1\t0/3000000\tno recovery target specified\n"
+
+
+@pytest.fixture
+def archiver(store: MemoryStore, layout: Layout) -> Archiver:
+    return Archiver(store, layout, ArchiveOptions())
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_segment_is_stored_compressed_in_one_request(
+    store: MemoryStore, layout: Layout, cluster: Cluster, compression: str | None
+) -> None:
+    path = cluster.add(3)
+    Archiver(store, layout, ArchiveOptions(compression=compression)).archive(str(path))
+    key = layout.wal(path.name, SUFFIX.get(compression or "", ""))
+    assert decompress_bytes(store.get(key), compression) == path.read_bytes()
+    assert store.requests.counts == {"put": 1, "get": 1}  # the get is ours
+
+
+@pytest.mark.parametrize(
+    "name", ["00000002.history", "000000010000000000000003.partial", "000000010000000000000003.00000028.backup"]
+)
+def test_other_kinds_of_wal_files_are_stored_under_their_names(
+    store: MemoryStore, layout: Layout, cluster: Cluster, archiver: Archiver, name: str
+) -> None:
+    path = cluster.add_file(name, segment(3) if name.endswith("partial") else HISTORY)
+    archiver.archive(str(path))
+    assert store.get(layout.wal(name)) == path.read_bytes()
+
+
+def test_the_same_content_again_is_success(store: MemoryStore, cluster: Cluster, archiver: Archiver) -> None:
+    path = cluster.add(3)
+    archiver.archive(str(path))
+    archiver.archive(str(path))
+
+
+def test_equal_content_is_recognised_whatever_it_was_compressed_with(
+    store: MemoryStore, layout: Layout, cluster: Cluster
+) -> None:
+    path = cluster.add(3)
+    store.put(layout.wal(path.name, ".gz"), compress_bytes(path.read_bytes(), "gzip", 9))
+    Archiver(store, layout, ArchiveOptions(compression="gzip", level="low")).archive(str(path))
+
+
+def test_other_content_is_refused_and_both_are_named(
+    store: MemoryStore, layout: Layout, cluster: Cluster, archiver: Archiver
+) -> None:
+    path = cluster.add(3)
+    archiver.archive(str(path))
+    other = cluster.add(3, content=1)
+    with pytest.raises(ConflictError, match=f"{other}.*memory://bucket/prod/main/wals/.*{path.name}") as caught:
+        archiver.archive(str(other))
+    assert caught.value.exit_code == 1
+    assert store.get(layout.wal(path.name)) != other.read_bytes()
+
+
+def test_an_unreadable_object_of_the_same_name_is_other_content(
+    store: MemoryStore, layout: Layout, cluster: Cluster
+) -> None:
+    path = cluster.add(3)
+    store.put(layout.wal(path.name, ".gz"), b"not gzip at all")
+    with pytest.raises(ConflictError, match="can't be read"):
+        Archiver(store, layout, ArchiveOptions(compression="gzip")).archive(str(path))
+
+
+def test_overwrite_replaces_other_content(store: MemoryStore, layout: Layout, cluster: Cluster) -> None:
+    path = cluster.add(3)
+    store.put(layout.wal(path.name), b"something else")
+    Archiver(store, layout, ArchiveOptions(overwrite=True)).archive(str(path))
+    assert store.get(layout.wal(path.name)) == path.read_bytes()
+
+
+@pytest.mark.parametrize("name", [segment_name(0), "00000002.history"])
+def test_a_copy_with_another_compression_and_content_is_noticed_where_it_is_looked_for(
+    store: MemoryStore, layout: Layout, cluster: Cluster, archiver: Archiver, name: str
+) -> None:
+    store.put(layout.wal(name, ".lz4"), compress_bytes(b"of another cluster", "lz4"))
+    path = cluster.add_file(name, segment(0) if len(name) == 24 else HISTORY)
+    with pytest.raises(ConflictError, match=r"\.lz4"):
+        archiver.archive(str(path))
+
+
+def test_a_copy_with_another_compression_and_the_same_content_is_fine(
+    store: MemoryStore, layout: Layout, cluster: Cluster, archiver: Archiver
+) -> None:
+    path = cluster.add(0)
+    store.put(layout.wal(path.name, ".zst"), compress_bytes(path.read_bytes(), "zstd"))
+    archiver.archive(str(path))
+
+
+def test_credentials_that_may_only_write_are_enough(layout: Layout, cluster: Cluster) -> None:
+    class WriteOnly(MemoryStore):
+        def list(self, prefix: str, *, start_after: str | None = None) -> object:  # type: ignore[override]
+            raise AccessDeniedError("no listing")
+
+    store = WriteOnly(URL)
+    path = cluster.add(0)
+    Archiver(store, layout, ArchiveOptions()).archive(str(path))
+    assert store.get(layout.wal(path.name)) == path.read_bytes()
+
+
+def test_history_tags_replace_the_other_tags_on_history_files(layout: Layout, cluster: Cluster) -> None:
+    class Recorder(MemoryStore):
+        seen: dict[str, Tags | None]
+
+        def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
+            self.seen[key.rpartition("/")[2]] = tags
+            super().put(key, data, if_absent=if_absent, tags=tags)
+
+    store = Recorder(URL)
+    store.seen = {}
+    tagged = ArchiveOptions(tags={"a": "1"}, history_tags={"h": "2"})
+    history = cluster.add_file("00000002.history", HISTORY)
+    Archiver(store, layout, tagged).archive(str(history))
+    Archiver(store, layout, tagged).archive(str(cluster.add(3)))
+    later = cluster.add_file("00000003.history", HISTORY)
+    Archiver(store, layout, tagged._replace(history_tags=None)).archive(str(later))
+    assert store.seen == {"00000002.history": {"h": "2"}, segment_name(3): {"a": "1"}, "00000003.history": {"a": "1"}}
+
+
+class TestWhatIsNotArchived:
+    def test_a_name_that_no_wal_file_has(self, cluster: Cluster) -> None:
+        with pytest.raises(UsageError, match="RECOVERYXLOG"):
+            read_wal_file(str(cluster.add_file("RECOVERYXLOG", segment(3))))
+
+    def test_a_file_that_is_not_there(self, cluster: Cluster) -> None:
+        with pytest.raises(FileNotFoundError):
+            read_wal_file(str(cluster.wal / segment_name(3)))
+
+    @pytest.mark.parametrize("length", [0, 10, 8192, SIZE - 1, SIZE + 1])
+    def test_a_segment_of_the_wrong_size(self, cluster: Cluster, length: int) -> None:
+        path = cluster.add_file(segment_name(3), (segment(3) + b"\0")[:length])
+        with pytest.raises(IntegrityError):
+            read_wal_file(str(path))
+
+    @pytest.mark.parametrize("name", [segment_name(4), f"{segment_name(4)}.partial"])
+    def test_a_segment_under_the_name_of_another(self, cluster: Cluster, name: str) -> None:
+        with pytest.raises(IntegrityError, match=segment_name(3)):
+            read_wal_file(str(cluster.add_file(name, segment(3))))
+
+    def test_a_segment_of_another_cluster(self, cluster: Cluster) -> None:
+        path = cluster.add_file(segment_name(3), segment(3, system=SYSTEM + 1))
+        with pytest.raises(IntegrityError, match="another cluster"):
+            read_wal_file(str(path))
+
+    def test_zeros(self, cluster: Cluster) -> None:
+        with pytest.raises(IntegrityError):
+            read_wal_file(str(cluster.add_file(segment_name(3), bytes(SIZE))))
+
+
+class TestWhatIsArchived:
+    def test_the_first_segment_of_a_timeline_begins_with_a_page_of_its_parent(self, cluster: Cluster) -> None:
+        path = cluster.add_file(segment_name(3, timeline=2), segment(3, timeline=2, page_timeline=1))
+        assert read_wal_file(str(path)).name.timeline == 2
+
+    def test_a_segment_outside_of_any_data_directory(self, tmp_path: Path) -> None:
+        path = tmp_path / segment_name(3)
+        path.write_bytes(segment(3, system=1))
+        assert read_wal_file(str(path)).data == path.read_bytes()
+
+    @pytest.mark.parametrize("size", [1 << 20, 16 << 20, 64 << 20])
+    def test_segments_of_any_size_that_initdb_offers(self, cluster: Cluster, size: int) -> None:
+        assert len(read_wal_file(str(cluster.add(5, size=size))).data) == size
+
+    def test_a_path_relative_to_the_data_directory(self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+        cluster.add(3)
+        monkeypatch.chdir(cluster.directory)
+        assert read_wal_file(f"pg_wal/{segment_name(3)}").name.text == segment_name(3)
+
+
+class TestArchivingAhead:
+    def test_the_next_ready_files_go_along_in_the_order_of_postgresql(
+        self, store: MemoryStore, layout: Layout, cluster: Cluster, archiver: Archiver, spool_dir: Path
+    ) -> None:
+        paths = [cluster.add(number) for number in range(1, 7)]
+        history = cluster.add_file("00000002.history", HISTORY)
+        archiver.archive_ready(str(paths[0]), jobs=4, directory=str(spool_dir))
+        stored = [path for path in (*paths, history) if _is_stored(store, layout, path)]
+        assert stored == [*paths[:3], history]
+        assert sorted(os.listdir(spool_dir)) == sorted(path.name for path in stored if path != paths[0])
+
+    def test_what_was_archived_ahead_is_not_sent_again(
+        self, store: MemoryStore, cluster: Cluster, archiver: Archiver, spool_dir: Path
+    ) -> None:
+        paths = [cluster.add(number) for number in range(1, 4)]
+        for path in paths:
+            archiver.archive_ready(str(path), jobs=8, directory=str(spool_dir))
+            cluster.archived(path)
+        assert store.requests.counts == {"put": 3}
+
+    def test_a_file_that_changed_since_is_archived_anew(
+        self, store: MemoryStore, layout: Layout, cluster: Cluster, archiver: Archiver, spool_dir: Path
+    ) -> None:
+        first, second = cluster.add(1), cluster.add(2)
+        archiver.archive_ready(str(first), jobs=2, directory=str(spool_dir))
+        cluster.archived(first)
+        second.write_bytes(segment(2, content=1))
+        with pytest.raises(ConflictError):
+            archiver.archive_ready(str(second), jobs=2, directory=str(spool_dir))
+
+    def test_a_failed_extra_upload_is_left_for_its_own_call(
+        self, layout: Layout, cluster: Cluster, spool_dir: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        paths = [cluster.add(number) for number in range(1, 4)]
+        store = _FailsOn(segment_name(2))
+        archiver = Archiver(store, layout, ArchiveOptions())
+        archiver.archive_ready(str(paths[0]), jobs=3, directory=str(spool_dir))
+        assert os.listdir(spool_dir) == [segment_name(3)]
+        assert segment_name(2) in caplog.text
+        with pytest.raises(StoreError):
+            archiver.archive_ready(str(paths[1]), jobs=3, directory=str(spool_dir))
+
+    def test_a_failure_of_the_file_asked_for_is_raised_and_the_others_are_kept(
+        self, layout: Layout, cluster: Cluster, spool_dir: Path
+    ) -> None:
+        paths = [cluster.add(number) for number in range(1, 4)]
+        with pytest.raises(StoreError):
+            Archiver(_FailsOn(segment_name(1)), layout, ArchiveOptions()).archive_ready(
+                str(paths[0]), jobs=3, directory=str(spool_dir)
+            )
+        assert sorted(os.listdir(spool_dir)) == [segment_name(2), segment_name(3)]
+
+    def test_entries_of_files_that_are_no_longer_waiting_are_dropped(
+        self, cluster: Cluster, archiver: Archiver, spool_dir: Path
+    ) -> None:
+        (spool_dir / segment_name(99)).write_text("old")
+        (spool_dir / f"{segment_name(98)}.123.tmp").write_text("torn")
+        archiver.archive_ready(str(cluster.add(1)), jobs=2, directory=str(spool_dir))
+        assert os.listdir(spool_dir) == []
+
+    def test_a_torn_entry_counts_for_nothing(
+        self, store: MemoryStore, cluster: Cluster, archiver: Archiver, spool_dir: Path
+    ) -> None:
+        first, second = cluster.add(1), cluster.add(2)
+        archiver.archive_ready(str(first), jobs=2, directory=str(spool_dir))
+        entry = spool_dir / second.name
+        whole = entry.read_text()
+        assert acknowledged.holds(str(spool_dir), str(second))
+        for length in range(len(whole)):
+            entry.write_text(whole[:length])
+            assert not acknowledged.holds(str(spool_dir), str(second))
+
+    def test_without_an_archive_status_only_the_file_itself_is_archived(
+        self, store: MemoryStore, archiver: Archiver, tmp_path: Path, spool_dir: Path
+    ) -> None:
+        path = tmp_path / segment_name(1)
+        path.write_bytes(segment(1))
+        (tmp_path / segment_name(2)).write_bytes(segment(2))
+        archiver.archive_ready(str(path), jobs=4, directory=str(spool_dir))
+        assert store.requests.counts == {"put": 1}
+
+    def test_the_order_of_ready_files(self, cluster: Cluster) -> None:
+        names = [segment_name(9), segment_name(2), "00000003.history", segment_name(5, 2), f"{segment_name(2)}.partial"]
+        for name in names:
+            cluster.add_file(name, b"")
+        (cluster.status / f"{segment_name(1)}.done").touch()
+        expected = ["00000003.history", segment_name(2), f"{segment_name(2)}.partial", segment_name(5, 2)]
+        assert ready_files(str(cluster.wal / segment_name(9))) == expected
+
+
+class _FailsOn(MemoryStore):
+    """A store that refuses one WAL file."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(URL)
+        self._name = name
+
+    def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
+        if self._name in key:
+            raise StoreError(f"no room for {key}")
+        super().put(key, data, if_absent=if_absent, tags=tags)
+
+
+def _is_stored(store: MemoryStore, layout: Layout, path: Path) -> bool:
+    return any(info.key == layout.wal(path.name) for info in store.list(layout.wal(path.name)))

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from barman_cloud.wal import delivery
+
+
+def test_the_destination_gets_the_data_and_nothing_else_is_left(tmp_path: Path) -> None:
+    destination = tmp_path / "RECOVERYXLOG"
+    delivery.deliver(b"content", str(destination))
+    assert destination.read_bytes() == b"content"
+    assert os.listdir(tmp_path) == ["RECOVERYXLOG"]
+
+
+def test_an_existing_destination_is_replaced(tmp_path: Path) -> None:
+    destination = tmp_path / "RECOVERYXLOG"
+    destination.write_bytes(b"a longer content of before")
+    delivery.deliver(b"content", str(destination))
+    assert destination.read_bytes() == b"content"
+
+
+def test_a_destination_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    delivery.deliver(b"content", "RECOVERYXLOG")
+    assert (tmp_path / "RECOVERYXLOG").read_bytes() == b"content"
+
+
+def test_the_mode_follows_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        delivery.deliver(b"content", str(tmp_path / "RECOVERYXLOG"))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "RECOVERYXLOG").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("step", ["write", "fsync", "replace"])
+def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    destination = tmp_path / "RECOVERYXLOG"
+    destination.write_bytes(b"before")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match="No space"):
+        delivery.deliver(b"content", str(destination))
+    monkeypatch.undo()
+    assert os.listdir(tmp_path) == ["RECOVERYXLOG"]
+    assert destination.read_bytes() == b"before"
+
+
+def test_a_signal_waits_until_the_file_is_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    destination = tmp_path / "RECOVERYXLOG"
+    before = signal.signal(signal.SIGTERM, lambda *_: seen.append(destination.exists()))
+    replace = os.replace
+
+    def interrupted(source: str, target: str) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    try:
+        delivery.deliver(b"content", str(destination))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == [True]
+
+
+def test_moving_within_a_file_system_is_a_rename(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"content")
+    inode = source.stat().st_ino
+    delivery.move(str(source), str(tmp_path / "target"))
+    assert (tmp_path / "target").stat().st_ino == inode
+    assert not source.exists()
+
+
+def test_moving_across_file_systems_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "spool"
+    source.write_bytes(b"content")
+    replace = os.replace
+
+    def across(old: str, new: str) -> None:
+        if old == str(source):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", across)
+    delivery.move(str(source), str(tmp_path / "target"))
+    assert (tmp_path / "target").read_bytes() == b"content"
+    assert os.listdir(tmp_path) == ["target"]

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from barman_cloud.archive.compression import SUFFIX, compress_bytes
+from barman_cloud.catalog.layout import Layout
+from barman_cloud.errors import IntegrityError, NotFoundError, UsageError
+from barman_cloud.store.memory import MemoryStore
+from barman_cloud.wal.restorer import Restorer, wal_name
+from tests.support.segments import SYSTEM, Cluster, segment, segment_name
+
+COMPRESSIONS = (None, *SUFFIX)
+NAME = segment_name(3)
+HISTORY = b"1\t0/3000000\tno recovery target specified\n"
+
+
+@pytest.fixture
+def destination(tmp_path: Path) -> Path:
+    return tmp_path / "RECOVERYXLOG"
+
+
+@pytest.fixture
+def restorer(store: MemoryStore, layout: Layout) -> Restorer:
+    return Restorer(store, layout)
+
+
+@pytest.fixture
+def remembering(store: MemoryStore, layout: Layout, spool_dir: Path) -> Restorer:
+    return Restorer(store, layout, memory_dir=str(spool_dir))
+
+
+def _put(
+    store: MemoryStore, layout: Layout, name: str, compression: str | None = None, data: bytes | None = None
+) -> bytes:
+    content = segment(int(name[8:16], 16) * 4096 + int(name[16:24], 16)) if data is None else data
+    store.put(layout.wal(name, SUFFIX.get(compression or "", "")), compress_bytes(content, compression))
+    store.requests.counts.clear()
+    return content
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_segment_is_found_whatever_it_is_compressed_with(
+    store: MemoryStore, layout: Layout, restorer: Restorer, destination: Path, compression: str | None
+) -> None:
+    content = _put(store, layout, NAME, compression)
+    restorer.restore(wal_name(NAME), str(destination))
+    assert destination.read_bytes() == content
+    assert store.requests.counts == {"list": 1, "get": 1}
+
+
+def test_a_history_file_costs_one_listing_and_one_get(
+    store: MemoryStore, layout: Layout, remembering: Restorer, destination: Path
+) -> None:
+    _put(store, layout, "00000002.history", "gzip", HISTORY)
+    remembering.restore(wal_name("00000002.history"), str(destination))
+    assert destination.read_bytes() == HISTORY
+    assert store.requests.counts == {"list": 1, "get": 1}
+
+
+@pytest.mark.parametrize("name", [NAME, "00000002.history", f"{NAME}.partial"])
+def test_a_miss_costs_one_request_and_leaves_nothing(
+    store: MemoryStore, layout: Layout, remembering: Restorer, destination: Path, name: str
+) -> None:
+    _put(store, layout, segment_name(2))
+    for count in (1, 2):
+        with pytest.raises(NotFoundError, match=name) as caught:
+            remembering.restore(wal_name(name), str(destination))
+        assert caught.value.exit_code == 1
+        assert store.requests.counts == {"list": count}
+    assert not destination.exists()
+
+
+def test_with_a_memory_a_hit_costs_one_request(
+    store: MemoryStore, layout: Layout, remembering: Restorer, destination: Path
+) -> None:
+    for number in range(2, 9):
+        _put(store, layout, segment_name(number), "lz4")
+    for number in range(2, 9):
+        remembering.restore(wal_name(segment_name(number)), str(destination))
+        assert destination.read_bytes() == segment(number)
+    assert store.requests.counts == {"list": 1, "get": 7}
+
+
+def test_each_folder_is_listed_once(
+    store: MemoryStore, layout: Layout, remembering: Restorer, destination: Path
+) -> None:
+    numbers = range(4094, 4099)  # of 1 MiB each: 4096 to a folder
+    for number in numbers:
+        _put(store, layout, segment_name(number))
+    for number in numbers:
+        remembering.restore(wal_name(segment_name(number)), str(destination))
+    assert store.requests.counts == {"list": 2, "get": 5}
+
+
+def test_a_memory_that_is_wrong_costs_a_request_and_nothing_else(
+    store: MemoryStore, layout: Layout, remembering: Restorer, destination: Path
+) -> None:
+    for number in (2, 3, 4):
+        _put(store, layout, segment_name(number), "gzip")
+    remembering.restore(wal_name(segment_name(2)), str(destination))
+    store.delete([layout.wal(segment_name(3), ".gz"), layout.wal(segment_name(4), ".gz")])
+    content = _put(store, layout, segment_name(3), "zstd")
+    remembering.restore(wal_name(segment_name(3)), str(destination))
+    assert destination.read_bytes() == content
+    with pytest.raises(NotFoundError):
+        remembering.restore(wal_name(segment_name(4)), str(destination))
+
+
+def test_a_memory_that_cannot_be_kept_is_no_error(
+    store: MemoryStore, layout: Layout, destination: Path, tmp_path: Path
+) -> None:
+    _put(store, layout, NAME)
+    Restorer(store, layout, memory_dir=str(tmp_path / "missing")).restore(wal_name(NAME), str(destination))
+
+
+class TestPartialSegments:
+    @pytest.mark.parametrize("remember", [False, True])
+    @pytest.mark.parametrize("compression", COMPRESSIONS)
+    def test_the_full_segment_wins(
+        self,
+        store: MemoryStore,
+        layout: Layout,
+        restorer: Restorer,
+        remembering: Restorer,
+        destination: Path,
+        compression: str | None,
+        remember: bool,
+    ) -> None:
+        _put(store, layout, f"{NAME}.partial", data=segment(3, content=1))
+        content = _put(store, layout, NAME, compression)
+        (remembering if remember else restorer).restore(wal_name(NAME), str(destination))
+        assert destination.read_bytes() == content
+
+    def test_a_partial_one_is_delivered_if_it_is_all_there_is(
+        self, store: MemoryStore, layout: Layout, restorer: Restorer, remembering: Restorer, destination: Path
+    ) -> None:
+        content = _put(store, layout, f"{NAME}.partial", "zstd")
+        for some in (restorer, remembering, remembering):
+            some.restore(wal_name(NAME), str(destination))
+            assert destination.read_bytes() == content
+
+    def test_unless_that_is_refused(self, store: MemoryStore, layout: Layout, destination: Path) -> None:
+        _put(store, layout, f"{NAME}.partial")
+        with pytest.raises(NotFoundError):
+            Restorer(store, layout, partial=False).restore(wal_name(NAME), str(destination))
+
+    def test_it_can_be_asked_for_by_name(
+        self, store: MemoryStore, layout: Layout, destination: Path, remembering: Restorer
+    ) -> None:
+        content = _put(store, layout, f"{NAME}.partial", "lz4")
+        _put(store, layout, NAME)
+        Restorer(store, layout, partial=False).restore(wal_name(f"{NAME}.partial"), str(destination))
+        assert destination.read_bytes() == content
+
+    def test_a_backup_history_file_of_the_segment_is_not_the_segment(
+        self, store: MemoryStore, layout: Layout, restorer: Restorer, destination: Path
+    ) -> None:
+        _put(store, layout, f"{NAME}.00000028.backup", data=b"START WAL LOCATION")
+        for name in (NAME, f"{NAME}.00000028.backup"):
+            with pytest.raises(NotFoundError):
+                restorer.restore(wal_name(name), str(destination))
+
+
+class TestDamage:
+    @pytest.mark.parametrize("stored", [b"", b"no wal", segment(4), segment(3)[:-1], segment(3) + b"\0"])
+    def test_what_is_not_the_segment_is_not_delivered(
+        self, store: MemoryStore, layout: Layout, restorer: Restorer, destination: Path, stored: bytes
+    ) -> None:
+        destination.write_bytes(b"before")
+        _put(store, layout, NAME, "gzip", stored)
+        with pytest.raises(IntegrityError, match=f"memory://bucket/prod/main/wals/.*{NAME}.gz") as caught:
+            restorer.restore(wal_name(NAME), str(destination))
+        assert caught.value.exit_code == 4
+        assert destination.read_bytes() == b"before"
+
+    @pytest.mark.parametrize("compression", list(SUFFIX))
+    def test_a_cut_off_object_is_not_delivered(
+        self, store: MemoryStore, layout: Layout, restorer: Restorer, destination: Path, compression: str
+    ) -> None:
+        whole = compress_bytes(segment(3), compression)
+        store.put(layout.wal(NAME, SUFFIX[compression]), whole[: len(whole) // 2])
+        with pytest.raises(IntegrityError):
+            restorer.restore(wal_name(NAME), str(destination))
+        assert not destination.exists()
+
+    def test_another_copy_is_tried(
+        self, store: MemoryStore, layout: Layout, restorer: Restorer, destination: Path
+    ) -> None:
+        _put(store, layout, NAME, "gzip", b"damaged")
+        content = _put(store, layout, NAME, "zstd")
+        restorer.restore(wal_name(NAME), str(destination))
+        assert destination.read_bytes() == content
+
+    def test_a_segment_of_another_cluster_is_refused(
+        self, store: MemoryStore, layout: Layout, restorer: Restorer, cluster: Cluster
+    ) -> None:
+        _put(store, layout, NAME, data=segment(3, system=SYSTEM + 1))
+        with pytest.raises(IntegrityError, match=str(SYSTEM + 1)):
+            restorer.restore(wal_name(NAME), str(cluster.wal / "RECOVERYXLOG"))
+        assert os.listdir(cluster.wal) == ["archive_status"]
+
+
+def test_lower_case_names_are_found_as_they_were_stored(
+    store: MemoryStore, layout: Layout, restorer: Restorer, destination: Path
+) -> None:
+    name = "00000001000000000000000a"
+    content = _put(store, layout, name)
+    restorer.restore(wal_name(name), str(destination))
+    assert destination.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["", "foo", "RECOVERYXLOG", NAME[:-1], f"{NAME}.gz", f"../{NAME}"])
+def test_other_names_are_usage_errors(name: str) -> None:
+    with pytest.raises(UsageError):
+        wal_name(name)
