@@ -1,7 +1,7 @@
 """Azure Resource Manager with virtual machines, managed disks and snapshots, as azure-mgmt-compute sees them.
 
-Written after Microsoft's REST reference (Compute: Virtual Machines - Get, Disks - Get, Snapshots - Get, Create Or Update,
-Delete; Azure Resource Manager: "Track asynchronous operations"). Names are compared ignoring case, as ARM does.
+Written after Microsoft's REST reference (Compute: Virtual Machines - Get, Disks - Get, Snapshots - Get, Create Or
+Update, Delete; Azure Resource Manager: "Track asynchronous operations"). Names are compared ignoring case, as ARM does.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class FakeAzure(RestServer):
         creation = {"createOption": "Copy", "sourceResourceId": source} if source else {"createOption": "Empty"}
         self._put(group, "disks", name, {"creationData": creation, "provisioningState": "Succeeded"})
 
-    def snapshot_id(self, name: str, group: str = GROUP) -> str:
-        return _id(group, "snapshots", name)
+    def resource_id(self, kind: str, name: str, group: str = GROUP) -> str:
+        return _id(group, kind, name)
 
     @property
     def snapshots(self) -> dict[str, dict[str, Any]]:
@@ -81,6 +81,7 @@ class FakeAzure(RestServer):
             )
         key = (_kind(found["kind"]), found["group"].lower(), found["name"].lower())
         if request.method == "GET":
+            self._pass_time(key)
             resource = self._resources.get(key)
             message = f"The Resource 'Microsoft.Compute/{found['kind']}/{found['name']}' was not found."
             return Answer(200, resource) if resource else _error(404, "ResourceNotFound", message)
@@ -135,6 +136,13 @@ class FakeAzure(RestServer):
         else:
             self._resources[operation["create"]]["properties"]["provisioningState"] = "Succeeded"
         return Answer(200, {"name": identifier, "status": "Succeeded"})
+
+    def _pass_time(self, key: tuple[str, str, str]) -> None:
+        """A question about a snapshot lets its operation go on as well as a question about that does."""
+        for identifier, operation in self._operations.items():
+            state = self._resources.get(key, {"properties": {}})["properties"].get("provisioningState")
+            if operation.get("create") == key and state == "Updating":
+                self._poll(identifier)
 
     def _headers(self, operation: str) -> dict[str, str]:
         base = f"{self.endpoint}/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Compute/locations/{LOCATION}"

@@ -37,7 +37,7 @@ class FakeEbsLocks(RestServer):
         action = form.get("Action", "")
         snapshot = form.get("SnapshotId", "")
         if action == "LockSnapshot":
-            return self._lock(snapshot, form)
+            return self._lock_snapshot(snapshot, form)
         if action == "UnlockSnapshot":
             if self.locks.pop(snapshot, {}).get("LockMode") == "compliance":
                 return error(400, "SnapshotLocked", f"The snapshot {snapshot} is locked in compliance mode.")
@@ -60,7 +60,7 @@ class FakeEbsLocks(RestServer):
         """The actions of all requests so far."""
         return [parse_qs(request.body.decode()).get("Action", [""])[0] for request in self.requests]
 
-    def _lock(self, snapshot: str, form: dict[str, str]) -> Answer:
+    def _lock_snapshot(self, snapshot: str, form: dict[str, str]) -> Answer:
         if form.get("LockMode") == "governance" and "CoolOffPeriod" in form:
             return error(400, "InvalidParameterCombination", "CoolOffPeriod is not allowed in governance mode.")
         if ("LockDuration" in form) == ("ExpirationDate" in form):

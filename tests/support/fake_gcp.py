@@ -1,7 +1,7 @@
-"""The Compute Engine API with instances, disks, snapshots and operations, and the token service of service accounts.
+"""The Compute Engine API with instances, disks, snapshots and operations, and the token service.
 
 Written after Google's REST reference (Compute Engine API v1: instances.get, disks.get, regionDisks.get, snapshots.get,
-.insert and .delete, globalOperations.get; "Using OAuth 2.0 for Server to Server Applications").
+.insert and .delete, globalOperations.get; "Using OAuth 2.0 for Web Server Applications").
 """
 
 from __future__ import annotations
@@ -108,6 +108,7 @@ class FakeGoogle(RestServer):
         if name not in self.snapshots:
             return _error(404, "notFound", f"The resource 'projects/{PROJECT}/global/snapshots/{name}' was not found")
         if request.method == "GET":
+            self._pass_time(name)
             return Answer(200, self.snapshots[name])
         if self.snapshots[name]["status"] == "CREATING":
             return _error(400, "resourceNotReady", f"The resource 'snapshots/{name}' is not ready")
@@ -136,6 +137,12 @@ class FakeGoogle(RestServer):
             self.snapshots[operation["create"]]["status"] = "READY"
             state["warnings"] = [{"code": "LARGE_DEPLOYMENT_WARNING", "message": "a warning"}]
         return Answer(200, state)
+
+    def _pass_time(self, snapshot: str) -> None:
+        """A question about a snapshot lets its operation go on as well as a question about that does."""
+        for name, operation in self._operations.items():
+            if operation.get("create") == snapshot and self.snapshots[snapshot]["status"] == "CREATING":
+                self._poll(name)
 
     def _url(self, path: str) -> str:
         return f"{self.api}/{path}"

@@ -92,7 +92,7 @@ class RestServer(ABC):
                     return fault.answer
             return self.answer(request)
 
-    def _handler(server) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - self is the handler's
+    def _handler(server) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
@@ -114,7 +114,7 @@ class RestServer(ABC):
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815
+            do_GET = do_PUT = do_POST = do_DELETE = handle_any
 
             def log_message(self, *_arguments: object) -> None:
                 pass

@@ -175,7 +175,7 @@ def _run_snapshot_backup(args: argparse.Namespace, store: ObjectStore, layout: L
     from barman_cloud.backup.snapshot import run_snapshot_backup
     from barman_cloud.snapshots.base import SnapshotOptions
 
-    given = {name: getattr(args, name) for name in SnapshotOptions.__annotations__ if hasattr(args, name)}
+    given = {name: getattr(args, name) for name in SnapshotOptions.__annotations__ if name != "tags"}
     snapshots = SnapshotOptions(**given, tags=request.tags or {})
     run_snapshot_backup(store, layout, request, args.snapshot_instance, args.snapshot_disks, snapshots)
 

@@ -17,6 +17,7 @@ from barman_cloud.snapshots.base import (
     SnapshotOptions,
     SnapshotProvider,
     StartedSnapshot,
+    await_settled,
     missing_extra,
     require_options,
     snapshot_name,
@@ -31,6 +32,7 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[\w.-]{0,78}\w)?", re.ASCII)
 """Naming rules for Azure resources, Microsoft.Compute/snapshots."""
 _OPERATION_POLL_SECONDS = 5
 _DELETE_SECONDS = 600
+_UNSETTLED = ("Creating", "Updating")
 
 
 def connect(options: SnapshotOptions) -> AzureSnapshots:
@@ -123,14 +125,12 @@ class AzureSnapshots(SnapshotProvider):
         return {"subscription_id": self._subscription, "resource_group": self._group}
 
     def discard(self, disk: AttachedDisk, name: str, snapshot: StartedSnapshot | None) -> None:
+        await_settled(self, name, lambda: self._state(name) in _UNSETTLED)
         self.delete(name)
 
     def inspect(self, identifier: str) -> ExistingSnapshot | None:
-        try:
-            with _translated(f"snapshot {identifier}"):
-                return ExistingSnapshot(self._compute.snapshots.get(self._group, identifier).name)
-        except _MissingError:
-            return None
+        found = self._find(identifier)
+        return ExistingSnapshot(found.name) if found else None
 
     def delete(self, identifier: str) -> None:
         try:
@@ -145,6 +145,17 @@ class AzureSnapshots(SnapshotProvider):
 
     def close(self) -> None:
         self._compute.close()
+
+    def _find(self, name: str) -> Any:
+        try:
+            with _translated(f"snapshot {name}"):
+                return self._compute.snapshots.get(self._group, name)
+        except _MissingError:
+            return None
+
+    def _state(self, name: str) -> str | None:
+        found = self._find(name)
+        return found.provisioning_state if found else None
 
     def _disk(self, disk: AttachedDisk) -> Any:
         # /subscriptions/S/resourceGroups/G/providers/Microsoft.Compute/disks/NAME: not always in the machine's group.

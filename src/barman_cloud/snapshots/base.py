@@ -10,8 +10,10 @@ What holds for all methods of :class:`SnapshotProvider`:
 
 from __future__ import annotations
 
+import logging
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,11 +22,14 @@ from barman_cloud.errors import ConfigurationError, OperationError, SnapshotErro
 if TYPE_CHECKING:
     from barman_cloud.snapshots.mounts import Host
 
+log = logging.getLogger(__name__)
+
 Record = Mapping[str, str | int | None]
 """Keys and values as ``backup.info`` stores them (``catalog.backup_info.SNAPSHOT_KEYS``)."""
 
 COMPLETE = 100
 DAY = 86400.0
+_SETTLE_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +214,17 @@ def select_disks(attached: Sequence[AttachedDisk], instance: str, names: Sequenc
             raise SnapshotError(f"disk {name} is given twice (also as {chosen[disk.id]})")
         chosen[disk.id] = name
     return [replace(disk, name=chosen[disk.id]) for disk in attached if disk.id in chosen]
+
+
+def await_settled(provider: SnapshotProvider, name: str, unsettled: Callable[[], bool]) -> None:
+    """Wait, for some minutes at most, until the provider has made a snapshot: some can't be deleted before."""
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    pause = 0.1
+    while unsettled() and time.monotonic() < deadline:
+        if pause >= 1:
+            log.info("snapshot %s is still being made; it is removed after that", name)
+        time.sleep(min(pause, provider.poll_seconds))
+        pause *= 2
 
 
 def missing_extra(title: str, module: str | None, extra: str) -> OperationError:

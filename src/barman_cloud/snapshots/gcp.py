@@ -29,6 +29,7 @@ from barman_cloud.snapshots.base import (
     SnapshotOptions,
     SnapshotProvider,
     StartedSnapshot,
+    await_settled,
     missing_extra,
     require_options,
     snapshot_name,
@@ -44,6 +45,7 @@ _NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 """Resource names of the Compute Engine API (RFC 1035)."""
 _REQUEST_SECONDS = 60
 _DELETE_SECONDS = 600
+_UNSETTLED = ("CREATING", "UPLOADING")
 _PASSING = (429, 500, 502, 503, 504)
 _SLOW_DOWN = ("rateLimitExceeded", "userRateLimitExceeded")
 _RETRY_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -139,6 +141,7 @@ class GoogleSnapshots(SnapshotProvider):
         return {"project": self._project}
 
     def discard(self, disk: AttachedDisk, name: str, snapshot: StartedSnapshot | None) -> None:
+        await_settled(self, name, lambda: self._state(name) in _UNSETTLED)
         self.delete(name)
 
     def inspect(self, identifier: str) -> ExistingSnapshot | None:
@@ -164,6 +167,12 @@ class GoogleSnapshots(SnapshotProvider):
 
     def close(self) -> None:
         self._session.close()
+
+    def _state(self, name: str) -> str | None:
+        try:
+            return str(self._call("GET", self._snapshot(name), f"snapshot {name}").get("status"))
+        except _MissingError:
+            return None
 
     def _snapshot(self, name: str) -> str:
         return f"projects/{self._project}/global/snapshots/{name}"
