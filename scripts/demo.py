@@ -73,9 +73,8 @@ def main() -> int:
         came_back = prove(story, recovered, before)
     finally:
         recovered.stop()
-    print(
-        f"\nDone in {time.monotonic() - story.started:.1f} s. {'Nothing was lost.' if came_back else 'DATA IS MISSING.'}"
-    )
+    outcome = "Nothing was lost." if came_back else "DATA IS MISSING."
+    print(f"\nDone in {time.monotonic() - story.started:.1f} s. {outcome}")
     print(f"Look around: {DEMO}/store/{SERVER_NAME} is the bucket (base/ and wals/), {restored} the restored cluster.")
     return 0 if came_back else 1
 
@@ -83,7 +82,7 @@ def main() -> int:
 def create_data(story: Story, server: PostgresServer) -> None:
     """Fill the cluster with pgbench's tables and a table in a tablespace of its own."""
     with story.step("Create data: pgbench, and a table in a second tablespace"):
-        server.pgbench("-i", "-s", "20")
+        server.pgbench("-i", "-s", "12")
         location = server.create_tablespace("cold_storage")
         server.query(
             "CREATE TABLE orders TABLESPACE cold_storage AS SELECT n AS id, md5(n::text) AS article,"
@@ -91,7 +90,9 @@ def create_data(story: Story, server: PostgresServer) -> None:
             " FROM generate_series(1, 300000) n"
         )
         server.query("ALTER TABLE orders ADD PRIMARY KEY (id)")
-        story.tell(f"PGDATA holds {megabytes(size_of(server.data))}, the tablespace {megabytes(size_of(location))}")
+        story.tell(
+            f"PGDATA holds {megabytes(size_of(server.data, without='pg_wal'))}, the tablespace {megabytes(size_of(location))}"
+        )
 
 
 def back_up(story: Story, server: PostgresServer, store: str) -> None:
@@ -154,7 +155,7 @@ def restore(story: Story, store: str, target: Path, moment: str) -> None:
         size = size_of(target) + size_of(tablespace)
         story.tell(f"{megabytes(size)} are back: {size / MIB / seconds:.0f} MiB/s")
         for line in (target / "postgresql.auto.conf").read_text().splitlines():
-            if line.startswith(("restore_command", "recovery_target")):
+            if line.startswith(("restore_command", "recovery_target")) and not line.endswith("''"):
                 story.tell(line)
 
 

@@ -1,0 +1,65 @@
+"""Runs many command lines of installed console scripts, each in a fork, because each start of Barman takes 0.6 s.
+
+Reads ``{"preload": [modules], "commands": [[script, argument ...], ...]}`` from standard input and writes the list of
+exit codes. Only the scripts' entry points are called. It runs in Barman's interpreter as well as in ours, so it imports
+nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import runpy
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+SECONDS = 30
+
+
+def run(command: list[str]) -> int:
+    """Run one command line in a fork and return its exit code, as a shell would show it."""
+    child = os.fork()
+    if child == 0:
+        _become(command)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def _become(command: list[str]) -> None:
+    import signal
+
+    signal.alarm(SECONDS)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in range(3):
+        os.dup2(nowhere, descriptor)
+    sys.argv = command
+    code = 1  # a traceback ends with 1
+    with contextlib.suppress(Exception):
+        try:
+            runpy.run_path(command[0], run_name="__main__")
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    os._exit(code)
+
+
+def codes(commands: list[list[str]]) -> Iterator[int]:
+    """Yield the exit codes in order."""
+    with ThreadPoolExecutor(2) as pool:
+        yield from pool.map(run, commands)
+
+
+def main() -> None:
+    """Answer the list on standard input."""
+    task = json.load(sys.stdin)
+    for module in task["preload"]:
+        importlib.import_module(module)
+    json.dump(list(codes(task["commands"])), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
