@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv peers demo test test-all lint format bench bench-quick clean
+.PHONY: help venv peers demo test test-all lint format docs bench bench-quick clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 14
@@ -35,10 +35,14 @@ lint: venv ## ruff, mypy and the import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/reference.py --check
 
 format: venv ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: venv ## write the reference pages that the code itself knows
+	$(BIN)/python scripts/reference.py
 
 bench: peers ## measure against Barman, and pgBackRest and WAL-G if found; see benchmarks/README.md
 	$(BIN)/python -m benchmarks

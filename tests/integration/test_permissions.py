@@ -1,7 +1,8 @@
-"""Each command works with just the S3 permissions that docs/reference/permissions.md lists, on a server that enforces them.
+"""Each command works with just the S3 permissions that docs/reference/permissions.md lists, where they are enforced.
 
-moto checks every request against the policies of the IAM user whose key signed it, once it is told to. It asks for
-``s3:HeadBucket``, which AWS doesn't know (HEAD bucket needs ``s3:ListBucket`` there), so ``--test`` isn't covered.
+moto checks every request against the policies of the IAM user whose key signed it, once it is told to. In two
+things it isn't AWS: HEAD bucket needs ``s3:HeadBucket`` (``s3:ListBucket`` at AWS), so ``--test`` isn't covered, and a
+request that deletes many keys needs ``s3:DeleteObject`` on the bucket itself, which is granted for it.
 """
 
 from __future__ import annotations
@@ -18,12 +19,11 @@ import pytest
 from tests.support.commands import run_command
 from tests.support.postgres import PostgresServer
 from tests.support.privileges import PROJECT
+from tests.support.segments import Cluster
 from tests.support.servers import REGION, StoreServer, moto_server, request
-from tests.support.wal_files import make_segment
 
 BUCKET, SERVER = "guarded", "main"
-SEGMENT = "000000010000000000000001"
-ROW = re.compile(r"\| (?P<commands>`[^|]+) \| (?P<bucket>[^|]*) \| (?P<objects>[^|]*) \|")
+ROW = re.compile(r"\|(?P<commands> `[^|]+)\|(?P<bucket>[^|]*)\|(?P<objects>[^|]*)\|")
 
 
 def documented_actions() -> dict[str, tuple[list[str], list[str]]]:
@@ -54,8 +54,12 @@ class Guarded:
 
 
 def policy(bucket: list[str], objects: list[str]) -> str:
+    if "s3:DeleteObject" in objects:
+        bucket = [*bucket, "s3:DeleteObject"]
     parts = ((bucket, f"arn:aws:s3:::{BUCKET}"), (objects, f"arn:aws:s3:::{BUCKET}/p/*"))
-    statements = [{"Effect": "Allow", "Action": actions, "Resource": resource} for actions, resource in parts if actions]
+    statements = [
+        {"Effect": "Allow", "Action": actions, "Resource": resource} for actions, resource in parts if actions
+    ]
     return json.dumps({"Version": "2012-10-17", "Statement": statements})
 
 
@@ -71,7 +75,7 @@ def guarded() -> Iterator[Guarded]:
             iam.put_user_policy(UserName=name, PolicyName="least", PolicyDocument=policy(bucket, objects))
             key = iam.create_access_key(UserName=name)["AccessKey"]
             users[name] = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
-        request("POST", f"{server.endpoint}/moto-api/reset-auth", body=b"0")
+        request("POST", f"{server.endpoint}/moto-api/reset-auth", body=b"0", headers={"Content-Type": "text/plain"})
         yield Guarded(server, users)
 
 
@@ -83,14 +87,14 @@ def test_every_command_has_a_row() -> None:
 
 def test_commands_need_no_more_than_documented(guarded: Guarded, postgres: PostgresServer, server_dir: Path) -> None:
     url = f"s3://{BUCKET}/p"
-    wal = make_segment(server_dir / SEGMENT)
+    wal = Cluster(server_dir / "cluster").add(1)
     connection = ["--host", str(postgres.directory), "--port", str(postgres.port), "--user", "postgres"]
 
     guarded.run("check-wal-archive", "check-wal-archive", url, SERVER)
     for _ in range(2):  # the second one finds the object and compares
         guarded.run("wal-archive", "wal-archive", "--tag", "a,b", url, SERVER, str(wal))
-    guarded.run("wal-restore", "wal-restore", url, SERVER, SEGMENT, str(server_dir / "out"))
-    guarded.run("wal-restore", "wal-restore", url, SERVER, SEGMENT[:-1] + "2", str(server_dir / "out"), ok=(1,))
+    guarded.run("wal-restore", "wal-restore", url, SERVER, wal.name, str(server_dir / "out"))
+    guarded.run("wal-restore", "wal-restore", url, SERVER, wal.name[:-1] + "2", str(server_dir / "out"), ok=(1,))
 
     backup = ["--immediate-checkpoint", "--name", "one", "--tag", "a,b", *connection, url, SERVER]
     guarded.run("backup", "backup", *backup)
@@ -104,10 +108,10 @@ def test_commands_need_no_more_than_documented(guarded: Guarded, postgres: Postg
 
 
 def test_the_server_does_enforce(guarded: Guarded, server_dir: Path) -> None:
-    wal = make_segment(server_dir / SEGMENT)
+    wal = Cluster(server_dir / "cluster").add(1)
     environ = {**guarded.server.environ, **guarded.users["backup-list"]}
     done = run_command("wal-archive", f"s3://{BUCKET}/p", "other", str(wal), environ=environ)
     assert done.returncode == 4
     assert len(done.stderr.splitlines()) == 1
-    assert SEGMENT in done.stderr
+    assert wal.name in done.stderr
     assert guarded.users["backup-list"]["AWS_SECRET_ACCESS_KEY"] not in done.stderr
