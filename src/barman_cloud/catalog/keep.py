@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from barman_cloud.catalog.backup_info import DONE
 from barman_cloud.catalog.catalog import Catalog
-from barman_cloud.errors import NotFoundError, ObjectNotFoundError, OperationError, SelectionError
+from barman_cloud.errors import (
+    AccessDeniedError,
+    NotFoundError,
+    ObjectNotFoundError,
+    OperationError,
+    SelectionError,
+    StoreError,
+)
+
+log = logging.getLogger(__name__)
 
 FULL = "full"
 """Kept with all WAL since."""
@@ -20,24 +30,22 @@ Keeps = Mapping[str, str]
 _DOUBLE_SLASH_PROVIDERS = frozenset({"aws-s3", "azure-blob-storage", "memory"})
 _ANNOTATION = "/annotations/keep"
 
+# Some stores refuse keys with a double slash, and permissions for just one server's keys don't cover them; then Barman
+# can't have written one either.
+_CANT_BE_THERE = (AccessDeniedError, StoreError)
+
 
 def read(catalog: Catalog, backup_id: str) -> str | None:
     """Return the content of a backup's annotation, or None if it isn't kept. The backup itself isn't looked at."""
-    for key in _keys(catalog, backup_id):
-        try:
-            return catalog.store.get(key).decode("utf-8", "replace")
-        except ObjectNotFoundError:
-            continue
-    return None
+    annotation = _read(catalog, catalog.layout.keep(backup_id))
+    return _read_twin(catalog, backup_id) if annotation is None else annotation
 
 
 def read_all(catalog: Catalog) -> dict[str, str]:
     """Return the annotations of all backups that are kept."""
     root = catalog.layout.base_dir
     ids = {_id_of(item.key, root) for item in catalog.store.list(root) if item.key.endswith(_ANNOTATION)}
-    if twin := _double_slash(catalog, ""):
-        root = twin.removesuffix(_ANNOTATION)
-        ids |= {_id_of(item.key, root) for item in catalog.store.list(root) if item.key.endswith(_ANNOTATION)}
+    ids |= _kept_through_a_double_slash(catalog)
     found = sorted(ids)
     texts = catalog.map(lambda backup_id: read(catalog, backup_id), found)
     return {backup_id: text for backup_id, text in zip(found, texts, strict=True) if text is not None}
@@ -59,7 +67,9 @@ def keep(catalog: Catalog, backup_id: str, target: str) -> None:
 
 def release(catalog: Catalog, backup_id: str) -> None:
     """Remove the annotation; one that isn't there is no error."""
-    catalog.store.delete(_keys(catalog, backup_id))
+    catalog.store.delete([catalog.layout.keep(backup_id)])
+    if (twin := _double_slash(catalog, backup_id)) and _read_twin(catalog, backup_id) is not None:
+        catalog.store.delete([twin])
 
 
 def label(annotation: str) -> str:
@@ -67,15 +77,38 @@ def label(annotation: str) -> str:
     return annotation.splitlines()[0] if annotation else ""
 
 
-def _keys(catalog: Catalog, backup_id: str) -> list[str]:
-    twin = _double_slash(catalog, backup_id)
-    return [catalog.layout.keep(backup_id)] + ([twin] if twin else [])
-
-
 def _double_slash(catalog: Catalog, backup_id: str) -> str | None:
     if catalog.store.url.provider not in _DOUBLE_SLASH_PROVIDERS:
         return None
     return catalog.layout.keep_with_double_slash(backup_id)
+
+
+def _kept_through_a_double_slash(catalog: Catalog) -> set[str]:
+    twin = _double_slash(catalog, "")
+    if twin is None:
+        return set()
+    root = twin.removesuffix(_ANNOTATION)
+    try:
+        return {_id_of(item.key, root) for item in catalog.store.list(root) if item.key.endswith(_ANNOTATION)}
+    except _CANT_BE_THERE as error:
+        log.debug("annotations with a double slash in their keys are not looked for: %s", error)
+        return set()
+
+
+def _read(catalog: Catalog, key: str) -> str | None:
+    try:
+        return catalog.store.get(key).decode("utf-8", "replace")
+    except ObjectNotFoundError:
+        return None
+
+
+def _read_twin(catalog: Catalog, backup_id: str) -> str | None:
+    twin = _double_slash(catalog, backup_id)
+    try:
+        return _read(catalog, twin) if twin else None
+    except _CANT_BE_THERE as error:
+        log.debug("%s is not looked at: %s", twin, error)
+        return None
 
 
 def _id_of(key: str, root: str) -> str:
