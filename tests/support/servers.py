@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
 
+from barman_cloud.store.open import open_store
 from tests.support.ports import background, free_port
 from tests.support.privileges import PROJECT
 
@@ -109,6 +110,12 @@ def rclone_s3(*, directory: Path | None = None, tls: bool = False) -> Iterator[S
         environ = _s3_environ(endpoint)
         if certificate:
             environ["AWS_CA_BUNDLE"] = str(certificate)
+
+        def make_bucket(name: str) -> None:
+            # By request: rclone doesn't see at once what appears behind its back, as a directory.
+            with open_store(f"s3://{name}", environ=environ) as store:
+                store.create_bucket()
+
         with background([_rclone(), *arguments], port=port, log=scratch / "log") as process:
             yield StoreServer(
                 name="rclone",
@@ -116,7 +123,7 @@ def rclone_s3(*, directory: Path | None = None, tls: bool = False) -> Iterator[S
                 endpoint=endpoint,
                 environ=environ,
                 prefix="s3://",
-                make_bucket=lambda name: (root / name).mkdir(exist_ok=True),
+                make_bucket=make_bucket,
                 directory=root,
                 certificate=certificate,
                 pid=process.pid,

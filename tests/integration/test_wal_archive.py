@@ -1,0 +1,290 @@
+"""``barman-cloud-wal-archive`` as processes: alone, from a real archiver, and as Barman's hook."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from barman_cloud.archive.compression import SUFFIX, decompress_bytes
+from tests.support.commands import program, run_command
+from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
+from tests.support.ports import wait_for
+from tests.support.postgres import PostgresServer, command_environment
+from tests.support.segments import Cluster, segment, segment_name
+from tests.support.servers import StoreServer
+
+HISTORY = b"1\t0/3000000\tno recovery target specified\n"
+Archive = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    return Cluster(tmp_path / "data")
+
+
+@pytest.fixture
+def bucket(rclone_s3: StoreServer) -> Path:
+    """The directory behind a new bucket."""
+    assert rclone_s3.directory is not None
+    return rclone_s3.directory / rclone_s3.new_bucket().rpartition("/")[2]
+
+
+@pytest.fixture
+def proxy(rclone_s3: StoreServer) -> Iterator[FaultProxy]:
+    with fault_proxy(rclone_s3.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def archive(rclone_s3: StoreServer, proxy: FaultProxy, bucket: Path) -> Archive:
+    """Run the command on the bucket, through the proxy."""
+
+    def run(*arguments: str | Path, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        command = ["--endpoint-url", proxy.endpoint, f"s3://{bucket.name}/prod", "main", *map(str, arguments)]
+        return run_command("wal-archive", *command, environ={**rclone_s3.environ, **(environ or {})})
+
+    return run
+
+
+def stored(bucket: Path, name: str) -> Path:
+    folder = "" if name.endswith((".history", ".history.gz")) else f"{name[:16]}/"
+    return bucket / "prod" / "main" / "wals" / f"{folder}{name}"
+
+
+class TestOneFile:
+    def test_a_segment_costs_one_put(self, archive: Archive, cluster: Cluster, bucket: Path, proxy: FaultProxy) -> None:
+        path = cluster.add(3)
+        done = archive("--gzip", path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert decompress_bytes(stored(bucket, f"{path.name}.gz").read_bytes(), "gzip") == path.read_bytes()
+        assert len(proxy.requests("PUT")) == 1
+        assert {request.method for request in proxy.seen} <= {"PUT", "HEAD"}
+
+    @pytest.mark.parametrize("flag", ["-z", "--bzip2", "--xz", "--snappy", "--zstd", "--lz4"])
+    @pytest.mark.parametrize("level", ["low", "HIGH", "-5"])
+    def test_compressions_and_levels(
+        self, archive: Archive, cluster: Cluster, bucket: Path, flag: str, level: str
+    ) -> None:
+        path = cluster.add(3)
+        assert archive(flag, f"--compression-level={level}", path).returncode == 0
+        name = {"-z": "gzip"}.get(flag, flag[2:])
+        content = stored(bucket, path.name + SUFFIX[name]).read_bytes()
+        assert decompress_bytes(content, name) == path.read_bytes()
+
+    def test_the_same_again_and_something_else(self, archive: Archive, cluster: Cluster, bucket: Path) -> None:
+        path = cluster.add(3)
+        assert archive(path).returncode == 0
+        assert archive(path).returncode == 0
+        other = cluster.add(3, content=1)
+        refused = archive(other)
+        assert refused.returncode == 1
+        assert str(other) in refused.stderr
+        assert f"s3://{bucket.name}/prod/main/wals/" in refused.stderr
+        assert stored(bucket, path.name).read_bytes() == segment(3)
+        assert archive("--overwrite", other).returncode == 0
+        assert stored(bucket, path.name).read_bytes() == segment(3, content=1)
+
+    def test_many_at_once_with_the_same_segment(self, archive: Archive, cluster: Cluster, bucket: Path) -> None:
+        path = cluster.add(3)
+        with ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(lambda _: archive(path), range(4)))
+        assert [done.returncode for done in results] == [0] * 4, [done.stderr for done in results]
+        assert stored(bucket, path.name).read_bytes() == path.read_bytes()
+
+    def test_a_lost_answer_is_no_conflict(self, archive: Archive, cluster: Cluster, proxy: FaultProxy) -> None:
+        proxy.add(Fault("PUT", lose_answer=True))
+        assert archive(cluster.add(3)).returncode == 0
+
+    def test_a_passing_failure_is_survived(self, archive: Archive, cluster: Cluster, proxy: FaultProxy) -> None:
+        proxy.add(Fault("PUT", status=503, times=2))
+        assert archive(cluster.add(3)).returncode == 0
+
+    @pytest.mark.parametrize(
+        ("name", "content", "code"),
+        [
+            ("notawal", b"", 3),
+            ("000000010000000000000003.gz", b"", 3),
+            ("000000010000000000000003", b"short", 4),
+            ("000000010000000000000004", segment(3), 4),
+        ],
+    )
+    def test_what_is_refused(
+        self, archive: Archive, cluster: Cluster, proxy: FaultProxy, name: str, content: bytes, code: int
+    ) -> None:
+        done = archive(cluster.add_file(name, content))
+        assert done.returncode == code
+        assert name in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert not proxy.seen
+
+    def test_a_missing_file_and_a_missing_bucket(
+        self, archive: Archive, cluster: Cluster, rclone_s3: StoreServer
+    ) -> None:
+        missing = archive(cluster.wal / segment_name(9))
+        assert missing.returncode == 4
+        assert segment_name(9) in missing.stderr
+        command = [*rclone_s3.options, "s3://no-such-bucket", "main", str(cluster.add(3))]
+        nowhere = run_command("wal-archive", *command, environ=rclone_s3.environ)
+        assert nowhere.returncode == 4
+        assert "no-such-bucket" in nowhere.stderr
+
+    def test_sigterm_ends_it_at_once(
+        self, cluster: Cluster, proxy: FaultProxy, bucket: Path, rclone_s3: StoreServer
+    ) -> None:
+        proxy.add(Fault("PUT", delay=5))
+        command = [program("wal-archive"), "--endpoint-url", proxy.endpoint, f"s3://{bucket.name}", "main"]
+        process = subprocess.Popen(
+            [*command, str(cluster.add(3))], env=command_environment(rclone_s3.environ), stderr=subprocess.DEVNULL
+        )
+        wait_for(lambda: proxy.requests("PUT"), what="the upload to begin")
+        process.terminate()
+        assert process.wait(2) == -15
+
+
+class TestHook:
+    def test_barman_passes_the_file_by_its_environment(self, archive: Archive, cluster: Cluster, bucket: Path) -> None:
+        path = cluster.add(3)
+        for hook in ("archive_script", "archive_retry_script"):
+            environ = {"BARMAN_HOOK": hook, "BARMAN_PHASE": "pre", "BARMAN_FILE": str(path)}
+            assert archive(environ=environ).returncode == 0
+            assert archive("/ignored", environ=environ).returncode == 0
+        assert stored(bucket, path.name).exists()
+
+    @pytest.mark.parametrize(
+        ("environ", "code"),
+        [
+            ({"BARMAN_HOOK": "archive_script", "BARMAN_PHASE": "post", "BARMAN_FILE": "x"}, 1),
+            ({"BARMAN_HOOK": "backup_script", "BARMAN_PHASE": "pre", "BARMAN_FILE": "x"}, 1),
+            ({"BARMAN_HOOK": "archive_script", "BARMAN_PHASE": "pre"}, 1),
+            ({"BARMAN_HOOK": "archive_script", "BARMAN_PHASE": "pre", "BARMAN_FILE": "/x/notawal"}, 3),
+            ({"BARMAN_HOOK": "archive_script"}, 1),
+            ({}, 1),
+        ],
+    )
+    def test_other_environments(self, archive: Archive, proxy: FaultProxy, environ: dict[str, str], code: int) -> None:
+        done = archive(environ=environ)
+        assert done.returncode == code
+        assert len(done.stderr.splitlines()) == 1
+        assert not proxy.seen
+
+    def test_connectivity_is_tested_without_a_file(self, archive: Archive) -> None:
+        assert archive("--test").returncode == 0
+
+
+class TestAhead:
+    @pytest.fixture
+    def ahead(self, archive: Archive, tmp_path: Path) -> Archive:
+        return lambda *arguments, **more: archive(
+            "--parallel", "4", "--spool-dir", tmp_path / "spool", *arguments, **more
+        )
+
+    def test_calls_after_the_first_find_their_work_done(
+        self, ahead: Archive, cluster: Cluster, bucket: Path, proxy: FaultProxy
+    ) -> None:
+        paths = [cluster.add(number) for number in range(1, 9)]
+        for number, path in enumerate(paths):
+            assert ahead(path).returncode == 0
+            assert stored(bucket, path.name).read_bytes() == path.read_bytes()
+            assert len(proxy.requests("PUT")) == (4 if number < 4 else 8)
+            cluster.archived(path)
+
+    def test_changed_content_is_not_taken_for_archived(self, ahead: Archive, cluster: Cluster) -> None:
+        first, second = cluster.add(1), cluster.add(2)
+        assert ahead(first).returncode == 0
+        cluster.archived(first)
+        second.write_bytes(segment(2, content=1))
+        assert ahead(second).returncode == 1
+
+    def test_another_store_is_not_taken_for_this_one(
+        self, ahead: Archive, cluster: Cluster, rclone_s3: StoreServer, tmp_path: Path
+    ) -> None:
+        first, second = cluster.add(1), cluster.add(2)
+        assert ahead(first).returncode == 0
+        url = rclone_s3.new_bucket()
+        command = [*rclone_s3.options, "-p", "4", "--spool-dir", tmp_path / "spool", url, "main", second]
+        assert run_command("wal-archive", *command, environ=rclone_s3.environ).returncode == 0
+        assert rclone_s3.directory is not None
+        assert list((rclone_s3.directory / url.rpartition("/")[2]).rglob(second.name))
+
+    def test_an_unusable_spool_costs_only_the_parallelism(
+        self, archive: Archive, cluster: Cluster, bucket: Path
+    ) -> None:
+        path = cluster.add(3)
+        done = archive("--parallel", "4", "--spool-dir", "/proc/nope", path)
+        assert done.returncode == 0
+        assert "WARNING" in done.stderr
+        assert stored(bucket, path.name).exists()
+
+    def test_nothing_is_acknowledged_that_the_store_refused(
+        self, ahead: Archive, cluster: Cluster, bucket: Path, proxy: FaultProxy
+    ) -> None:
+        paths = [cluster.add(number) for number in range(1, 4)]
+        proxy.add(Fault("PUT", path=paths[1].name, status=403, times=1))
+        assert ahead(paths[0]).returncode == 0
+        assert not stored(bucket, paths[1].name).exists()
+        cluster.archived(paths[0])
+        assert ahead(paths[1]).returncode == 0
+        assert stored(bucket, paths[1].name).read_bytes() == paths[1].read_bytes()
+
+
+@pytest.fixture
+def archiving(
+    new_postgres: Callable[..., PostgresServer], rclone_s3: StoreServer, bucket: Path, server_dir: Path
+) -> Callable[..., PostgresServer]:
+    """Make a server that archives with our command, with these options."""
+
+    def make(*options: str) -> PostgresServer:
+        server = new_postgres(environ=dict(rclone_s3.environ))
+        spool = ["--spool-dir", str(server.directory / "spool")] if "--parallel" in options else []
+        command = [
+            program("wal-archive"),
+            *rclone_s3.options,
+            *options,
+            *spool,
+            f"s3://{bucket.name}/prod",
+            "main",
+            "%p",
+        ]
+        server.archive_with(" ".join(command))
+        return server
+
+    return make
+
+
+def _finish_segments(server: PostgresServer, count: int) -> list[str]:
+    """Make the server write and finish ``count`` segments; return their names."""
+    names = []
+    for _ in range(count):
+        server.query("SELECT pg_logical_emit_message(false, 'test', repeat(md5(random()::text), 1000))")
+        names.append(server.switch_wal())
+    return names
+
+
+def _assert_archived(server: PostgresServer, bucket: Path, names: list[str], suffix: str, compression: str) -> None:
+    server.wait_archived(names[-1], timeout=120)
+    for name in names:
+        content = decompress_bytes(stored(bucket, name + suffix).read_bytes(), compression)
+        kept = server.data / "pg_wal" / name
+        assert len(content) == 16 << 20
+        assert not kept.exists() or kept.read_bytes() == content
+    assert server.value("SELECT failed_count FROM pg_stat_archiver") == 0
+
+
+def test_a_real_archiver(archiving: Callable[..., PostgresServer], bucket: Path) -> None:
+    server = archiving("--zstd", "--compression-level", "low")
+    _assert_archived(server, bucket, _finish_segments(server, 5), ".zst", "zstd")
+
+
+def test_a_real_archiver_with_a_backlog(archiving: Callable[..., PostgresServer], bucket: Path) -> None:
+    server = archiving("--lz4", "--compression-level", "low", "--parallel", "8")
+    command = server.value("SHOW archive_command")
+    server.configure(archive_command="sleep 1; false")
+    names = _finish_segments(server, 16)
+    server.configure(archive_command=command)
+    server.wait_archived(names[-1], timeout=120)
+    server.query("SELECT pg_stat_reset_shared('archiver')")
+    _assert_archived(server, bucket, [*names, *_finish_segments(server, 4)], ".lz4", "lz4")
