@@ -90,9 +90,8 @@ def create_data(story: Story, server: PostgresServer) -> None:
             " FROM generate_series(1, 300000) n"
         )
         server.query("ALTER TABLE orders ADD PRIMARY KEY (id)")
-        story.tell(
-            f"PGDATA holds {megabytes(size_of(server.data, without='pg_wal'))}, the tablespace {megabytes(size_of(location))}"
-        )
+        size = size_of(server.data, without="pg_wal")
+        story.tell(f"PGDATA holds {megabytes(size)}, the tablespace {megabytes(size_of(location))}")
 
 
 def back_up(story: Story, server: PostgresServer, store: str) -> None:

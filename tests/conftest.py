@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import servers
 from tests.support.installations import Installation, find_installations, newest_installation
-from tests.support.peers import BarmanPeer, find_barman
+from tests.support.peers import Commands, find_barman, our_commands
 from tests.support.postgres import PostgresServer
 from tests.support.privileges import server_account
 from tests.support.servers import StoreServer
@@ -108,7 +108,7 @@ def fake_gcs() -> Iterator[StoreServer]:
 
 
 @pytest.fixture(scope="session")
-def barman_peer() -> BarmanPeer:
+def barman_peer() -> Commands:
     """Real Barman; CI always has it (``make test`` runs ``make peers``), elsewhere its tests are skipped without it."""
     peer = find_barman()
     if peer is None:
@@ -116,6 +116,12 @@ def barman_peer() -> BarmanPeer:
             pytest.fail("real Barman isn't installed: run 'make peers'")
         pytest.skip("real Barman isn't installed: run 'make peers'")
     return peer
+
+
+@pytest.fixture(scope="session")
+def ours() -> Commands:
+    """Our own commands, run as processes by the servers' user."""
+    return our_commands()
 
 
 @contextlib.contextmanager

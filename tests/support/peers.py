@@ -1,57 +1,55 @@
-"""Real Barman, the peer that we must get along with. It is run, never read."""
+"""The commands under test and those of real Barman, the peer that we must get along with (run, never read)."""
 
 from __future__ import annotations
 
 import functools
 import os
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.postgres import run_as_server
 from tests.support.privileges import PROJECT
 
 
 @dataclass(frozen=True)
-class BarmanPeer:
-    """An installed Barman in an environment of its own."""
+class Commands:
+    """The programs of one installation; they run as the servers' user, as they do in life."""
 
     bin: Path
     version: tuple[int, ...]
 
     @property
     def python(self) -> Path:
-        """The interpreter of its environment."""
+        """The interpreter of the installation."""
         return self.bin / "python"
 
-    def command(self, name: str) -> str:
-        """Return the path of one of its programs, such as ``barman-cloud-backup``."""
+    def path(self, name: str) -> str:
+        """Return the path of a program, such as ``barman-cloud-backup``."""
         return str(self.bin / name)
 
     def run(
-        self, name: str, *arguments: str, environ: Mapping[str, str] | None = None, check: bool = True
+        self,
+        name: str,
+        *arguments: str | os.PathLike[str],
+        environ: Mapping[str, str] | None = None,
+        check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
-        """Run one of its programs; RuntimeError with its stderr if ``check`` and it fails."""
-        done = subprocess.run(
-            [self.command(name), *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            env={
-                "PATH": os.pathsep.join([str(self.bin), os.environ["PATH"]]),
-                "HOME": "/nonexistent",
-                **(environ or {}),
-            },
-            check=False,
-            timeout=300,
-        )
-        if check and done.returncode != 0:
-            raise RuntimeError(f"{name} {' '.join(arguments)} failed with {done.returncode}: {done.stderr.strip()}")
-        return done
+        """Run a program; RuntimeError with its stderr if ``check`` and it fails."""
+        return run_as_server([self.path(name), *arguments], environ=environ, check=check)
+
+
+def our_commands() -> Commands:
+    """Return our own commands, as installed beside the running interpreter."""
+    from barman_cloud import __version__
+
+    return Commands(Path(sys.executable).parent, _parse(__version__))
 
 
 @functools.cache
-def find_barman() -> BarmanPeer | None:
+def find_barman() -> Commands | None:
     """Return the Barman in ``.peers/barman``, or None if ``make peers`` hasn't put one there."""
     program = PROJECT / ".peers" / "barman" / "bin" / "barman-cloud-backup"
     if not program.exists():
@@ -59,5 +57,11 @@ def find_barman() -> BarmanPeer | None:
     shown = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     if shown.returncode != 0:
         return None
-    version = shown.stdout.split()[-1]
-    return BarmanPeer(program.parent, tuple(int(part) for part in version.split(".") if part.isdigit()))
+    return Commands(program.parent, _parse(shown.stdout.split()[-1]))
+
+
+def _parse(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+BarmanPeer = Commands

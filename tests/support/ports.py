@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+
+from tests.support.privileges import UNCHANGED
 
 _POLL_SECONDS = 0.02
 
@@ -56,7 +59,13 @@ def background(
     RuntimeError with the tail of its output if it ends before that.
     """
     with log.open("ab") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environ)
+        process = subprocess.Popen(
+            UNCHANGED.command(command, parent_death_signal=signal.SIGKILL),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environ,
+        )
     try:
 
         def ready() -> bool:

@@ -102,7 +102,8 @@ class PostgresServer:
             **self.settings,
         }
         options = [option for name, value in run_settings.items() for option in ("-c", f"{name}={value}")]
-        command = server_account().command([self.installation.tool("postgres"), "-D", self.data, *options])
+        program = [self.installation.tool("postgres"), "-D", str(self.data), *options]
+        command = server_account().command(program, parent_death_signal=signal.SIGQUIT)
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 command,

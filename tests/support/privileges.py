@@ -6,8 +6,8 @@ Two ways, tried in this order:
 * ``namespace``: a user namespace in which root appears as that user. Files that root owns stay usable, so it also works
   when Python or the clone lies below a private directory such as ``/root``; no capability is kept.
 
-Without root nothing is changed. The module is also a program: ``privileges.py METHOD UID GID COMMAND...`` replaces
-itself with the command, so the process keeps its pid.
+Without root nothing is changed. The module is also a program: ``privileges.py SIGNAL METHOD UID GID COMMAND...`` asks
+the kernel for SIGNAL when its parent ends (0: don't), steps down and becomes the command, so the process keeps its pid.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 CLONE_NEWUSER = 0x10000000
+PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,17 @@ class Account:
     uid: int
     gid: int
 
-    def command(self, argv: Sequence[str | os.PathLike[str]]) -> list[str]:
-        """Return ``argv`` prefixed so that it runs as this user."""
+    def command(self, argv: Sequence[str | os.PathLike[str]], *, parent_death_signal: int = 0) -> list[str]:
+        """Return ``argv`` prefixed so that it runs as this user.
+
+        With ``parent_death_signal`` the process gets that signal when the thread that starts it ends, so that a killed
+        test run leaves no servers behind.
+        """
         arguments = [os.fspath(argument) for argument in argv]
-        if self.method == "none":
+        if self.method == "none" and not parent_death_signal:
             return arguments
-        return [sys.executable, "-I", "-S", __file__, self.method, str(self.uid), str(self.gid), *arguments]
+        place = [str(int(parent_death_signal)), self.method, str(self.uid), str(self.gid)]
+        return [sys.executable, "-I", "-S", __file__, *place, *arguments]
 
     def own(self, path: Path) -> Path:
         """Hand ``path`` and what is in it to this user; needed after root created files for it."""
@@ -51,11 +57,15 @@ class Account:
         return path
 
 
+UNCHANGED = Account("none", os.geteuid(), os.getegid())
+"""The user that we are, root or not; object stores and the like run so."""
+
+
 @functools.cache
 def server_account() -> Account:
     """Return the account that servers must run as here; RuntimeError if root has no way to step down."""
     if os.geteuid() != 0:
-        return Account("none", os.geteuid(), os.getegid())
+        return UNCHANGED
     user = _unprivileged_user()
     for method in ("setuid", "namespace"):
         account = Account(method, user.pw_uid, user.pw_gid)
@@ -93,6 +103,8 @@ def _step_down(method: str, uid: int, gid: int) -> None:
         os.setgid(gid)
         os.setuid(uid)
         return
+    if method == "none":
+        return
     outer_uid, outer_gid = os.geteuid(), os.getegid()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWUSER) != 0:
@@ -104,8 +116,11 @@ def _step_down(method: str, uid: int, gid: int) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """Step down, then become the command."""
-    method, uid, gid, *command = arguments
+    signal, method, uid, gid, *command = arguments
     _step_down(method, int(uid), int(gid))
+    if int(signal):
+        # After stepping down, because a change of user clears it.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal), 0, 0, 0)
     os.execvp(command[0], command)
 
 

@@ -98,7 +98,7 @@ def validate(args: argparse.Namespace) -> None:
         raise ConfigurationError(
             f"--{args.compression} has no effect on disk snapshots", hint="leave the compression out"
         )
-    if args.snapshot_instance and args.kms_key_name:
+    if args.snapshot_instance and args.kms_key_name and _uses_google(args):
         raise ConfigurationError("--kms-key-name can't be used with --snapshot-instance")
     if args.aws_snapshot_lock_mode == "governance" and args.aws_snapshot_lock_cool_off_period is not None:
         raise ConfigurationError("--aws-snapshot-lock-cool-off-period needs --aws-snapshot-lock-mode compliance")
@@ -108,6 +108,12 @@ def validate(args: argparse.Namespace) -> None:
     keys = [key for key, _ in pairs]
     if duplicates := {key for key in keys if keys.count(key) > 1}:
         raise ConfigurationError(f"tag key given twice: {', '.join(sorted(duplicates))}")
+
+
+def _uses_google(args: argparse.Namespace) -> bool:
+    if args.cloud_provider:
+        return bool(args.cloud_provider == "google-cloud-storage")
+    return options.url_from(args).startswith("gs://")
 
 
 def run(args: argparse.Namespace) -> int | None:
