@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
@@ -31,6 +32,8 @@ class FakeEbsLocks(RestServer):
         """How many DescribeSnapshots answers still say pending."""
         self.failed = False
         """Whether snapshots end in the state ``error``."""
+        self.on_snapshot: Callable[[str, str], None] | None = None
+        """Called with the ids of volume and snapshot when a snapshot is taken."""
 
     def answer(self, request: Request) -> Answer:
         form = {key: values[-1] for key, values in parse_qs(request.body.decode()).items()}
@@ -50,6 +53,9 @@ class FakeEbsLocks(RestServer):
         if action == "DeleteSnapshot" and snapshot in self.locks:
             return error(400, "SnapshotLocked", f"The snapshot {snapshot} is locked and can't be deleted.")
         passed_on = self._pass_on(request)
+        if action == "CreateSnapshot" and self.on_snapshot:
+            identifier = passed_on.body.decode().partition("<snapshotId>")[2].partition("<")[0]
+            self.on_snapshot(form["VolumeId"], identifier)
         return self._slow_down(passed_on) if action == "DescribeSnapshots" else passed_on
 
     def throttle(self, times: int) -> None:

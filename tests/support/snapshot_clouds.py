@@ -83,6 +83,7 @@ class AwsCloud(Cloud):
 
         self.server = server
         self.ec2 = boto3.session.Session().client("ec2")
+        self.instances: list[str] = []
         number = next(_NUMBERS)
         self.instance = f"pg-host-{number}"
         self.instance_id, self.zone = self.run_instance(self.instance)
@@ -97,12 +98,16 @@ class AwsCloud(Cloud):
             for name, value in moto.environ.items():
                 monkeypatch.setenv(name, value)
             monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", server.endpoint)
-            yield cls(server)
+            cloud = cls(server)
+            yield cloud
+            server.faults.clear()
+            cloud.ec2.terminate_instances(InstanceIds=cloud.instances)
 
     def run_instance(self, name: str) -> tuple[str, str]:
         image = _any_image(self.server.moto)
         tags = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name}]}]
         machine = self.ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=tags)["Instances"][0]
+        self.instances.append(machine["InstanceId"])
         return machine["InstanceId"], machine["Placement"]["AvailabilityZone"]
 
     def add_volume(self, name: str, device: str, *, instance_id: str | None = None, **arguments: Any) -> str:
