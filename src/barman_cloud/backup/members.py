@@ -68,8 +68,9 @@ class PlannedMembers:
         files = 0
         for run_index, run in enumerate(plan.runs):
             prefix = f"{run.directory}/" if run.directory else "./"
+            place = f"{plan.root}/{run.directory}" if run.directory else plan.root
             for index, name in enumerate(run.names):
-                opened = open_file(f"{plan.root}/{run.directory}/{name}")
+                opened = open_file(f"{place}/{name}")
                 if opened is None:
                     continue
                 descriptor, status = opened

@@ -1,0 +1,409 @@
+"""``barman-cloud-backup`` on real servers: what it stores, that it can be restored, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import boto3
+import pytest
+
+from barman_cloud.archive import archives_json
+from barman_cloud.archive.checksum import crc32c
+from barman_cloud.archive.compression import compression_of
+from barman_cloud.backup.server_files import visible_data_directory
+from barman_cloud.errors import OperationError
+from barman_cloud.postgres.connection import ConnectionParameters, connect, read_metadata
+from tests.support.commands import program, run_command
+from tests.support.installations import Installation
+from tests.support.postgres import PostgresServer, command_environment, run_as_server
+from tests.support.privileges import server_account
+from tests.support.repository import Completed, Repository
+from tests.support.servers import StoreServer
+
+NewPostgres = Callable[..., PostgresServer]
+
+
+@pytest.fixture
+def repository(server_dir: Path) -> Repository:
+    return Repository(server_dir / "store")
+
+
+def succeeded(done: Completed) -> Completed:
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    return done
+
+
+def failed(done: Completed, words: str, code: int = 1) -> Completed:
+    assert done.returncode == code, done.stderr
+    assert re.search(words, done.stderr), done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+class TestRestoredBackup:
+    """The whole circle: WAL archived, backup taken under load, restored, verified, recovered, checked."""
+
+    def test_on_every_version(
+        self, every_postgres: Installation, new_postgres: NewPostgres, repository: Repository, server_dir: Path
+    ) -> None:
+        server = new_postgres(every_postgres)
+        repository.archive_from(server)
+        server.create_tablespace("fast")
+        server.query("CREATE TABLE inside AS SELECT g AS a, md5(g::text) AS b FROM generate_series(1, 100000) g")
+        server.query("CREATE TABLE outside (a int PRIMARY KEY) TABLESPACE fast")
+        server.query("INSERT INTO outside SELECT generate_series(1, 50000)")
+        done = succeeded(repository.backup(server, "--lz4", "--name", "nightly", "--max-archive-size", "20MB"))
+        assert done.stderr == ""
+        assert repository.info().version == server.value("SELECT current_setting('server_version_num')::int")
+        with repository.restored(server_dir, server) as copy:
+            assert copy.value("SELECT count(*) FROM inside") == 100_000
+            assert copy.value("SELECT count(*) FROM outside") == 50_000
+            if copy.installation.has("pg_amcheck"):
+                copy.amcheck()
+
+    def test_files_that_change_vanish_and_grow_meanwhile(
+        self, new_postgres: NewPostgres, repository: Repository, server_dir: Path
+    ) -> None:
+        server = new_postgres()
+        repository.archive_from(server)
+        server.pgbench("-i", "-s", "4")
+        stopped = threading.Event()
+
+        def disturb() -> None:
+            with server.connect() as connection:
+                while not stopped.is_set():
+                    connection.execute("CREATE TABLE fleeting AS SELECT generate_series(1, 20000) AS a")
+                    connection.execute("TRUNCATE pgbench_history")
+                    connection.execute("UPDATE pgbench_tellers SET filler = filler || ''")
+                    connection.execute("DROP TABLE fleeting")
+                    connection.execute("CREATE DATABASE passing STRATEGY wal_log")
+                    connection.execute("DROP DATABASE passing")
+
+        disturber = threading.Thread(target=disturb)
+        load = subprocess.Popen(
+            [server.installation.tool("pgbench"), "-n", "-T", "60", "-c", "2"],
+            env=command_environment(server.client_environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        disturber.start()
+        try:
+            succeeded(repository.backup(server, "--zstd", "--max-bandwidth", "8MB", "--jobs", "3"))
+        finally:
+            stopped.set()
+            load.terminate()
+            load.wait()
+            disturber.join()
+        with repository.restored(server_dir, server) as copy:
+            assert copy.value("SELECT count(*) FROM pgbench_accounts") == 400_000
+            copy.amcheck()
+
+    def test_from_a_standby(self, new_postgres: NewPostgres, repository: Repository, server_dir: Path) -> None:
+        server = new_postgres()
+        repository.archive_from(server)
+        server.create_tablespace("fast")
+        server.query("CREATE TABLE t TABLESPACE fast AS SELECT generate_series(1, 1000) AS a")
+        standby = server.standby(server_dir / "standby")
+        try:
+            done = succeeded(repository.backup(standby, "--gzip"))
+            assert "standby" in done.stderr
+            assert "BACKUP FROM: standby" in str(repository.info().backup_label)
+            server.wait_archived(server.switch_wal())
+            with repository.restored(server_dir, standby) as copy:
+                assert copy.value("SELECT count(*) FROM t") == 1000
+        finally:
+            standby.stop()
+
+    def test_with_small_segments_and_a_linked_wal_directory(
+        self, new_postgres: NewPostgres, repository: Repository, server_dir: Path
+    ) -> None:
+        wal = server_dir / "wal"
+        server = new_postgres(initdb=["--wal-segsize=1", f"--waldir={wal}"])
+        repository.archive_from(server)
+        server.query("CREATE TABLE t AS SELECT generate_series(1, 100000) AS a")
+        succeeded(repository.backup(server))
+        assert repository.info().xlog_segment_size == 1 << 20
+        with repository.restored(server_dir, server) as copy:
+            assert copy.value("SELECT count(*) FROM t") == 100_000
+
+
+class TestStoredObjects:
+    @pytest.mark.parametrize("compression", [None, "gzip", "bzip2", "snappy", "lz4", "zstd"])
+    def test_every_compression(self, postgres: PostgresServer, repository: Repository, compression: str | None) -> None:
+        succeeded(repository.backup(postgres, *([f"--{compression}"] if compression else [])))
+        info = repository.info()
+        assert (info.status, info.compression) == ("DONE", None)
+        assert {compression_of(name) for name in repository.archives} == {compression}
+        assert repository.files()["PG_VERSION"] == f"{postgres.installation.major}\n".encode()
+
+    def test_backup_info_says_what_the_server_says(self, new_postgres: NewPostgres, repository: Repository) -> None:
+        server = new_postgres(settings={"timezone": "Asia/Kolkata"})
+        location = server.create_tablespace("fast")
+        server.configure(work_mem="5MB")
+        succeeded(repository.backup(server, "--name", "nightly"))
+        text = repository.path("backup.info").read_text()
+        keys = [line.partition("=")[0] for line in text.splitlines()]
+        assert keys == sorted(keys)
+        info = repository.info()
+        data = str(server.data)
+        assert (info.status, info.backup_name, info.server_name) == ("DONE", "nightly", "cloud")
+        assert (info.pgdata, info.config_file) == (data, f"{data}/postgresql.conf")
+        assert (info.hba_file, info.ident_file) == (f"{data}/pg_hba.conf", f"{data}/pg_ident.conf")
+        assert info.included_files == [f"{data}/postgresql.auto.conf"]
+        assert info.tablespaces == [
+            ("fast", server.value("SELECT oid::int FROM pg_tablespace WHERE spcname = 'fast'"), str(location))
+        ]
+        assert info.systemid == str(server.value("SELECT system_identifier FROM pg_control_system()"))
+        assert (info.timeline, info.xlog_segment_size, info.data_checksums) == (1, 16 << 20, "on")
+        assert info.begin_time is not None
+        assert info.end_time is not None
+        assert info.begin_time.utcoffset() == timedelta(hours=5, minutes=30)
+        assert info.begin_time <= info.end_time
+        assert f"START WAL LOCATION: {info.begin_xlog} (file {info.begin_wal})" in str(info.backup_label)
+        assert f"LABEL: Barman backup cloud {info.backup_id}\n" in str(info.backup_label)
+        assert (info.error, info.mode, info.size, info.parent_backup_id) == (None, None, None, None)
+        assert info.cluster_size is not None
+        assert info.cluster_size > 1 << 20
+        assert list(info.copy_stats or {}) == [
+            "total_time", "number_of_workers", "analysis_time", "analysis_time_per_item", "copy_time_per_item",
+            "serialized_copy_time_per_item", "copy_time", "serialized_copy_time",
+        ]  # fmt: skip
+
+    def test_archives_have_barmans_structure(self, new_postgres: NewPostgres, repository: Repository) -> None:
+        server = new_postgres()
+        server.create_tablespace("fast")
+        server.query("CREATE TABLE t TABLESPACE fast AS SELECT generate_series(1, 1000) AS a")
+        server.query("CREATE TABLE u AS SELECT generate_series(1, 1000000) AS a")
+        succeeded(repository.backup(server, "--max-archive-size", "10MB"))
+        first, *_, last = [name for name in repository.archives if name.startswith("data")]
+        assert first == "data.tar"
+        raw = repository.path(first).read_bytes()
+        assert len(raw) % 10240 == 0
+        assert raw[1024:1027] == b"./\0"
+        members = [member for member, _ in repository.members(first)]
+        assert [members[0].kind, oct(members[0].mode)] == ["directory", "0o700"]
+        directories = [member.name for member in members if member.kind == "directory"]
+        assert {"base", "global", "pg_wal", "pg_tblspc", "pg_stat_tmp", "pg_twophase"} <= set(directories)
+        assert "./PG_VERSION" in [member.name for member in members]
+        assert [member.name for member, _ in repository.members(last)] == [
+            "global/pg_control", "backup_manifest", "backup_label",
+        ]  # fmt: skip
+        label, content = repository.members(last)[-1]
+        owner = server.data.stat()
+        assert (label.mode, label.uid, label.gid) == (0o644, owner.st_uid, owner.st_gid)
+        assert content.decode() == repository.info().backup_label
+        everything = [member.name for name in repository.archives[1:-1] for member, _ in repository.members(name)]
+        assert not any(name.endswith("/") for name in everything)
+        tablespace = repository.members(next(name for name in repository.archives if name[0].isdigit()))
+        assert re.fullmatch(r"PG_\d+_\d+", tablespace[0][0].name)
+
+    def test_no_archive_is_above_the_limit(self, postgres: PostgresServer, repository: Repository) -> None:
+        succeeded(repository.backup(postgres, "--max-archive-size", "3MB"))
+        sizes = {name: repository.path(name).stat().st_size for name in repository.archives}
+        assert len(sizes) > 5
+        assert max(sizes.values()) <= 3 << 20 | 10240
+
+    def test_the_sidecar_describes_what_is_stored(self, postgres: PostgresServer, repository: Repository) -> None:
+        succeeded(repository.backup(postgres, "--lz4", "--max-archive-size", "8MB"))
+        records = archives_json.parse(repository.path("archives.json").read_text())
+        assert [record.name for record in records] == repository.archives
+        for record in records:
+            stored = repository.path(record.name).read_bytes()
+            assert (record.size, record.checksum) == (len(stored), crc32c(stored))
+            assert record.members == len(repository.members(record.name))
+
+    def test_configuration_outside_pgdata_replaces_its_namesake_inside(
+        self, new_postgres: NewPostgres, repository: Repository, server_dir: Path
+    ) -> None:
+        server = new_postgres()
+        outside = server_dir / "conf"
+        outside.mkdir()
+        rules = (server.data / "pg_hba.conf").read_text() + "# outside\n"
+        (outside / "pg_hba.conf").write_text(rules)
+        (outside / "extra.conf").write_text("work_mem = 5MB\n")
+        with (server.data / "postgresql.conf").open("a") as file:
+            file.write(f"hba_file = '{outside}/pg_hba.conf'\nident_file = '{outside}/missing.conf'\n")
+            file.write(f"include '{outside}/extra.conf'\n")
+        server_account().own(server_dir)
+        server.restart()
+        done = succeeded(repository.backup(server))
+        assert repository.files()["pg_hba.conf"] == rules.encode()
+        assert f"{outside}/extra.conf" in done.stderr
+        last = [member.name for member, _ in repository.members(repository.archives[-1])]
+        assert last == ["global/pg_control", "pg_hba.conf", "backup_manifest", "backup_label"]
+
+    def test_temporary_relations_stay_out(self, new_postgres: NewPostgres, repository: Repository) -> None:
+        server = new_postgres()
+        with server.connect() as connection:
+            connection.execute("CREATE TEMPORARY TABLE t AS SELECT generate_series(1, 10000) AS a")
+            succeeded(repository.backup(server))
+        assert not [path for path in repository.files() if re.search(r"/t\d+_\d+", path)]
+
+    def test_tags_are_on_every_object(self, postgres: PostgresServer, moto: StoreServer) -> None:
+        bucket = moto.new_bucket()
+        arguments = ["--tag", "team,blue", "--tag", "tier,gold", *moto.options, f"{bucket}/prod", "main"]
+        environ = {**postgres.client_environ, **moto.environ}
+        succeeded(run_command("backup", "--immediate-checkpoint", "--gzip", *arguments, environ=environ))
+        name = bucket.removeprefix("s3://")
+        client = boto3.client(
+            "s3", endpoint_url=moto.endpoint, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
+        )
+        keys = [item["Key"] for item in client.list_objects_v2(Bucket=name)["Contents"]]
+        assert sorted(key.rpartition("/")[2] for key in keys) == [
+            "archives.json", "backup.info", "data.tar.gz", "data_0001.tar.gz",
+        ]  # fmt: skip
+        for key in keys:
+            tags = client.get_object_tagging(Bucket=name, Key=key)["TagSet"]
+            assert {tag["Key"]: tag["Value"] for tag in tags} == {"team": "blue", "tier": "gold"}
+
+    def test_two_backups_in_one_second_get_two_ids(self, postgres: PostgresServer, repository: Repository) -> None:
+        both = [
+            subprocess.Popen(
+                [program("backup"), "--immediate-checkpoint", repository.url, "main"],
+                env=command_environment(postgres.client_environ), stderr=subprocess.PIPE, text=True,
+            )
+            for _ in range(2)
+        ]  # fmt: skip
+        outcomes = [process.communicate()[1] if process.wait() else "" for process in both]
+        # Either the second waited for the next second, or it lost the race for the id and says so.
+        done = [backup_id for backup_id in repository.ids if repository.info(backup_id).status == "DONE"]
+        assert len(done) == outcomes.count("")
+        assert all("another backup took the id" in text for text in outcomes if text)
+
+    def test_a_name_that_is_taken_is_warned_of(self, postgres: PostgresServer, repository: Repository) -> None:
+        succeeded(repository.backup(postgres, "--name", "weekly"))
+        first = repository.ids[0]
+        done = succeeded(repository.backup(postgres, "--name", "weekly"))
+        assert f"weekly is also that of backup {first}" in done.stderr
+
+
+class TestSessions:
+    @pytest.mark.parametrize("form", ["options", "conninfo", "quoted", "uri", "service"])
+    def test_every_way_to_name_the_server(
+        self, postgres: PostgresServer, repository: Repository, form: str, tmp_path: Path
+    ) -> None:
+        port = str(postgres.port)
+        service = tmp_path / "services"
+        service.write_text(f"[backup]\nhost=127.0.0.1\nport={port}\nuser=postgres\ndbname=postgres\n")
+        arguments = {
+            "options": ["-h", "127.0.0.1", "-p", port, "-U", "postgres"],
+            "conninfo": ["-d", f"host=127.0.0.1 port={port} user=postgres dbname=postgres"],
+            "quoted": ["-d", f"host='127.0.0.1' port={port} user=postgres dbname=postgres options='-c work_mem=5MB'"],
+            "uri": ["-d", f"postgresql://postgres@127.0.0.1:{port}/postgres"],
+            "service": ["-d", "service=backup"],
+        }[form]
+        succeeded(
+            run_command(
+                "backup", "--immediate-checkpoint", *arguments, repository.url, "main",
+                environ={"PGSERVICEFILE": str(service)},
+            )
+        )  # fmt: skip
+        assert repository.info().status == "DONE"
+
+    def test_settings_of_the_role_do_not_matter(self, new_postgres: NewPostgres, repository: Repository) -> None:
+        server = new_postgres()
+        server.query("CREATE SCHEMA trap")
+        server.query(
+            "CREATE FUNCTION trap.now() RETURNS timestamptz LANGUAGE sql AS $$SELECT '2001-01-01'::timestamptz$$"
+        )
+        server.query("CREATE FUNCTION trap.pg_is_in_recovery() RETURNS bool LANGUAGE sql AS 'SELECT true'")
+        for setting in (
+            "search_path = trap, pg_catalog", "DateStyle = 'German'", "statement_timeout = '100ms'",
+            "idle_in_transaction_session_timeout = '100ms'", "idle_session_timeout = '200ms'", "lock_timeout = 1",
+        ):  # fmt: skip
+            server.query(f"ALTER ROLE postgres SET {setting}")
+        succeeded(repository.backup(server, "--max-bandwidth", "20MB"))
+        info = repository.info()
+        assert info.begin_time is not None
+        assert info.begin_time.year > 2001
+
+    def test_a_role_with_the_documented_privileges_is_enough(
+        self, new_postgres: NewPostgres, repository: Repository
+    ) -> None:
+        server = new_postgres()
+        new = server.installation.major >= 15
+        start = "pg_backup_start(text, boolean)" if new else "pg_start_backup(text, boolean, boolean)"
+        stop = "pg_backup_stop(boolean)" if new else "pg_stop_backup(boolean, boolean)"
+        server.query("CREATE ROLE keeper LOGIN")
+        refused = failed(repository.backup(server, "-U", "keeper"), "lacks .*pg_monitor.*pg_switch_wal")
+        assert "hint" in refused.stderr
+        info = repository.info()
+        assert (info.status, info.end_time, info.begin_wal) == ("FAILED", None, None)
+        assert str(info.error).startswith("failure uploading data (role keeper lacks")
+        server.query("GRANT pg_monitor TO keeper")
+        for function in (start, stop, "pg_switch_wal()", "pg_create_restore_point(text)"):
+            server.query(f"GRANT EXECUTE ON FUNCTION {function} TO keeper")
+        succeeded(repository.backup(server, "-U", "keeper"))
+        assert repository.info().cluster_size is not None
+
+    def test_a_server_that_cannot_be_reached(self, repository: Repository, postgres: PostgresServer) -> None:
+        failed(repository.backup(postgres, "-h", "127.0.0.1", "-p", "1"), "cannot connect to PostgreSQL")
+        failed(repository.backup(postgres, "-U", "nobody-like-that"), "nobody-like-that")
+        assert repository.ids == []
+
+    def test_a_connection_string_that_makes_no_sense(self, repository: Repository, postgres: PostgresServer) -> None:
+        done = failed(repository.backup(postgres, "-d", "host=127.0.0.1 password=se cret"), "not understood", code=4)
+        assert "cret" not in done.stderr
+
+    def test_a_file_that_cannot_be_read(self, new_postgres: NewPostgres, repository: Repository) -> None:
+        server = new_postgres()
+        secret = server.data / "secret"
+        secret.touch(mode=0)
+        server_account().own(server.data)
+        done = run_as_server([program("backup"), repository.url, "main"], environ=server.client_environ, check=False)
+        failed(done, f"Permission denied: '{secret}'")
+        info = repository.info()
+        assert info.error == f"failure uploading data ([Errno 13] Permission denied: '{secret}')"
+        assert (info.status, info.end_time, info.begin_wal is not None) == ("FAILED", None, True)
+
+    def test_files_that_are_not_here_or_of_another_server(self, new_postgres: NewPostgres) -> None:
+        server, other = new_postgres(), new_postgres()
+        with connect(ConnectionParameters(server.conninfo)) as connection:
+            metadata = read_metadata(connection)
+        assert visible_data_directory(metadata) == str(server.data)
+        with pytest.raises(OperationError, match="data directory /nonexistent can't be read here") as caught:
+            visible_data_directory(replace(metadata, data_directory="/nonexistent"))
+        assert "the server's machine" in str(caught.value.hint)
+        with pytest.raises(OperationError, match="belongs to cluster"):
+            visible_data_directory(replace(metadata, data_directory=str(other.data)))
+
+    def test_a_missing_bucket_is_found_before_the_server_is_bothered(
+        self, postgres: PostgresServer, moto: StoreServer
+    ) -> None:
+        environ = {**postgres.client_environ, **moto.environ}
+        done = run_command("backup", *moto.options, "s3://no-such-bucket/x", "main", environ=environ)
+        failed(done, "no-such-bucket")
+
+    def test_a_store_that_cannot_be_reached(self, postgres: PostgresServer, moto: StoreServer) -> None:
+        environ = {**postgres.client_environ, **moto.environ, "AWS_MAX_ATTEMPTS": "1"}
+        environ.pop("AWS_ENDPOINT_URL", None)
+        done = run_command(
+            "backup", "--endpoint-url", "http://127.0.0.1:1", "s3://b/x", "main", environ=environ, timeout=290
+        )
+        failed(done, "127.0.0.1|s3://b")
+
+
+class TestHost:
+    @pytest.mark.slow
+    @pytest.mark.parametrize("jobs", [1, 8])
+    def test_memory_stays_within_the_documented_formula(
+        self, new_postgres: NewPostgres, moto: StoreServer, rclone_s3: StoreServer, jobs: int
+    ) -> None:
+        server = new_postgres()
+        for number in range(jobs + 1):
+            (server.data / "base" / f"noise-{number}").write_bytes(os.urandom(56 << 20))
+        environ = {**server.client_environ, **rclone_s3.environ}
+        arguments = ["--jobs", str(jobs), *rclone_s3.options, f"{rclone_s3.new_bucket()}/x", "main"]
+        process = subprocess.Popen(
+            [program("backup"), "--immediate-checkpoint", *arguments], env=command_environment(environ)
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        assert usage.ru_maxrss / 1024 < 90 + jobs * (8 * (4 + 2) + 8)
