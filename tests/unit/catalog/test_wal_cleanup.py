@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.deletion import DeletionOptions, delete_by_id, delete_by_policy
+from barman_cloud.catalog.layout import Layout
 from barman_cloud.catalog.retention import RecoveryWindow, Redundancy
 from barman_cloud.catalog.wal_cleanup import NoCleanup, Share, WalCleanup, plan_wal_cleanup
 from barman_cloud.errors import BarmanCloudError
+from barman_cloud.store.base import Capabilities, ObjectInfo, StoreURL
+from barman_cloud.store.memory import MemoryStore
 from tests.unit.catalog.builders import backup, fill, keys, memory_catalog, segment
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
@@ -211,3 +218,42 @@ def test_names_in_odd_folders_are_left_alone() -> None:
         catalog.store.put(key, b"")
     delete_by_policy(catalog, catalog.load(), Redundancy(1), 0, NOW, DeletionOptions(), io.StringIO())
     assert set(odd) <= set(keys(catalog))
+
+
+class _HugeArchive(MemoryStore):
+    """Lists more WAL than it has, one object at a time, and deletes without looking."""
+
+    size = 30_000
+
+    def list(self, prefix: str, *, start_after: str | None = None) -> Iterator[ObjectInfo]:
+        if not prefix.endswith("/wals/"):
+            yield from super().list(prefix, start_after=start_after)
+            return
+        for number in range(self.size):
+            name = segment(number % 256, number // 256)
+            yield ObjectInfo(f"{prefix}{name[:16]}/{name}.gz", 1)
+
+    def delete(self, keys: Iterable[str], *, batch_size: int | None = None) -> None:
+        self.deleted = sum(1 for _ in keys)
+
+
+@pytest.mark.parametrize("by_folder", [True, False])
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_memory_does_not_grow_with_the_archive(
+    by_folder: bool, dry_run: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(_HugeArchive, "capabilities", Capabilities(prefix_delete=by_folder))
+    store = _HugeArchive(StoreURL("memory", "b", "p", "memory://b/p"))
+    catalog = Catalog(store, Layout("p", "a"))
+    last = store.size - 1
+    for info in (backup(A, segment(1)), backup(B, segment(last % 256, last // 256))):
+        catalog.save(info)
+    view = catalog.load()
+    with (tmp_path / "out").open("w") as out:
+        tracemalloc.start()
+        delete_by_policy(catalog, view, Redundancy(1), 0, NOW, DeletionOptions(dry_run=dry_run), out)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 3 << 20, "all keys together would take more than 4 MiB"
+    if not dry_run:
+        assert store.deleted == last
