@@ -152,20 +152,23 @@ class _Record:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._tried: list[bytes] = []
         self._ours = False
 
     def save(self) -> None:
         run = self._run
         key = run.layout.backup_info(run.info.backup_id)
         data = backup_info.dump(run.info).encode()
+        self._tried.append(data)
         try:
             run.store.put(key, data, if_absent=not self._ours, tags=run.tags)
         except ObjectExistsError:
-            # A conditional create that was retried may have met itself.
-            if run.store.get(key) != data:
+            # An upload of ours that was tried again, or interrupted, may have arrived all the same.
+            if run.store.get(key) not in self._tried:
                 raise OperationError(
                     f"another backup took the id {run.info.backup_id} at the same moment", hint="take the backup again"
                 ) from None
+            run.store.put(key, data, tags=run.tags)
         self._ours = True
 
 

@@ -182,9 +182,9 @@ class BackupMode:
             try:
                 self._connection.execute("SELECT 1")
             except psycopg.Error as error:
-                self._on_lost(
-                    OperationError(f"the PostgreSQL session that held the backup was lost: {first_line(error)}")
-                )
+                if not self._connection.broken:
+                    continue  # only this query was cancelled
+                self._on_lost(OperationError(f"the PostgreSQL session of the backup was lost: {first_line(error)}"))
                 return
 
     def _release(self, timeout: float | None = None) -> bool:
