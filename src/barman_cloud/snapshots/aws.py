@@ -105,7 +105,6 @@ class AwsSnapshots(SnapshotProvider):
     """Elastic Block Store. Identifiers are snapshot ids; a snapshot's name is its tag ``Name``."""
 
     kind = "aws"
-    title = "AWS"
     poll_seconds = 15.0
 
     def __init__(
@@ -116,10 +115,6 @@ class AwsSnapshots(SnapshotProvider):
         self._lock = lock
         self._tags = options.tags
         self.wait_timeout = float(options.aws_await_snapshots_timeout)
-
-    @property
-    def lock_mode(self) -> str | None:
-        return self._lock.mode if self._lock else None
 
     def attached_disks(self, instance: str) -> list[AttachedDisk]:
         machine = self._find_instance(instance)

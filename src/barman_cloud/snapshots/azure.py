@@ -45,7 +45,6 @@ def connect(options: SnapshotOptions) -> AzureSnapshots:
         from azure.mgmt.compute import ComputeManagementClient
     except ModuleNotFoundError as error:
         raise missing_extra("Azure", error.name, "azure") from None
-    # The SDK logs every retry and every credential that it tries; what matters of it reaches our errors.
     kinds = {"azure-cli": AzureCliCredential, "managed-identity": ManagedIdentityCredential}
     credential = kinds.get(options.azure_credential or "", DefaultAzureCredential)()
     client = ComputeManagementClient(
@@ -58,7 +57,6 @@ class AzureSnapshots(SnapshotProvider):
     """Managed disks of one subscription. Identifiers are snapshot names; snapshots go to the resource group given."""
 
     kind = "azure"
-    title = "Azure"
 
     def __init__(self, client: Any, options: SnapshotOptions) -> None:
         self._compute = client

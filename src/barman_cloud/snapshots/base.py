@@ -105,8 +105,6 @@ class SnapshotProvider(ABC):
 
     kind: ClassVar[str]
     """``aws``, ``azure`` or ``gcp``."""
-    title: ClassVar[str]
-    """For messages."""
     poll_seconds: float = 5.0
     """The longest pause between two questions about progress."""
     wait_timeout: float = DAY
@@ -154,11 +152,6 @@ class SnapshotProvider(ABC):
     @abstractmethod
     def delete(self, identifier: str) -> None:
         """Delete a snapshot; none is fine. ``LockedError`` if it is locked."""
-
-    @property
-    def lock_mode(self) -> str | None:
-        """The kind of lock that :meth:`lock` puts on a snapshot, or None."""
-        return None
 
     def lock(self, snapshot: StartedSnapshot) -> StartedSnapshot:
         """Lock a complete snapshot against deletion if the options ask for it; return it with an updated record."""

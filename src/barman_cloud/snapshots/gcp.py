@@ -78,7 +78,6 @@ class GoogleSnapshots(SnapshotProvider):
     """Persistent disks of one project. Identifiers are snapshot names; snapshots are global to the project."""
 
     kind = "gcp"
-    title = "Google"
 
     def __init__(
         self, session: Any, endpoint: str, options: SnapshotOptions, retry_pauses: Sequence[float] = _RETRY_PAUSES

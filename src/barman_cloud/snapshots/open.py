@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from barman_cloud.snapshots.base import SnapshotOptions, SnapshotProvider
 if TYPE_CHECKING:
     from barman_cloud.catalog.backup_info import SnapshotsInfo
 
+_TALKATIVE = ("azure", "boto3", "botocore", "google", "requests", "urllib3")
 _KIND_OF_STORE = {"aws-s3": "aws", "azure-blob-storage": "azure", "google-cloud-storage": "gcp"}
 
 
@@ -31,6 +33,9 @@ def open_provider(kind: str, options: SnapshotOptions) -> SnapshotProvider:
     ``ConfigurationError`` if an option that it needs is missing or its credentials can't be found, ``OperationError``
     if its libraries aren't installed.
     """
+    for library in _TALKATIVE:
+        # Without a handler Python itself would print their warnings, which are of many lines, beside ours.
+        logging.getLogger(library).addHandler(logging.NullHandler())
     if kind == "aws":
         from barman_cloud.snapshots import aws
 

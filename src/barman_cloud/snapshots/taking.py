@@ -68,6 +68,7 @@ class SnapshotSet:
             self._attempts.append(_Attempt(disk, name, self._pool.submit(self._provider.begin, disk, name)))
         while not all(attempt.answer.done() for attempt in self._attempts):
             self._wait(_FIRST_PAUSE)
+        self._pool.shutdown()
         self._snapshots = [attempt.answer.result() for attempt in self._attempts]
         self._await_completion()
 
