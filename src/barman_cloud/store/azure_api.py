@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import formatdate, parsedate_to_datetime
 from typing import TYPE_CHECKING
@@ -19,6 +20,10 @@ from barman_cloud.store.xml import elements, text_of
 
 if TYPE_CHECKING:
     from barman_cloud.store.azure import AzureSettings
+
+
+_CONTAINER = {"restype": "container"}
+"""The query of requests about the container itself."""
 
 
 class AzureApi:
@@ -125,7 +130,7 @@ class AzureApi:
 
     def _container_is_held(self) -> bool:
         if self._held is None:
-            headers = self._send("HEAD", "", {"restype": "container"}).headers
+            headers = self._send("HEAD", "", _CONTAINER).headers
             self._held = headers.get("x-ms-has-legal-hold", "").lower() == "true"
         return self._held
 
@@ -134,7 +139,7 @@ class AzureApi:
 
     def create_bucket(self) -> None:
         try:
-            self._send("PUT", "", {"restype": "container"})
+            self._send("PUT", "", _CONTAINER)
         except RequestFailedError as error:
             if error.failure.code != "ContainerAlreadyExists":
                 raise
@@ -151,7 +156,10 @@ class AzureApi:
         body: bytes | memoryview = b"",
     ) -> Response:
         path = f"{self._root}/{quote(key, safe='/')}" if key else self._root
-        target, extra = self._authorized(path, urlencode(query or {}, quote_via=quote), self._credentials())
+        credentials = self._credentials()
+        if query == _CONTAINER and credentials.account_sas is not None:
+            credentials = replace(credentials, sas=credentials.account_sas)
+        target, extra = self._authorized(path, urlencode(query or {}, quote_via=quote), credentials)
         extra["content-length"] = str(memoryview(body).nbytes)
         response = self._http.request(method, target, {**(headers or {}), **extra}, body)
         if response.status >= 300:

@@ -18,44 +18,62 @@ from barman_cloud.errors import ConfigurationError
 
 SAS_VERSION = "2021-12-02"
 LIFETIME = timedelta(hours=6)
+_PROTOCOLS = "https,http"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class AzureCredentials:
-    """Exactly one of ``sas`` (a query string without its ``?``) and ``token`` (a bearer token) is set."""
+    """Either ``sas`` (a query string without its ``?``) or ``token`` (a bearer token) is set."""
 
     sas: str | None = None
     token: str | None = None
     expires: datetime | None = None
+    account_sas: str | None = None
+    """For requests about the container itself, which ``sas`` doesn't cover when it was derived from a key."""
 
 
 AzureSource = Callable[[], AzureCredentials]
 
 
-def account_sas(account: str, key: str, now: datetime | None = None) -> AzureCredentials:
-    """Derive an account SAS for blobs (REST reference, "Create an account SAS") that lives for some hours.
+def derive_sas(account: str, container: str, key: str, now: datetime | None = None) -> AzureCredentials:
+    """Derive signatures from an account key that live for some hours: one for the container's blobs, one for itself.
 
-    It begins a quarter of an hour ago, as the documentation advises against clocks that differ.
+    They begin a quarter of an hour ago, as the documentation advises against clocks that differ. Source: REST
+    reference, "Create a service SAS" and "Create an account SAS".
     """
     moment = now or datetime.now(UTC)
-    start, end = moment - timedelta(minutes=15), moment + LIFETIME
-    fields = {
-        "sv": SAS_VERSION,
-        "ss": "b",
-        "srt": "sco",
-        "sp": "rwdlacti",
-        "st": start.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "se": end.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "spr": "https,http",
-    }
-    text = "\n".join(
-        (account, fields["sp"], "b", "sco", fields["st"], fields["se"], "", fields["spr"], SAS_VERSION, "", "")
-    )
+    end = moment + LIFETIME
+    times = (_stamp(moment - timedelta(minutes=15)), _stamp(end))
     try:
         secret = base64.b64decode(key, validate=True)
     except (binascii.Error, ValueError):
-        raise ConfigurationError(
-            "the Azure storage account key isn't base64", hint="copy it whole from the portal"
-        ) from None
-    fields["sig"] = base64.b64encode(hmac.digest(secret, text.encode(), "sha256")).decode()
-    return AzureCredentials(sas=urlencode(fields), expires=end)
+        hint = "copy it whole from the portal"
+        raise ConfigurationError("the Azure storage account key isn't base64", hint=hint) from None
+    return AzureCredentials(
+        sas=_service_sas(secret, account, container, times),
+        expires=end,
+        account_sas=_account_sas(secret, account, times),
+    )
+
+
+def _service_sas(secret: bytes, account: str, container: str, times: tuple[str, str]) -> str:
+    permissions = "racwdlt"
+    resource = f"/blob/{account}/{container}"
+    lines = (permissions, *times, resource, "", "", _PROTOCOLS, SAS_VERSION, "c", "", "", "", "", "", "", "")
+    fields = {"sp": permissions, "st": times[0], "se": times[1], "spr": _PROTOCOLS, "sv": SAS_VERSION, "sr": "c"}
+    return urlencode({**fields, "sig": _signature(secret, lines)})
+
+
+def _account_sas(secret: bytes, account: str, times: tuple[str, str]) -> str:
+    permissions = "rwlc"
+    lines = (account, permissions, "b", "c", *times, "", _PROTOCOLS, SAS_VERSION, "", "")
+    fields = {"sv": SAS_VERSION, "ss": "b", "srt": "c", "sp": permissions, "st": times[0], "se": times[1]}
+    return urlencode({**fields, "spr": _PROTOCOLS, "sig": _signature(secret, lines)})
+
+
+def _signature(secret: bytes, lines: tuple[str, ...]) -> str:
+    return base64.b64encode(hmac.digest(secret, "\n".join(lines).encode(), "sha256")).decode()
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from barman_cloud.errors import ConfigurationError
 from barman_cloud.store.azure import AzureSettings, AzureStore
-from barman_cloud.store.azure_keys import AzureCredentials, AzureSource, account_sas
+from barman_cloud.store.azure_keys import AzureCredentials, AzureSource, derive_sas
 from barman_cloud.store.base import StoreURL
 from barman_cloud.store.cached import Cached
 from barman_cloud.store.retry import Retry
@@ -50,7 +50,9 @@ def _authorize(
         if sas := environ.get("AZURE_STORAGE_SAS_TOKEN"):
             return settings, _static_sas(sas)
         if key := environ.get("AZURE_STORAGE_KEY"):
-            return settings, _from_key(environ.get("AZURE_STORAGE_ACCOUNT") or settings.account, key)
+            return settings, _from_key(
+                environ.get("AZURE_STORAGE_ACCOUNT") or settings.account, settings.container, key
+            )
         if settings.emulator:
             raise ConfigurationError(
                 f"{settings.endpoint} is an emulator, and there are no credentials for it",
@@ -86,7 +88,7 @@ def _from_connection_string(settings: AzureSettings, text: str) -> tuple[AzureSe
     if sas := fields.get("sharedaccesssignature"):
         return settings, _static_sas(sas)
     if key := fields.get("accountkey"):
-        return settings, _from_key(account, key)
+        return settings, _from_key(account, settings.container, key)
     raise _bad_connection_string()
 
 
@@ -102,6 +104,6 @@ def _static_sas(text: str) -> AzureSource:
     return lambda: credentials
 
 
-def _from_key(account: str, key: str) -> AzureSource:
-    account_sas(account, key)
-    return Cached(lambda: account_sas(account, key))
+def _from_key(account: str, container: str, key: str) -> AzureSource:
+    derive_sas(account, container, key)
+    return Cached(lambda: derive_sas(account, container, key))

@@ -1,0 +1,209 @@
+"""What goes wrong, and what each store says then."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from barman_cloud.errors import (
+    AccessDeniedError,
+    BarmanCloudError,
+    BucketNotFoundError,
+    ConnectivityError,
+    NotFoundError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+)
+from barman_cloud.store.base import ObjectStore
+from tests.store.cases import StoreCase, remove_bucket
+from tests.support.fault_proxy import Fault
+from tests.support.ports import free_port
+
+MIB = 1 << 20
+
+REQUESTS: dict[str, Callable[[ObjectStore], object]] = {
+    "put": lambda store: store.put("k", b"x"),
+    "create": lambda store: store.put("k", b"x", if_absent=True),
+    "put_stream": lambda store: store.put_stream("k", iter([bytes(6 * MIB)]), part_size=5 * MIB),
+    "get": lambda store: store.get("k"),
+    "read": lambda store: list(store.read("k")),
+    "head": lambda store: store.head("k"),
+    "list": lambda store: list(store.list("")),
+    "list_level": lambda store: store.list_level(""),
+    "delete": lambda store: store.delete(["k"]),
+    "check": lambda store: store.check(),
+}
+
+
+def assert_presentable(error: BarmanCloudError, url: str) -> None:
+    """One line that names the object and shows no secret and no dump of a library."""
+    text = f"{error} {error.hint}"
+    assert "\n" not in text
+    assert url.partition("/some")[0] in text
+    for ugly in ("Debug", "Generic {", "RetryError", "sig=", "AccountKey", "secret"):
+        assert ugly not in text
+
+
+@pytest.mark.parametrize("request_kind", REQUESTS)
+def test_missing_bucket(case: StoreCase, tmp_path: Path, request_kind: str) -> None:
+    if case.server is not None:
+        url = f"{case.server.prefix}no-such-bucket-here/some/path"
+        store = case.open(url)
+    else:
+        url = case.new_url(tmp_path)
+        store = case.open(url)
+        remove_bucket(store)
+    # The answer to a HEAD has no body, so it can't say which of the two is missing.
+    expected = NotFoundError if case.server is not None and request_kind == "head" else BucketNotFoundError
+    if request_kind == "head":
+        with pytest.raises((expected, BucketNotFoundError)):
+            REQUESTS[request_kind](store)
+        return
+    with pytest.raises(expected) as raised:
+        REQUESTS[request_kind](store)
+    assert_presentable(raised.value, url)
+    assert raised.value.hint
+
+
+@pytest.mark.parametrize("request_kind", REQUESTS)
+def test_wrong_credentials(cloud: StoreCase, tmp_path: Path, request_kind: str) -> None:
+    if cloud.name in ("moto", "fake-gcs"):
+        pytest.skip(f"{cloud.name} doesn't check credentials")
+    url = cloud.new_url(tmp_path)
+    store = cloud.open(url, environ=cloud.wrong_credentials())
+    with pytest.raises(AccessDeniedError) as raised:
+        REQUESTS[request_kind](store)
+    assert_presentable(raised.value, url)
+    assert raised.value.hint
+
+
+@pytest.mark.parametrize("request_kind", REQUESTS)
+def test_refused_connection(cloud: StoreCase, tmp_path: Path, request_kind: str) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    store = cloud.open(cloud.new_url(tmp_path), endpoint=nowhere, retry_budget=0.5)
+    start = time.monotonic()
+    with pytest.raises(ConnectivityError, match="refused") as raised:
+        REQUESTS[request_kind](store)
+    assert time.monotonic() - start < 10
+    assert raised.value.exit_code == 2
+    assert raised.value.hint
+
+
+@pytest.mark.parametrize("request_kind", REQUESTS)
+def test_a_throttling_store_is_asked_again(
+    cloud: StoreCase, tmp_path: Path, request_kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with cloud.proxied() as proxy:
+        store = cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint)
+        if request_kind not in ("create", "put", "put_stream"):
+            store.put("k", b"x")
+        slow_down = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+        fault = proxy.add(Fault(status=503, body=slow_down, times=2))
+        REQUESTS[request_kind](store)
+        assert fault.times == 0
+        if request_kind != "put_stream":
+            assert "trying again in" in caplog.text
+            assert "SlowDown" in caplog.text or request_kind == "head"
+
+
+def test_a_store_that_stays_down(cloud: StoreCase, tmp_path: Path) -> None:
+    with cloud.proxied() as proxy:
+        store = cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint, retry_budget=1.5)
+        proxy.add(Fault(status=503, times=1000))
+        for name in ("put", "get", "list", "put_stream"):
+            start = time.monotonic()
+            with pytest.raises(ConnectivityError, match="503"):
+                REQUESTS[name](store)
+            assert time.monotonic() - start < 6
+
+
+def test_pauses_grow(cloud: StoreCase, tmp_path: Path) -> None:
+    with cloud.proxied() as proxy:
+        store = cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint)
+        proxy.add(Fault(status=503, times=4))
+        start = time.monotonic()
+        store.put("k", b"x")
+        assert 0.25 * (1 + 2 + 4 + 8) * 0.6 <= time.monotonic() - start < 6
+
+
+@pytest.mark.parametrize("drop", [Fault(drop=True, times=2), Fault(lose_answer=True, times=2)], ids=["dropped", "lost"])
+@pytest.mark.parametrize("request_kind", REQUESTS)
+def test_lost_connections(cloud: StoreCase, tmp_path: Path, request_kind: str, drop: Fault) -> None:
+    with cloud.proxied() as proxy:
+        store = cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint)
+        if request_kind not in ("create", "put", "put_stream"):
+            store.put("k", b"x")
+        fault = proxy.add(Fault(drop=drop.drop, lose_answer=drop.lose_answer, times=2))
+        if request_kind == "create" and drop.lose_answer:
+            # The first try did arrive, and nobody can tell whose object it is: the caller compares.
+            with pytest.raises(ObjectExistsError):
+                REQUESTS[request_kind](store)
+        else:
+            REQUESTS[request_kind](store)
+        assert fault.times < 2
+        if request_kind in ("put", "create"):
+            assert store.get("k") == b"x"
+
+
+def test_the_answer_to_the_end_of_an_upload_gets_lost(cloud: StoreCase, tmp_path: Path) -> None:
+    """The repeated request finds no upload any more, but the object is there."""
+    data = os.urandom(12 * MIB)
+    with cloud.proxied() as proxy:
+        store = cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint)
+        completing = ("PUT", "comp=blocklist") if cloud.name == "azurite" else ("POST", "uploadId=")
+        fault = proxy.add(Fault(*completing, lose_answer=True))
+        assert store.put_stream("k", iter([data]), part_size=5 * MIB) == len(data)
+        assert fault.times == 0
+        assert store.get("k") == data
+
+
+@pytest.mark.parametrize("cut", [0, 1, MIB // 2])
+def test_a_body_that_is_cut_off(cloud: StoreCase, tmp_path: Path, cut: int) -> None:
+    data = os.urandom(4 * MIB)
+    with cloud.proxied() as proxy:
+        store = cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint)
+        store.put("k", data)
+        fault = proxy.add(Fault("GET", "k", cut=cut, times=2))
+        assert store.get("k") == data
+        assert fault.times == 0
+        fault = proxy.add(Fault("GET", "k", cut=cut, times=3))
+        assert b"".join(store.read("k", range_size=MIB)) == data
+        assert fault.times == 0
+
+
+def test_a_body_that_is_always_cut_off(cloud: StoreCase, tmp_path: Path) -> None:
+    with cloud.proxied() as proxy:
+        store = cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint, retry_budget=1)
+        store.put("k", bytes(MIB))
+        proxy.add(Fault("GET", "k", cut=1000, times=1000))
+        with pytest.raises(ConnectivityError):
+            store.get("k")
+        with pytest.raises(ConnectivityError):
+            list(store.read("k"))
+
+
+def test_a_part_that_fails_for_good_aborts_the_upload(cloud: StoreCase, tmp_path: Path) -> None:
+    with cloud.proxied() as proxy:
+        store = cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint)
+        denied = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+        proxy.add(Fault("PUT", "comp=block&" if cloud.name == "azurite" else "partNumber=2", status=403, body=denied))
+        with pytest.raises(AccessDeniedError):
+            store.put_stream("k", iter([os.urandom(16 * MIB)]), part_size=5 * MIB, concurrency=1)
+        with pytest.raises(ObjectNotFoundError):
+            store.head("k")
+        if cloud.name != "azurite":  # Azure has no uploads to abort: uncommitted blocks vanish by themselves.
+            assert proxy.requests("DELETE", "uploadId=")
+
+
+def test_attempts_can_be_limited(s3: StoreCase, tmp_path: Path) -> None:
+    with s3.proxied() as proxy:
+        environ = {**s3.environ, "AWS_MAX_ATTEMPTS": "2"}
+        store = s3.open(s3.new_url(tmp_path), endpoint=proxy.endpoint, environ=environ)
+        proxy.add(Fault(status=503, times=1000))
+        with pytest.raises(ConnectivityError):
+            store.put("k", b"x")
+        assert len(proxy.seen) == 2

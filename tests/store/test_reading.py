@@ -1,0 +1,84 @@
+"""get, read and head."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from barman_cloud.errors import ObjectChangedError, ObjectNotFoundError
+from barman_cloud.store.base import ObjectStore
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def content(store: ObjectStore) -> bytes:
+    data = os.urandom(5 * MIB + 17)
+    store.put("big", data)
+    return data
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("range_size", [MIB, 8 * MIB])
+def test_read_everything_in_order(store: ObjectStore, content: bytes, concurrency: int, range_size: int) -> None:
+    chunks = list(store.read("big", concurrency=concurrency, range_size=range_size))
+    assert b"".join(chunks) == content
+    assert all(len(chunk) <= range_size for chunk in chunks)
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        (0, 1),
+        (0, 10),
+        (7, 7),
+        (3, 2 * MIB + 5),
+        (5 * MIB, None),
+        (5 * MIB + 16, 6 * MIB),
+        (5 * MIB + 17, None),
+        (9 * MIB, None),
+    ],
+)
+def test_read_a_range(store: ObjectStore, content: bytes, start: int, end: int | None) -> None:
+    assert b"".join(store.read("big", start=start, end=end, range_size=MIB)) == content[start:end]
+
+
+def test_head_tells_size_etag_and_time(store: ObjectStore, content: bytes) -> None:
+    info = store.head("big")
+    assert (info.key, info.size) == ("big", len(content))
+    assert info.etag
+    assert info.last_modified is not None
+    assert abs(datetime.now(UTC) - info.last_modified) < timedelta(minutes=5)
+
+
+def test_missing_key(store: ObjectStore) -> None:
+    for ask in (store.get, store.head, lambda key: list(store.read(key)), lambda key: list(store.read(key, start=5))):
+        with pytest.raises(ObjectNotFoundError, match="no/such/key doesn't exist"):
+            ask("no/such/key")
+
+
+def test_read_with_a_stale_etag(store: ObjectStore, content: bytes) -> None:
+    etag = store.head("big").etag
+    assert b"".join(store.read("big", etag=etag)) == content
+    time.sleep(0.01)
+    store.put("big", b"something else" * 100_000)
+    with pytest.raises(ObjectChangedError):
+        list(store.read("big", etag=etag))
+
+
+def test_an_object_that_changes_under_the_reader(store: ObjectStore, content: bytes) -> None:
+    reader = store.read("big", range_size=MIB, concurrency=1)
+    next(reader)
+    time.sleep(0.01)
+    store.put("big", bytes(len(content)))
+    with pytest.raises(ObjectChangedError):
+        list(reader)
+
+
+def test_a_reader_may_stop_early(store: ObjectStore, content: bytes) -> None:
+    reader = store.read("big", range_size=MIB // 2)
+    assert bytes(next(reader)) == content[: MIB // 2]
+    reader.close()  # type: ignore[attr-defined]

@@ -1,0 +1,189 @@
+"""An HTTP proxy in front of a real store that spoils chosen requests: refuses, drops, cuts, delays or answers them
+itself.
+
+Requests that no fault matches reach the store unchanged (with their own Host header, so that signatures stay valid).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+
+@dataclass
+class Fault:
+    """What happens to the next ``times`` requests of ``method`` whose path contains ``path``."""
+
+    method: str = ""
+    """Any method if empty."""
+    path: str = ""
+    times: int = 1
+    status: int | None = None
+    """Answer this status instead of asking the store."""
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    drop: bool = False
+    """Close the connection without an answer."""
+    lose_answer: bool = False
+    """Let the store do it, then close the connection without an answer."""
+    cut: int | None = None
+    """Close the connection after so many bytes of the store's answer."""
+    delay: float = 0.0
+    """Seconds to wait first."""
+    only_if: Callable[[SeenRequest], bool] = lambda request: True
+
+
+@dataclass(frozen=True)
+class SeenRequest:
+    """A request as it came in; header names are in lower case."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    size: int
+    body: bytes
+
+
+class FaultProxy:
+    """The running proxy: ``endpoint`` is its address, ``seen`` what came in, ``add`` puts a fault in place."""
+
+    def __init__(self, upstream: str, *, host: str | None = None, keep_bodies: bool = False) -> None:
+        """``host`` replaces the Host header, for stores that look at it."""
+        self.upstream = urlsplit(upstream).netloc
+        self.host = host
+        self.keep_bodies = keep_bodies
+        self.seen: list[SeenRequest] = []
+        self._faults: list[Fault] = []
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def add(self, fault: Fault) -> Fault:
+        with self._lock:
+            self._faults.append(fault)
+        return fault
+
+    def clear(self) -> None:
+        with self._lock:
+            self._faults.clear()
+            self.seen.clear()
+
+    def requests(self, method: str, path: str = "") -> list[SeenRequest]:
+        """Return the requests seen so far of this method whose path contains ``path``."""
+        return [request for request in self.seen if request.method == method and path in request.path]
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def take(self, request: SeenRequest) -> Fault | None:
+        """Note the request and return the fault that hits it."""
+        with self._lock:
+            self.seen.append(request)
+            for fault in self._faults:
+                matches = fault.method in ("", request.method) and fault.path in request.path
+                if fault.times > 0 and matches and fault.only_if(request):
+                    fault.times -= 1
+                    return fault
+        return None
+
+
+@contextlib.contextmanager
+def fault_proxy(upstream: str, *, host: str | None = None, keep_bodies: bool = False) -> Iterator[FaultProxy]:
+    proxy = FaultProxy(upstream, host=host, keep_bodies=keep_bodies)
+    try:
+        yield proxy
+    finally:
+        proxy.stop()
+
+
+def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _serve(self) -> None:
+            body = self._read_body()
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            kept = body if proxy.keep_bodies else b""
+            fault = proxy.take(SeenRequest(self.command, self.path, headers, len(body), kept))
+            if fault is None:
+                self._forward(body)
+                return
+            time.sleep(fault.delay)
+            if fault.status is not None:
+                self._answer(fault.status, fault.headers, fault.body)
+            elif fault.drop:
+                self._hang_up()
+            elif fault.lose_answer:
+                self._ask(body)
+                self._hang_up()
+            else:
+                self._forward(body, cut=fault.cut)
+
+        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
+
+        def _read_body(self) -> bytes:
+            if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
+                chunks = []
+                while size := int(self.rfile.readline().split(b";")[0], 16):
+                    chunks.append(self.rfile.read(size))
+                    self.rfile.readline()
+                self.rfile.readline()
+                return b"".join(chunks)
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+        def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+            connection = http.client.HTTPConnection(proxy.upstream, timeout=60)
+            dropped = ("connection", "transfer-encoding", "content-length")
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in dropped}
+            if proxy.host:
+                headers["Host"] = proxy.host
+            headers["Content-Length"] = str(len(body))
+            try:
+                connection.request(self.command, self.path, body=body, headers=headers)
+                answer = connection.getresponse()
+                return answer.status, answer.getheaders(), answer.read()
+            finally:
+                connection.close()
+
+        def _forward(self, body: bytes, cut: int | None = None) -> None:
+            status, headers, content = self._ask(body)
+            self.send_response(status)
+            length = str(len(content))
+            for name, value in headers:
+                if name.lower() == "content-length" and self.command == "HEAD":
+                    length = value
+                elif name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):
+                    self.send_header(name, value)
+            self.send_header("Content-Length", length)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(content if cut is None else content[:cut])
+            if cut is not None:
+                self._hang_up()
+
+        def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def _hang_up(self) -> None:
+            self.wfile.flush()
+            self.close_connection = True
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    return Handler
