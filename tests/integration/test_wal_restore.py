@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from barman_cloud.archive.compression import SUFFIX, compress_bytes
@@ -21,6 +21,7 @@ from tests.support.commands import program, run_command
 from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.support.ports import free_port, wait_for
 from tests.support.postgres import PostgresServer, adopt, command_environment
+from tests.support.prefetchers import ended_prefetchers, prefetchers
 from tests.support.segments import SYSTEM, Cluster, segment, segment_name
 from tests.support.servers import StoreServer
 
@@ -61,19 +62,8 @@ def restore(rclone_s3: StoreServer, proxy: FaultProxy, bucket: ObjectStore, tmp_
         command = ["--endpoint-url", proxy.endpoint, "--spool-dir", spool, bucket.url.text, "main"]
         return run_command("wal-restore", *command, *arguments, environ=rclone_s3.environ)
 
-    yield run
-    for process in background_processes(spool_dir):
-        process.kill()
-
-
-def background_processes(spool_dir: Path) -> list[psutil.Process]:
-    """Return the prefetching processes of this spool."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        command = process.info["cmdline"] or []
-        if "barman_cloud.cli.wal_prefetch" in command and str(spool_dir) in command:
-            found.append(process)
-    return found
+    with ended_prefetchers(spool_dir):
+        yield run
 
 
 def store(bucket: ObjectStore, name: str, compression: str | None = None, data: bytes | None = None) -> bytes:
@@ -225,7 +215,7 @@ class TestAhead:
             assert ahead(segment_name(number), destination).returncode == 0
             assert destination.read_bytes() == segment(number)
         assert downloads(proxy) <= 30 + 8
-        assert len(background_processes(tmp_path / "spool")) == 1
+        assert len(prefetchers(tmp_path / "spool")) == 1
         miss = ahead(segment_name(31), destination)
         assert miss.returncode == 1
 
@@ -237,7 +227,7 @@ class TestAhead:
         for number in range(1, 8):
             assert ahead(segment_name(number), destination).returncode == 0
             assert destination.read_bytes() == segment(number)
-            for process in background_processes(tmp_path / "spool"):
+            for process in prefetchers(tmp_path / "spool"):
                 process.kill()
                 process.wait()
 
@@ -263,7 +253,7 @@ class TestAhead:
         closed.join(10)
         assert not closed.is_alive(), "the pipe is still open in the background process"
         os.close(reader)
-        (background,) = background_processes(tmp_path / "spool")
+        (background,) = prefetchers(tmp_path / "spool")
         wait_for(lambda: background.cwd() == "/", what="it to leave our directory")
         assert os.getsid(background.pid) == background.pid
         assert background.num_fds() < 20
@@ -307,15 +297,12 @@ def test_a_real_recovery(
     spool = server_dir / "spool"
     command = [program("wal-restore"), *rclone_s3.options, *options, "--spool-dir", str(spool), url, "main"]
     restored.recover_with(" ".join([*command, "%f", "%p"]))
-    try:
+    with ended_prefetchers(spool), contextlib.ExitStack() as stack:
         restored.start(wait=False)
+        stack.callback(restored.stop, mode="immediate")
         restored.wait_recovered(timeout=120)
         assert [number for (number,) in restored.query("SELECT number FROM lines ORDER BY 1")] == list(range(8))
         began = time.monotonic()
         restored.stop()
         assert time.monotonic() - began < 30
         assert not list((restored.data / "pg_wal").glob(".*"))
-    finally:
-        restored.stop(mode="immediate")
-        for process in background_processes(spool):
-            process.kill()

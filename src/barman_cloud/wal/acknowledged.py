@@ -31,7 +31,7 @@ def identity(status: os.stat_result, checksum: int) -> str:
 def record(directory: str, name: str, line: str) -> None:
     """Remember that the content that ``line`` identifies is stored as ``name``. Raises OSError."""
     temporary = os.path.join(directory, f"{name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="ascii") as file:
+    with open(temporary, "w", encoding="utf-8") as file:
         file.write(line)
     os.replace(temporary, os.path.join(directory, name))
 
@@ -39,7 +39,7 @@ def record(directory: str, name: str, line: str) -> None:
 def holds(directory: str, path: str) -> bool:
     """Tell whether the file at ``path`` was archived with the content that it has now."""
     try:
-        with open(os.path.join(directory, os.path.basename(path)), encoding="ascii") as entry:
+        with open(os.path.join(directory, os.path.basename(path)), encoding="utf-8") as entry:
             line = entry.read(200)
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:

@@ -52,7 +52,7 @@ def learn(name: str, objects: Iterable[WalObject]) -> Seen | None:
 def load(directory: str) -> Seen | None:
     """Return what the last call left in ``directory``, if anything."""
     try:
-        with open(os.path.join(directory, "seen"), encoding="ascii") as file:
+        with open(os.path.join(directory, "seen"), encoding="utf-8") as file:
             suffix, last = file.read(100).rstrip("\n").split(" ")
     except (OSError, ValueError):
         return None
@@ -63,7 +63,7 @@ def save(directory: str, seen: Seen) -> None:
     """Leave ``seen`` for the next call; that this is impossible costs a request, nothing else."""
     temporary = os.path.join(directory, f"seen.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="ascii") as file:
+        with open(temporary, "w", encoding="utf-8") as file:
             file.write(f"{seen.suffix} {seen.last}\n")
         os.replace(temporary, os.path.join(directory, "seen"))
     except OSError:

@@ -168,7 +168,7 @@ class Prefetcher:
 
     def _read_cluster(self) -> tuple[int, int | None]:
         try:
-            with open(self._path("cluster"), encoding="ascii") as file:
+            with open(self._path("cluster"), encoding="utf-8") as file:
                 size, system = map(int, file.read().split())
         except (OSError, ValueError):
             return DEFAULT_SEGMENT_SIZE, None

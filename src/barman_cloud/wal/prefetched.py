@@ -124,7 +124,7 @@ def _is_alive(directory: str) -> bool:
 def _fits(directory: str, path: str, destination: str) -> bool:
     """Tell whether the segment has the size and the system identifier that it must have."""
     try:
-        with open(os.path.join(directory, "cluster"), encoding="ascii") as file:
+        with open(os.path.join(directory, "cluster"), encoding="utf-8") as file:
             size, system = map(int, file.read().split())
         own = spool.own_system_identifier(os.path.abspath(destination))
         return os.stat(path).st_size == size and own in (None, system)

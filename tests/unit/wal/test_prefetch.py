@@ -52,7 +52,7 @@ def start(slow_store: SlowStore, layout: Layout, spool_dir: Path) -> Iterator[St
     """Run a prefetcher in a thread; it is ended with the test."""
     threads: list[threading.Thread] = []
 
-    def run(position: int = 1, *, jobs: int = 2, idle_seconds: float = 0.2) -> threading.Thread:
+    def run(position: int = 1, *, jobs: int = 2, idle_seconds: float = 60.0) -> threading.Thread:
         prefetcher = Prefetcher(Restorer(slow_store, layout), str(spool_dir), jobs=jobs, idle_seconds=idle_seconds)
         thread = threading.Thread(target=prefetcher.run, args=(segment_name(position),))
         thread.start()
@@ -61,6 +61,8 @@ def start(slow_store: SlowStore, layout: Layout, spool_dir: Path) -> Iterator[St
 
     yield run
     slow_store.open.set()
+    (spool_dir / "lock").unlink(missing_ok=True)  # it ends when its directory has gone
+    prefetched.announce(str(spool_dir), segment_name(1))
     for thread in threads:
         thread.join(20)
         assert not thread.is_alive()
@@ -186,7 +188,7 @@ def test_it_ends_when_nothing_is_asked_for_and_leaves_no_segments(start: Start, 
 
 
 def test_it_ends_when_its_directory_is_removed(start: Start, spool_dir: Path) -> None:
-    thread = start(1, idle_seconds=30)
+    thread = start(1)
     _await_spooled(spool_dir, 2, 3, 4, 5)
     fifo = os.open(spool_dir / "requests", os.O_WRONLY | os.O_NONBLOCK)
     for name in os.listdir(spool_dir):
@@ -199,7 +201,7 @@ def test_it_ends_when_its_directory_is_removed(start: Start, spool_dir: Path) ->
 
 
 def test_only_one_works_on_a_spool(start: Start, slow_store: SlowStore, spool_dir: Path) -> None:
-    start(1, idle_seconds=2)
+    start(1)
     _await_spooled(spool_dir, 2, 3, 4, 5)
     second = start(20)
     second.join(5)

@@ -1,0 +1,30 @@
+"""The background processes that ``wal-restore --parallel`` leaves; tests end their own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+
+def prefetchers(spool_dir: Path) -> list[psutil.Process]:
+    """Return the prefetching processes of this spool."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or []
+        if "barman_cloud.cli.wal_prefetch" in command and str(spool_dir) in command:
+            found.append(process)
+    return found
+
+
+@contextlib.contextmanager
+def ended_prefetchers(spool_dir: Path) -> Iterator[None]:
+    """End at the end of the block what works on this spool."""
+    try:
+        yield
+    finally:
+        for process in prefetchers(spool_dir):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
