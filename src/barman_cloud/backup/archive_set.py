@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from barman_cloud.archive import archives_json
 from barman_cloud.archive.manifest import EntrySpool
 from barman_cloud.archive.tar import Member
-from barman_cloud.backup.events import Events
+from barman_cloud.backup.events import Events, call_interruptibly
 from barman_cloud.backup.members import Content
 from barman_cloud.backup.pack import in_order_of_work, part_size_for, plan_archives
 from barman_cloud.backup.scan import DATA, Tree
@@ -28,6 +29,7 @@ class ArchiveSet:
         self._uploads = uploads
         self._jobs = jobs
         self._began = time.monotonic()
+        self._cancelled = threading.Event()
         self._workers: Workers | None = None
         self._numbers = PartNumbers(())
         self._archives: list[StoredArchive] = []
@@ -47,6 +49,7 @@ class ArchiveSet:
             self._uploads,
             in_order_of_work(plans),
             self._numbers,
+            self._cancelled,
             jobs=self._jobs,
             wake=events.wake,
             fail=events.fail,
@@ -58,10 +61,13 @@ class ArchiveSet:
         self._archives.extend(self._workers.results)
 
     def add_last(self, members: Iterable[tuple[Member, Content]], size: int) -> None:
-        """Make the last archive of ``data``, of about ``size`` bytes, in the calling thread's time."""
+        """Make the last archive of ``data``, of about ``size`` bytes."""
         uploads = self._uploads
         part_size = part_size_for(size, uploads.store.capabilities, uploads.min_chunk_size)
-        self._archives.append(upload_archive(uploads, DATA, self._numbers.take(DATA), members, part_size))
+        number = self._numbers.take(DATA)
+        self._archives.append(
+            call_interruptibly(lambda: upload_archive(uploads, DATA, number, members, part_size, self._cancelled))
+        )
 
     def store_sidecar(self) -> None:
         """Store ``archives.json``."""
@@ -77,7 +83,8 @@ class ArchiveSet:
             for archive in sorted(self._archives, key=lambda archive: (archive.base, archive.part))
         ]
         key = uploads.layout.archives_json(uploads.backup_id)
-        uploads.store.put(key, archives_json.dump(records).encode(), tags=uploads.tags)
+        data = archives_json.dump(records).encode()
+        call_interruptibly(lambda: uploads.store.put(key, data, tags=uploads.tags))
 
     def copy_stats(self) -> dict[str, Any]:
         """Return ``copy_stats`` of ``backup.info``: Barman's keys in Barman's order, seconds."""
@@ -97,7 +104,10 @@ class ArchiveSet:
 
     def abort(self) -> None:
         """Stop all workers and abort their uploads, in seconds."""
-        if self._workers and not self._workers.cancel(_CANCEL_TIMEOUT):
+        self._cancelled.set()
+        if self._uploads.throttle:
+            self._uploads.throttle.open()
+        if self._workers and not self._workers.join(_CANCEL_TIMEOUT):
             log.warning("uploads that wait for the store could not be aborted: parts of them may stay in the bucket")
 
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Events:
@@ -39,3 +44,24 @@ class Events:
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             self.wait(left)
+
+
+def call_interruptibly(function: Callable[[], T]) -> T:
+    """Call ``function`` in a helper thread and return its result, or raise its error.
+
+    A store's native calls can't be interrupted by signals; this way the main thread only waits, and can. The helper
+    thread is abandoned then.
+    """
+    outcome: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            outcome.put((function(), None))
+        except BaseException as error:  # noqa: BLE001 - carried to the waiting thread
+            outcome.put((None, error))
+
+    threading.Thread(target=work, name="transfer", daemon=True).start()
+    result, error = outcome.get()
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]

@@ -14,7 +14,7 @@ from pathlib import Path
 from barman_cloud.archive.tar import Member
 from barman_cloud.backup.archive_set import ArchiveSet
 from barman_cloud.backup.coordinator import BackupOptions, make_uploads
-from barman_cloud.backup.events import Events
+from barman_cloud.backup.events import Events, call_interruptibly
 from barman_cloud.backup.interrupt import interruptible
 from barman_cloud.backup.members import Content, describe, open_file, read_file
 from barman_cloud.backup.scan import CONTROL_FILE, Tree, scan_data_directory, scan_tablespace
@@ -60,7 +60,8 @@ def run_hook_backup(
             archives.make(_scan(backup), Events())
             archives.add_last(_control_file(backup), 1 << 20)
             archives.store_sidecar()
-            store.put(layout.backup_info(backup.backup_id), backup.info_text, tags=options.request.tags)
+            key = layout.backup_info(backup.backup_id)
+            call_interruptibly(lambda: store.put(key, backup.info_text, tags=options.request.tags))
         except BaseException as error:
             archives.abort()
             if not isinstance(error, (BarmanCloudError, OSError, KeyboardInterrupt)):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from barman_cloud.backup.events import Events
+from barman_cloud.backup.events import Events, call_interruptibly
 from barman_cloud.backup.interrupt import interruptible
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo, Tablespace
@@ -99,7 +99,7 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
     with interruptible(), closing(connect(request.connection)) as connection:
         method.check()
         try:
-            backup_id = unused_backup_id(store, layout)
+            backup_id = call_interruptibly(lambda: unused_backup_id(store, layout))
             if request.backup_name:
                 _warn_of_same_name(store, layout, request.backup_name)
         except BarmanCloudError as error:
@@ -113,7 +113,7 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
             _fail(run, record, request, method, error)
             raise _failure(info, error) from error
         try:
-            record.save()
+            call_interruptibly(record.save)
         except BaseException as error:
             raise OperationError(
                 f"backup {backup_id} is complete but backup.info could not be stored: {reason_of(error)}",
@@ -189,7 +189,7 @@ def _take(connection: Connection, run: Run, record: _Record, request: BackupRequ
         info.begin_offset = start.lsn % metadata.segment_size
         info.timeline = start.timeline
         info.status = backup_info.STARTED
-        record.save()
+        call_interruptibly(record.save)
         log.info("backup %s began at %s on timeline %d", info.backup_id, info.begin_xlog, start.timeline)
         method.copy(run)
         log.info("waiting for the server to stop the backup and to archive its WAL")

@@ -89,6 +89,7 @@ class Workers:
         uploads: Uploads,
         plans: Iterable[ArchivePlan],
         numbers: PartNumbers,
+        cancelled: threading.Event,
         *,
         jobs: int,
         wake: Callable[[], None],
@@ -99,7 +100,7 @@ class Workers:
         self._numbers = numbers
         self._wake = wake
         self._fail = fail
-        self._cancelled = threading.Event()
+        self._cancelled = cancelled
         self._lock = threading.Lock()
         self._active = 0
         self.results: list[StoredArchive] = []
@@ -121,12 +122,8 @@ class Workers:
         with self._lock:
             return self._active
 
-    def cancel(self, timeout: float) -> bool:
-        """Abort all uploads; False if a worker still waits for the store after ``timeout`` seconds."""
-        self._cancelled.set()
-        self._plans.clear()
-        if self._uploads.throttle:
-            self._uploads.throttle.open()
+    def join(self, timeout: float) -> bool:
+        """Wait for workers that were cancelled; False if one still waits for the store after ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             if thread.ident is not None:
@@ -135,7 +132,7 @@ class Workers:
 
     def _work(self, spool: EntrySpool) -> None:
         try:
-            while True:
+            while not self._cancelled.is_set():
                 try:
                     plan = self._plans.popleft()
                 except IndexError:
@@ -155,15 +152,10 @@ class Workers:
         part_size = part_size_for(plan.size, uploads.store.capabilities, uploads.min_chunk_size)
         capacity = archive_capacity(part_size, uploads.store.capabilities, uploads.max_archive_size)
         members = PlannedMembers(plan, capacity, spool.add)
-        self.results.append(
-            upload_archive(uploads, plan.base, plan.part, members, part_size, check=self._raise_if_cancelled)
-        )
+        archive = upload_archive(uploads, plan.base, plan.part, members, part_size, self._cancelled)
+        self.results.append(archive)
         if members.rest:
             self._plans.append(_renumbered(members.rest, self._numbers.take(plan.base)))
-
-    def _raise_if_cancelled(self) -> None:
-        if self._cancelled.is_set():
-            raise Cancelled
 
 
 def upload_archive(
@@ -172,15 +164,14 @@ def upload_archive(
     part: int,
     members: Iterable[tuple[Member, Content]],
     part_size: int,
-    *,
-    check: Callable[[], None] = lambda: None,
+    cancelled: threading.Event,
 ) -> StoredArchive:
-    """Make one archive of ``members`` while it is uploaded. ``check`` is called for each block and may raise."""
+    """Make one archive of ``members`` while it is uploaded; ``Cancelled`` aborts that once ``cancelled`` is set."""
     key = uploads.layout.archive(
         uploads.backup_id, base, part, SUFFIX[uploads.compression] if uploads.compression else ""
     )
     began = time.monotonic()
-    tar = _Tar(members, check)
+    tar = _Tar(members, cancelled)
     stored = Tally(compress_stream(tar, uploads.compression, uploads.level))
     uploads.store.put_stream(
         key,
@@ -196,16 +187,17 @@ def upload_archive(
 
 
 class _Tar:
-    """The bytes of a tar archive, from its members. ``check`` is called for each block and may raise."""
+    """The bytes of a tar archive, from its members; ``Cancelled`` between two blocks once the event is set."""
 
-    def __init__(self, members: Iterable[tuple[Member, Content]], check: Callable[[], None]) -> None:
+    def __init__(self, members: Iterable[tuple[Member, Content]], cancelled: threading.Event) -> None:
         self._members = members
-        self._check = check
+        self._cancelled = cancelled
         self.count = 0
         self.size = 0
 
     def __iter__(self) -> Iterator[Buffer]:
         for member, content in self._members:
+            self._check()
             self.count += 1
             header = member_header(member)
             filling = padding(member.size)
@@ -219,6 +211,10 @@ class _Tar:
         end = end_of_archive(self.size)
         self.size += len(end)
         yield end
+
+    def _check(self) -> None:
+        if self._cancelled.is_set():
+            raise Cancelled
 
 
 def _renumbered(plan: ArchivePlan, part: int) -> ArchivePlan:
