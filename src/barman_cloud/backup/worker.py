@@ -208,6 +208,7 @@ class _Tar:
             if filling:
                 yield filling
             self.size += len(header) + member.size + len(filling)
+        self._check()
         end = end_of_archive(self.size)
         self.size += len(end)
         yield end

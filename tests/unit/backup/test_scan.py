@@ -108,7 +108,9 @@ def test_directories_whose_content_is_left_out_stay_as_empty_ones(tmp_path: Path
     assert scan_data_directory(str(tmp_path)).directories == ["", "base", "log", "pg_replslot", "pg_wal"]
 
 
-def test_a_link_to_the_wal_directory_becomes_an_empty_directory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_link_to_the_wal_directory_becomes_an_empty_directory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     make(tmp_path, "elsewhere/wal/x", "data/")
     (tmp_path / "data/pg_wal").symlink_to(tmp_path / "elsewhere/wal")
     tree = scan_data_directory(str(tmp_path / "data"))

@@ -1,0 +1,48 @@
+import struct
+import threading
+import time
+from pathlib import Path
+
+import google_crc32c
+import pytest
+
+from barman_cloud.errors import IntegrityError
+from barman_cloud.postgres import control_file
+
+
+def control(size: int = 296, system: int = 7710966728863891090) -> bytes:
+    data = struct.pack("=Q", system).ljust(size, b"\x07")
+    return (data + struct.pack("=I", google_crc32c.value(data))).ljust(8192, b"\0")
+
+
+@pytest.mark.parametrize("size", [200, 288, 296, 300, 508])
+def test_a_whole_file_of_any_version_is_known(size: int) -> None:
+    assert control_file.is_whole(control(size))
+    assert control_file.system_identifier(control(size)) == "7710966728863891090"
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 100, control()[:200], control().replace(b"\x07", b"\x08", 1)])
+def test_a_damaged_file_is_known(data: bytes) -> None:
+    assert not control_file.is_whole(data)
+
+
+def test_a_reader_waits_until_the_writer_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "pg_control"
+    path.write_bytes(control()[:100])
+
+    def finish() -> None:
+        time.sleep(0.12)
+        path.write_bytes(control())
+
+    writer = threading.Thread(target=finish)
+    writer.start()
+    assert control_file.read_control_file(path) == control()
+    writer.join()
+
+
+def test_a_file_that_stays_damaged_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_file, "_PAUSE", 0.001)
+    path = tmp_path / "pg_control"
+    path.write_bytes(b"\1" * 8192)
+    with pytest.raises(IntegrityError, match="pg_control"):
+        control_file.read_control_file(path)
