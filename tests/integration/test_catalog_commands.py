@@ -46,7 +46,7 @@ def all_keys(store: ObjectStore) -> list[str]:
 
 
 def options_of(server: StoreServer) -> list[str]:
-    return ["--cloud-provider", server.provider, *server.options]
+    return [*server.options]
 
 
 def test_the_life_of_a_catalog(server: StoreServer) -> None:
@@ -122,11 +122,12 @@ def test_a_missing_bucket(moto: StoreServer) -> None:
         assert done.stdout == ""
 
 
-def test_an_endpoint_that_is_down(moto: StoreServer) -> None:
-    unreachable = ["--endpoint-url", "http://127.0.0.1:1", "s3://b/p", "a"]
-    for name, *rest, code in (("check-wal-archive", 2), ("check-wal-archive", "-t", 2), ("backup-list", "-t", 2)):
-        done = run_command(str(name), *unreachable, *map(str, rest), environ=moto.environ)
-        assert done.returncode == code, done.stderr
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [[], ["-t"]])
+def test_an_endpoint_that_is_down(arguments: list[str], moto: StoreServer) -> None:
+    command = ["--endpoint-url", "http://127.0.0.1:1", *arguments, "s3://b/p", "a"]
+    done = run_command("check-wal-archive", *command, environ=moto.environ)
+    assert done.returncode == 2, done.stderr
 
 
 def test_check_wal_archive_creates_the_bucket(moto: StoreServer) -> None:
@@ -209,7 +210,7 @@ def odd_backups() -> Catalog:
     catalog = memory_catalog("bi")
     texts = {
         "20260101T000000": "status=DONE\n",
-        "20260102T000000": "# note\n\nbackup_id=x\n backup_version = 2 \nstatus=DONE\nend_time=2026-01-02 03:04Z\n",
+        "20260102T000000": "# note\n\nbackup_id=20260102T000000\n backup_version = 2 \nend_time=2026-01-02 03:04Z\n",
         "20260103T000000": "",
         "customid": "status=FAILED\nerror=a=b\n",
     }

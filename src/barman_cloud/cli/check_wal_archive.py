@@ -11,6 +11,9 @@ from barman_cloud.cli.command import main as run_command
 
 log = logging.getLogger(__name__)
 
+RETRY_BUDGET = 30.0
+"""Seconds that passing failures of the store are borne: somebody waits for the answer."""
+
 
 def add_arguments(parser: Parser) -> None:
     options.add_common(parser, "destination_url")
@@ -23,7 +26,7 @@ def run(args: argparse.Namespace) -> int | None:
     from barman_cloud.catalog import emptiness
     from barman_cloud.errors import BucketNotFoundError
 
-    with options.store_from(args) as store:
+    with options.store_from(args, retry_budget=RETRY_BUDGET) as store:
         try:
             store.check()
         except BucketNotFoundError:

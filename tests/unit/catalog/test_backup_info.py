@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from barman_cloud.catalog import backup_info
@@ -172,6 +172,7 @@ _times = st.datetimes(
 )
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         BackupInfo,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from barman_cloud.catalog.layout import Layout, parse_wal_folder
@@ -92,6 +92,7 @@ def test_keys_of_another_server_are_not_ours() -> None:
     assert Layout("prod", "other").parse_archive_key(LAYOUT.archive(ID, "data")) is None
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["data", "0", "16384", "163840"]),
     st.integers(0, 100_000),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from barman_cloud.catalog.backup_info import BackupInfo
@@ -187,6 +187,7 @@ _backups = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(_backups, st.integers(0, 12), st.integers(0, 4))
 def test_a_window_promises_recovery_to_each_of_its_moments(
     entries: list[tuple[int, str, str | None]], days: int, minimum: int
@@ -205,6 +206,7 @@ def test_a_window_promises_recovery_to_each_of_its_moments(
     assert {key for key in backups if backups[key].status != "DONE"} <= stay
 
 
+@settings(deadline=None)
 @given(_backups, st.integers(0, 5), st.integers(0, 5))
 def test_redundancy_promises_the_newest(entries: list[tuple[int, str, str | None]], copies: int, minimum: int) -> None:
     backups = {day(number): backup(day(number), segment(number), status) for number, status, _ in entries}

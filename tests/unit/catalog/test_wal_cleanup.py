@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from barman_cloud.catalog.backup_info import BackupInfo
@@ -69,6 +69,7 @@ def wal_of(catalog: Catalog) -> set[str]:
     return {wal.name for wal in found if wal}
 
 
+@settings(deadline=None)
 @given(catalogs(), policies | st.none(), st.integers(0, 2), st.data())
 def test_no_segment_goes_that_a_backup_which_stays_may_need(
     drawn: tuple[list[BackupInfo], dict[str, str]],
@@ -99,6 +100,7 @@ def test_no_segment_goes_that_a_backup_which_stays_may_need(
         assert not users, f"{name} went, but {users} may need it"
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=6, unique=True), st.integers(1, 4))
 def test_on_one_timeline_exactly_the_wal_before_the_oldest_backup_goes(positions: list[int], copies: int) -> None:
     begins = [segment(number % 4, number // 4) for number in sorted(positions)]
@@ -111,6 +113,7 @@ def test_on_one_timeline_exactly_the_wal_before_the_oldest_backup_goes(positions
     assert {name for name in wal_of(catalog) if name.startswith("00000001")} == expected
 
 
+@settings(deadline=None)
 @given(catalogs(), st.booleans(), st.booleans(), st.data())
 def test_what_is_said_of_a_folder_is_true_of_its_segments(
     drawn: tuple[list[BackupInfo], dict[str, str]], by_policy: bool, by_folder: bool, data: st.DataObject
