@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -97,6 +98,7 @@ def test_refused_connection(cloud: StoreCase, tmp_path: Path, request_kind: str)
 def test_a_throttling_store_is_asked_again(
     cloud: StoreCase, tmp_path: Path, request_kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "barman_cloud")
     with cloud.proxied() as proxy:
         store = cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint)
         if request_kind not in ("create", "put", "put_stream"):

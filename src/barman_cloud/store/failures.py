@@ -58,7 +58,14 @@ _LOCK_CODES = frozenset(
 
 
 class PassingError(ConnectivityError):
-    """A failure that may be gone at the next try; the retry loop lets it out once its time is up."""
+    """A failure that may be gone at the next try; the retry loop lets it out once its time is up.
+
+    ``answered``: the store did answer, if only to say that it can't serve the request now.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, answered: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.answered = answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +109,7 @@ def to_error(failure: Failure, bucket_url: str, object_url: str | None) -> Barma
     if failure.code in _LOCK_CODES:
         return LockedError(f"{name} is locked ({what})")
     if failure.status in _PASSING_STATUS or failure.code in _PASSING_CODES:
-        return PassingError(f"{name}: the store keeps failing ({what})")
+        return PassingError(f"{name}: the store keeps failing ({what})", answered=True)
     if failure.status in (401, 403) or failure.code in _CREDENTIAL_CODES:
         return _denied(failure, name)
     if failure.status == 404:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from barman_cloud.errors import BarmanCloudError
 from barman_cloud.store.failures import PassingError
 
 logger = logging.getLogger(__name__)
@@ -15,6 +16,10 @@ T = TypeVar("T")
 
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 20.0
+FIRST_CONTACT = 20.0
+"""Seconds to keep trying a store that has never answered: its address is more likely to be wrong than its network."""
+QUIET = 5.0
+"""Seconds of trouble before it is worth a warning."""
 
 
 class Retry:
@@ -24,22 +29,34 @@ class Retry:
         """``budget``: seconds from the first try after which no other begins; ``max_attempts`` counts the first one."""
         self.budget = budget
         self.max_attempts = max_attempts
+        self._answered = False
 
     def call(self, action: Callable[[], T], *, stopped: Callable[[], bool] = lambda: False) -> T:
         """Return what ``action`` returns; raise its last ``PassingError`` when time, tries or the caller's patience
         end.
         """
-        deadline = time.monotonic() + self.budget
+        began = time.monotonic()
         attempt = 1
         while True:
             try:
-                return action()
+                result = action()
             except PassingError as error:
+                self._answered |= error.answered
                 pause = _pause(attempt)
+                elapsed = time.monotonic() - began
+                budget = self.budget if self._answered else min(self.budget, FIRST_CONTACT)
                 out_of_tries = self.max_attempts is not None and attempt >= self.max_attempts
-                if out_of_tries or stopped() or time.monotonic() + pause > deadline:
+                if out_of_tries or stopped() or elapsed + pause > budget:
                     raise
-                logger.warning("%s; trying again in %.1f s", error, pause)
+                logger.log(
+                    logging.INFO if elapsed < QUIET else logging.WARNING, "%s; trying again in %.1f s", error, pause
+                )
+            except BarmanCloudError:
+                self._answered = True
+                raise
+            else:
+                self._answered = True
+                return result
             time.sleep(pause)
             attempt += 1
 
