@@ -359,8 +359,11 @@ class CloudStore(ObjectStore):
         if etag is not None:
             options["if_match"] = etag
 
+        # Read once: another thread may learn it from its own range while ours is under way.
+        partial_answers = self._partial_answers
+
         def fetch() -> tuple[Buffer, int, str | None]:
-            if not self._partial_answers:
+            if not partial_answers:
                 return self.provider_api.get_range(key, start, end, etag)
             result = obstore.get(self._reader, key, options=options)
             return memoryview(result.bytes()), result.meta["size"], result.meta["e_tag"]
@@ -368,7 +371,7 @@ class CloudStore(ObjectStore):
         try:
             data, size, version = self._attempt("get", key, fetch, stopped=stopped)
         except StoreError as error:
-            if "non-partial response" not in str(error) or not self._partial_answers:
+            if "non-partial response" not in str(error) or not partial_answers:
                 raise
             # Some stores answer a range rightly but with status 200, which obstore takes for the whole object.
             self._partial_answers = False
