@@ -27,7 +27,7 @@ from barman_cloud.store.base import ObjectStore
 
 log = logging.getLogger(__name__)
 
-_RANGES_IN_FLIGHT = 16
+_RANGES_IN_FLIGHT = 8
 _LEAST_RANGES = 4
 
 

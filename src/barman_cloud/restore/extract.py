@@ -36,6 +36,7 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORIES = 64
 _SMALL_FILE = 256 << 10
 _RACES = 16
+_LATEST = 2**33
 
 FileRecorder = Callable[[str, int, int], None]
 """Told of each file: member path, size in bytes, CRC-32C."""
@@ -136,8 +137,8 @@ class Extractor:
 
     def _link(self, member: Member, path: str, parts: Parts) -> None:
         hard = member.kind == "hardlink"
-        if hard and not split(member.linkname):
-            raise UnsafeArchiveError(f"{self._tree.root}: hard link {path} stands for the directory itself")
+        if not (split(member.linkname) if hard else member.linkname) or "\0" in member.linkname:
+            raise UnsafeArchiveError(f"{self._tree.root}: link {path} leads to {member.linkname!r}, which is no file")
         self._directory(parts[:-1])
         uid, gid = owner(member.uname, member.uid, member.gname, member.gid)
         self.outcome.links[path] = Link(member.linkname, hard, uid, gid)
@@ -183,4 +184,5 @@ def _attributes(member: Member) -> Attributes:
     # Set-id bits of a stranger's archive are never a service to the one who restores it.
     uid, gid = owner(member.uname, member.uid, member.gname, member.gid)
     # A float holds microseconds exactly enough, nanoseconds not.
-    return Attributes(member.mode & 0o777, uid, gid, round(member.mtime * 1_000_000) * 1000)
+    mtime = round(member.mtime * 1_000_000) * 1000 if 0 <= member.mtime < _LATEST else 0
+    return Attributes(member.mode & 0o777, uid, gid, mtime)

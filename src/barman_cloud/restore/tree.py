@@ -134,24 +134,28 @@ class Tree:
         with self.opened(parts[:-1]) as parent:
             try:
                 _remove(parts[-1], parent)
-                if link.hard:
-                    source = split(link.target)
-                    with self.opened(source[:-1]) as folder:
-                        os.link(
-                            source[-1], parts[-1], src_dir_fd=folder, dst_dir_fd=parent, follow_symlinks=False
-                        )  # fmt: skip
-                    return
-                os.symlink(link.target, parts[-1], dir_fd=parent)
             except IsADirectoryError:
                 raise UnsafeArchiveError(
                     f"{self.root}: the archive has both a link {path} and content below that name"
                 ) from None
-            except FileNotFoundError:
-                raise UnsafeArchiveError(
-                    f"{self.root}: hard link {path} stands for {link.target}, which isn't in the archive"
-                ) from None
+            if link.hard:
+                self._make_hard_link(parts[-1], parent, link.target)
+                return
+            os.symlink(link.target, parts[-1], dir_fd=parent)
             if is_root():
                 os.chown(parts[-1], link.uid, link.gid, dir_fd=parent, follow_symlinks=False)
+
+    def _make_hard_link(self, name: str, parent: int, target: str) -> None:
+        source = split(target)
+        try:
+            with self.opened(source[:-1]) as folder:
+                if stat.S_ISDIR(os.stat(source[-1], dir_fd=folder, follow_symlinks=False).st_mode):
+                    raise UnsafeArchiveError(f"{self.root}: hard link {name} stands for the directory {target}")
+                os.link(source[-1], name, src_dir_fd=folder, dst_dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            raise UnsafeArchiveError(
+                f"{self.root}: hard link {name} stands for {target}, which isn't in the archive"
+            ) from None
 
     def root_attributes(self) -> Attributes | None:
         """Return what the last archive that has the member ``./`` says of the tree's own directory."""

@@ -81,10 +81,11 @@ def extract_archive(
         try:
             for member, content in read_archive(store, archive, ranges=ranges, stop=stop, expected=expected):
                 extractor.extract(member, content)
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             where = tree.root / member.name if member else tree.root
             raise UnexpectedError(
-                f"{where}: {error.strerror or error}", hint="once that is mended, the same command goes on from here"
+                f"{where}: {getattr(error, 'strerror', None) or error}",
+                hint="once that is mended, the same command goes on from here",
             ) from error
     outcome = extractor.outcome
     seconds = max(time.monotonic() - began, 1e-3)

@@ -1,0 +1,95 @@
+"""Backups made by hand, in memory, member by member, with the standard library's tar writer."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from barman_cloud.archive.compression import compress_bytes
+from barman_cloud.catalog.backup_info import DONE, BackupInfo, Tablespace
+from barman_cloud.catalog.catalog import Catalog
+from barman_cloud.catalog.layout import Layout
+from barman_cloud.store.base import StoreURL
+from barman_cloud.store.memory import MemoryStore
+
+BACKUP_ID = "20261122T121102"
+LABEL = b"START WAL LOCATION: 0/2000028 (file 000000010000000000000002)\n"
+
+
+def member(
+    name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, **fields: Any
+) -> tuple[tarfile.TarInfo, bytes]:
+    """A member of a tar archive; ``fields`` are attributes of TarInfo."""
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    info.size = len(content)
+    info.mode = fields.pop("mode", 0o600)
+    info.mtime = fields.pop("mtime", 1_700_000_000.25)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info, content
+
+
+def directory(name: str, mode: int = 0o700, **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
+    return member(name, kind=tarfile.DIRTYPE, mode=mode, **fields)
+
+
+def symlink(name: str, target: str, **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
+    return member(name, kind=tarfile.SYMTYPE, linkname=target, mode=0o777, **fields)
+
+
+def hardlink(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
+    return member(name, kind=tarfile.LNKTYPE, linkname=target)
+
+
+def tar(members: Iterable[tuple[tarfile.TarInfo, bytes]]) -> bytes:
+    """A pax archive of these members, exactly as named."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for info, content in members:
+            archive.addfile(info, io.BytesIO(content) if content else None)
+    return buffer.getvalue()
+
+
+def minimal(*more: tuple[tarfile.TarInfo, bytes]) -> list[tuple[tarfile.TarInfo, bytes]]:
+    """The least that can be restored, and ``more`` in the middle."""
+    return [
+        directory("./"),
+        member("./PG_VERSION", b"18\n"),
+        directory("global"),
+        directory("pg_tblspc"),
+        *more,
+        member("global/pg_control", b"control"),
+        member("backup_label", LABEL, mode=0o644),
+    ]
+
+
+class Bucket:
+    """A store in memory with one backup in it."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore(StoreURL("memory", "test", "prod", "memory://test/prod"))
+        self.layout = Layout("prod", "main")
+        self.info = BackupInfo(
+            BACKUP_ID, status=DONE, version=180000, timeline=1, begin_wal="000000010000000000000002",
+            end_time=datetime(2026, 11, 22, 12, 30, tzinfo=UTC), end_xlog="0/2000100", server_name="cloud",
+        )  # fmt: skip
+
+    def put(self, members: Iterable[tuple[tarfile.TarInfo, bytes]], base: str = "data", part: int = 0,
+            compression: str | None = None, suffix: str = "") -> str:  # fmt: skip
+        """Store an archive and return its key."""
+        key = self.layout.archive(BACKUP_ID, base, part, suffix)
+        self.store.put(key, compress_bytes(tar(members), compression))
+        return key
+
+    def tablespaces(self, places: Mapping[str, str]) -> None:
+        """Let the backup have tablespaces of these names and locations, with the oids 16384, 16385 …"""
+        self.info.tablespaces = [
+            Tablespace(name, 16384 + number, place) for number, (name, place) in enumerate(places.items())
+        ]
+
+    def save(self) -> None:
+        Catalog(self.store, self.layout).save(self.info)
