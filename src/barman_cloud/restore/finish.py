@@ -31,10 +31,10 @@ log = logging.getLogger(__name__)
 LABEL = "backup_label"
 MANIFEST = "backup_manifest"
 _CONTROL_FILE = "global/pg_control"
-_CONTROL_FILE_ASIDE = "pg_control.restoring"
+_CONTROL_FILE_ASIDE = "global/pg_control.restoring"
 
 SET_ASIDE = {
-    _CONTROL_FILE: _CONTROL_FILE_ASIDE,
+    _CONTROL_FILE: Path(_CONTROL_FILE_ASIDE).name,
     # A map that has been in PGDATA since an earlier restore would send the tablespaces' links to their old places.
     "tablespace_map": "tablespace_map.old",
     journal.NAME: f"{journal.NAME}.old",
@@ -119,9 +119,14 @@ def _link_tablespaces(plan: RestorePlan, tree: Tree, default: Attributes) -> Non
 def _compare_with_manifest(target: Path, notes: Journal, files: WrittenFiles | None) -> int | None:
     if files is None or not (target / MANIFEST).is_file():
         return None
+
+    def locate(path: str) -> Path:
+        aside = target / _CONTROL_FILE_ASIDE
+        return aside if path == _CONTROL_FILE and aside.exists() else target / path
+
     try:
         with open(target / MANIFEST, "rb") as file:
-            return files.compare(ManifestReader(iter(partial(file.read, 1 << 20), b"")), target)
+            return files.compare(ManifestReader(iter(partial(file.read, 1 << 20), b"")), target, locate)
     except IntegrityError:
         notes.forget()
         raise
@@ -130,7 +135,7 @@ def _compare_with_manifest(target: Path, notes: Journal, files: WrittenFiles | N
 def _release(target: Path, notes: Journal) -> None:
     """Give ``pg_control`` its name and delete the journal, each step on disk before the next."""
     control = target / _CONTROL_FILE
-    aside = control.with_name(_CONTROL_FILE_ASIDE)
+    aside = target / _CONTROL_FILE_ASIDE
     if aside.exists():
         aside.rename(control)
     elif not control.exists():

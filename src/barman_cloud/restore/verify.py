@@ -33,11 +33,11 @@ class WrittenFiles:
 
         return record
 
-    def compare(self, entries: Iterable[ManifestFile], directory: Path) -> int:
+    def compare(self, entries: Iterable[ManifestFile], directory: Path, locate: Callable[[str], Path]) -> int:
         """Check that every file of the manifest was written with the size and CRC-32C given there; return their number.
 
-        Files that weren't recorded (an earlier, interrupted run wrote them) are read from ``directory``. Raises
-        ``IntegrityError`` naming the first files that are missing or differ.
+        Files that weren't recorded (an earlier, interrupted run wrote them) are read; ``locate`` tells where a path of
+        the manifest lies now. Raises ``IntegrityError`` naming the first files that are missing or differ.
         """
         written = set(self._hashes)
         wrong: list[str] = []
@@ -45,7 +45,7 @@ class WrittenFiles:
         for entry in entries:
             count += 1
             if hash((entry.path, entry.size, _expected(entry))) not in written:
-                problem = _look(directory / entry.path, entry)
+                problem = _look(locate(entry.path), entry)
                 if problem:
                     wrong.append(f"{entry.path} {problem}")
         if wrong:
