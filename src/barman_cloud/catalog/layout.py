@@ -17,8 +17,7 @@ This module is on the path of ``wal-archive`` and ``wal-restore``: it imports ne
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from barman_cloud.archive.compression import SUFFIX
 from barman_cloud.errors import UsageError
@@ -40,8 +39,7 @@ _ARCHIVE_NAME = re.compile(r"(?P<base>data|[0-9]+)(?:_(?P<part>[0-9]+))?\.tar(?P
 _WAL_FOLDER = re.compile(r"[0-9A-Fa-f]{16}")
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveName:
+class ArchiveName(NamedTuple):
     """What the key of a base archive tells: part 0 is the unnumbered first one."""
 
     key: str
@@ -51,8 +49,7 @@ class ArchiveName:
     compression: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class WalObject:
+class WalObject(NamedTuple):
     """What the key of an archived WAL file tells; ``name`` is PostgreSQL's file name, as it was spelled."""
 
     key: str
@@ -73,19 +70,17 @@ class WalObject:
         return None if self.is_history else self.name[:24].upper()
 
 
-@dataclass(frozen=True, slots=True)
 class Layout:
     """The keys of one server below one prefix. ``prefix`` has no slash at its ends and may be empty."""
 
-    prefix: str
-    server: str
-
-    def __post_init__(self) -> None:
-        if not self.server or any(part in ("", ".", "..") for part in self.server.split("/")):
+    def __init__(self, prefix: str, server: str) -> None:
+        if not server or any(part in ("", ".", "..") for part in server.split("/")):
             raise UsageError(
-                f"server name {self.server!r} can't be part of an object's key",
+                f"server name {server!r} can't be part of an object's key",
                 hint="it must not be empty, begin or end with a slash, or have '.' or '..' between slashes",
             )
+        self.prefix = prefix
+        self.server = server
 
     @classmethod
     def of(cls, url: StoreURL, server: str) -> Layout:

@@ -11,8 +11,7 @@ import enum
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from barman_cloud.errors import IntegrityError, UsageError
 
@@ -45,8 +44,7 @@ class WalKind(enum.Enum):
     HISTORY = "history"
 
 
-@dataclass(frozen=True, slots=True)
-class WalName:
+class WalName(NamedTuple):
     """A parsed WAL file name. ``text`` keeps the spelling; hexadecimal digits may be of either case."""
 
     text: str
@@ -77,8 +75,7 @@ class WalName:
             yield segment_name(self.timeline, lsn, segment_size)
 
 
-@dataclass(frozen=True, slots=True)
-class PageHeader:
+class PageHeader(NamedTuple):
     """The long header on the first page of a segment. Sizes in bytes, ``page_address`` is an LSN."""
 
     magic: int

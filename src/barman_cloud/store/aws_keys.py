@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class AwsCredentials:
+class AwsCredentials(NamedTuple):
     """An access key; ``expires`` is None for one that doesn't."""
 
     access_key: str
     secret_key: str
     token: str | None = None
     expires: datetime | None = None
+
+    def __repr__(self) -> str:
+        return "AwsCredentials(…)"  # its fields are secrets

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from barman_cloud.errors import ConfigurationError
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Profile:
+class Profile(NamedTuple):
     """The settings of one profile; those of the credentials file win. Nested sections have dotted names (``s3.…``)."""
 
     name: str
     chosen: bool
     """An option named it, so keys in the environment don't count."""
-    settings: Mapping[str, str] = field(default_factory=dict)
-    services: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = MappingProxyType({})
+    services: Mapping[str, str] = MappingProxyType({})
     """The ``services`` section that it refers to, with names such as ``s3.endpoint_url``."""
+
+    def __repr__(self) -> str:
+        return f"Profile({self.name!r})"  # its settings may be secrets
 
     def get(self, name: str) -> str | None:
         return self.settings.get(name) or None

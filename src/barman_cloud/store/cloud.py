@@ -15,9 +15,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from barman_cloud.errors import (
     AccessDeniedError,
@@ -50,8 +49,7 @@ SINGLE_DELETES = 8
 """Deletions in flight where there is no batch request."""
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """One answer of a listing; ``token`` asks for the next one and is None on the last."""
 
     objects: tuple[ObjectInfo, ...]
@@ -127,8 +125,7 @@ class CloudStore(ObjectStore):
             if purpose == "stream":
                 retries = {
                     "max_retries": (self._retry.max_attempts or 1000) - 1,
-                    # Counted from the start of the request, so a part that ran into the time-out needs more than that.
-                    "retry_timeout": timedelta(seconds=timeout + self._retry.budget),
+                    "retry_timeout": timedelta(seconds=self._retry.budget),
                     "backoff": {
                         "init_backoff": timedelta(milliseconds=250),
                         "max_backoff": timedelta(seconds=20),

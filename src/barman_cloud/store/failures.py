@@ -7,7 +7,7 @@ Failures come from two sides, obstore's exceptions and the answers to our own HT
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from barman_cloud.errors import (
     AccessDeniedError,
@@ -68,8 +68,7 @@ class PassingError(ConnectivityError):
         self.answered = answered
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """A failed request without any noise of the library that made it."""
 
     status: int | None

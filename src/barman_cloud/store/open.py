@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from barman_cloud.store.base import ObjectStore, StoreURL
 from barman_cloud.store.url import AWS, AZURE, FILE, GOOGLE, parse_url
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class StoreOptions:
+class StoreOptions(NamedTuple):
     """What the command line says about the store; options of another provider than the URL's mean nothing."""
 
     endpoint_url: str | None = None
@@ -32,6 +31,9 @@ class StoreOptions:
     max_single_put_size: int | None = None
     retry_budget: float = 240.0
     """Seconds that passing failures of one request are borne."""
+
+    def __repr__(self) -> str:
+        return "StoreOptions(…)"  # names of key files are in it
 
 
 def open_store(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from barman_cloud.errors import ConfigurationError, StoreError
 from barman_cloud.store.aws_keys import AwsCredentials
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class S3Settings:
+class S3Settings(NamedTuple):
     """Everything about a bucket that options, environment and files of AWS say."""
 
     bucket: str
@@ -44,9 +42,12 @@ class S3Settings:
     """``AWS_REQUEST_CHECKSUM_CALCULATION``; None: not set."""
     validate_responses: bool = False
 
+    def __repr__(self) -> str:
+        return f"S3Settings({self.bucket!r})"  # the customer key is in it
+
     def in_region(self, region: str) -> S3Settings:
         """The same bucket reached through Amazon's endpoint of another region."""
-        return replace(self, region=region, endpoint=self.endpoint.replace(f".{self.region}.", f".{region}.", 1))
+        return self._replace(region=region, endpoint=self.endpoint.replace(f".{self.region}.", f".{region}.", 1))
 
     @property
     def bucket_url(self) -> str:
