@@ -12,8 +12,8 @@ suite that every implementation passes. What holds for all methods:
 * Nothing is visible under a key before it is complete: a put that fails or is interrupted leaves the old object, or
   none, and no parts behind (parts of a killed process can't be avoided; buckets want a lifecycle rule for them).
 
-Values here, as elsewhere on the path of ``wal-archive`` and ``wal-restore``, are named tuples: to make a dataclass takes
-a millisecond, and to load its module five more, at every start.
+Values here, as elsewhere on the path of ``wal-archive`` and ``wal-restore``, are named tuples: making a dataclass takes
+a millisecond, and loading its module five more, at every start.
 """
 
 from __future__ import annotations
