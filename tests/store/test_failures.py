@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from barman_cloud.store.base import ObjectStore
 from tests.store.cases import StoreCase, remove_bucket
 from tests.support.fault_proxy import Fault
 from tests.support.ports import free_port
+from tests.support.servers import AZURITE_KEY, SECRET_KEY
 
 MIB = 1 << 20
 
@@ -45,7 +47,7 @@ def assert_presentable(error: BarmanCloudError, url: str) -> None:
     text = f"{error} {error.hint}"
     assert "\n" not in text
     assert url.partition("/some")[0] in text
-    for ugly in ("Debug", "Generic {", "RetryError", "sig=", "AccountKey", "secret"):
+    for ugly in ("Debug", "Generic {", "RetryError", "sig=", "AccountKey", SECRET_KEY, AZURITE_KEY):
         assert ugly not in text
 
 
@@ -58,13 +60,13 @@ def test_missing_bucket(case: StoreCase, tmp_path: Path, request_kind: str) -> N
         url = case.new_url(tmp_path)
         store = case.open(url)
         remove_bucket(store)
-    # The answer to a HEAD has no body, so it can't say which of the two is missing.
-    expected = NotFoundError if case.server is not None and request_kind == "head" else BucketNotFoundError
-    if request_kind == "head":
-        with pytest.raises((expected, BucketNotFoundError)):
+    if request_kind == "head" or (case.name == "fake-gcs" and request_kind in ("get", "read", "delete")):
+        # Neither an answer without a body, as to a HEAD, nor fake-gcs-server says which of the two is missing.
+        with contextlib.suppress(NotFoundError, BucketNotFoundError):
             REQUESTS[request_kind](store)
+            assert request_kind == "delete"
         return
-    with pytest.raises(expected) as raised:
+    with pytest.raises(BucketNotFoundError) as raised:
         REQUESTS[request_kind](store)
     assert_presentable(raised.value, url)
     assert raised.value.hint
@@ -140,7 +142,8 @@ def test_lost_connections(cloud: StoreCase, tmp_path: Path, request_kind: str, d
         store = cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint)
         if request_kind not in ("create", "put", "put_stream"):
             store.put("k", b"x")
-        fault = proxy.add(Fault(drop=drop.drop, lose_answer=drop.lose_answer, times=2))
+        method = "PUT" if request_kind == "create" else ""
+        fault = proxy.add(Fault(method, drop=drop.drop, lose_answer=drop.lose_answer, times=2))
         if request_kind == "create" and drop.lose_answer:
             # The first try did arrive, and nobody can tell whose object it is: the caller compares.
             with pytest.raises(ObjectExistsError):

@@ -77,7 +77,9 @@ def test_one_level(store: ObjectStore) -> None:
 
 
 @pytest.mark.parametrize("key", ODD)
-def test_odd_keys_one_to_one(store: ObjectStore, key: str) -> None:
+def test_odd_keys_one_to_one(case: StoreCase, store: ObjectStore, key: str) -> None:
+    if case.name == "azurite":
+        key = key.replace("\\", "")  # Azure itself turns a backslash into a slash.
     store.put(key, key.encode())
     assert store.get(key) == key.encode()
     assert store.head(key).key == key

@@ -209,8 +209,10 @@ def _parse_batch(text: str, keys: list[str]) -> dict[str, str]:
     for part in re.split(r"Content-ID:\s*", text)[1:]:
         number = re.match(r"\d+", part)
         status = re.search(r"HTTP/1\.1 (\d{3})", part)
+        code = re.search(r"x-ms-error-code:\s*(\S+)", part, re.IGNORECASE) or re.search("<Code>([^<]+)", part)
+        if code is not None and code[1] == "ContainerNotFound":
+            raise RequestFailedError(Failure(404, code[1]))
         if number is None or status is None or status[1] in ("202", "404"):
             continue
-        code = re.search(r"x-ms-error-code:\s*(\S+)", part, re.IGNORECASE)
         failures[keys[int(number[0])]] = f"{status[1]} {code[1] if code else ''}".strip()
     return failures

@@ -281,9 +281,11 @@ class CloudStore(ObjectStore):
     def _was_completed(self, key: str, counter: CountedChunks, error: Exception) -> bool:
         """Tell whether an upload that failed at its end is there all the same.
 
-        When the answer to the completing request gets lost, its repetition finds no upload any more ("NoSuchUpload").
+        When the answer to the completing request gets lost, its repetition finds no parts any more.
         """
-        if not counter.exhausted or not isinstance(error, FileNotFoundError):
+        failure = failure_of(error)
+        gone = failure is not None and (failure.status == 404 or failure.code == "InvalidBlockList")
+        if not counter.exhausted or not gone:
             return False
         try:
             return self.head(key).size == counter.size
