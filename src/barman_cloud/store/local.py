@@ -16,7 +16,6 @@ from pathlib import Path
 
 from barman_cloud.errors import (
     AccessDeniedError,
-    BarmanCloudError,
     BucketNotFoundError,
     ObjectChangedError,
     ObjectExistsError,
@@ -214,7 +213,7 @@ class LocalStore(ObjectStore):
                     path.unlink()
             except ObjectNotFoundError:
                 continue
-            except (BarmanCloudError, OSError) as error:
+            except (StoreError, AccessDeniedError) as error:
                 failures[key] = str(error)
                 continue
             self._remove_empty(path.parent)
