@@ -58,12 +58,12 @@ class HttpClient:
         """
         with self._lock:
             connection = self._idle.pop() if self._idle else None
-        if connection is not None:
-            try:
-                return self._exchange(connection, method, target, headers, body)
-            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
-                pass  # The server closed the idle connection, as it may at any time; a fresh one tells the truth.
         try:
+            if connection is not None:
+                try:
+                    return self._exchange(connection, method, target, headers, body)
+                except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+                    pass  # The server closed the idle connection, as it may at any time; a fresh one tells the truth.
             return self._exchange(self._connect(), method, target, headers, body)
         except ssl.SSLCertVerificationError as error:
             raise RequestFailedError(Failure(None, message=error.verify_message, certificate=True)) from error
