@@ -12,7 +12,7 @@ from barman_cloud.archive.compression import compress_bytes
 from barman_cloud.catalog.backup_info import DONE, BackupInfo, Tablespace
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.layout import Layout
-from barman_cloud.store.base import StoreURL
+from barman_cloud.store.base import ObjectStore, StoreURL
 from barman_cloud.store.memory import MemoryStore
 
 BACKUP_ID = "20261122T121102"
@@ -68,11 +68,11 @@ def minimal(*more: tuple[tarfile.TarInfo, bytes]) -> list[tuple[tarfile.TarInfo,
 
 
 class Bucket:
-    """A store in memory with one backup in it."""
+    """A store (in memory by default) with one backup of server ``main`` in it."""
 
-    def __init__(self) -> None:
-        self.store = MemoryStore(StoreURL("memory", "test", "prod", "memory://test/prod"))
-        self.layout = Layout("prod", "main")
+    def __init__(self, store: ObjectStore | None = None) -> None:
+        self.store = store or MemoryStore(StoreURL("memory", "test", "prod", "memory://test/prod"))
+        self.layout = Layout.of(self.store.url, "main")
         self.info = BackupInfo(
             BACKUP_ID, status=DONE, version=180000, timeline=1, begin_wal="000000010000000000000002",
             end_time=datetime(2026, 11, 22, 12, 30, tzinfo=UTC), end_xlog="0/2000100", server_name="cloud",

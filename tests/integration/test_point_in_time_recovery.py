@@ -1,0 +1,129 @@
+"""Recovery to a target of every kind, set up by ``--write-recovery-settings`` alone."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.support.commands import run_command
+from tests.support.ports import wait_for
+from tests.support.postgres import PostgresServer, adopt
+from tests.support.privileges import server_account
+from tests.support.repository import Repository
+
+
+@dataclass
+class History:
+    """A server's past: a backup, then a table with one row more at each of some moments."""
+
+    repository: Repository
+    server: PostgresServer
+    directory: Path
+    time: str = ""
+    """When there were two rows, as all of the following."""
+    lsn: str = ""
+    xid: str = ""
+    """Of the transaction that added the third row."""
+
+    def restore(self, name: str, *arguments: str, backup: str = "last") -> PostgresServer:
+        """Restore into the directory ``name``; the server isn't started yet."""
+        target = self.directory / name
+        done = run_command("restore", *arguments, self.repository.url, "main", backup, target)
+        assert done.returncode == 0, done.stderr
+        server_account().own(target)
+        return adopt(target, self.server.installation)
+
+    def rows(self, name: str, *arguments: str, backup: str = "last") -> int:
+        """Restore, recover to the end, and return how many rows there are."""
+        with self.restore(name, *arguments, "--target-action", "promote", backup=backup) as copy:
+            copy.wait_recovered()
+            count: int = copy.value("SELECT count(*) FROM events")
+            copy.amcheck()
+            return count
+
+
+@pytest.fixture(scope="module")
+def history() -> Iterator[History]:
+    # The servers' user must be able to reach the directory, which pytest's own don't allow.
+    directory = Path(tempfile.mkdtemp(prefix="bc-", dir="/tmp"))
+    server_account().own(directory)
+    repository = Repository(directory / "store")
+    with PostgresServer.create(directory / "server") as server:
+        try:
+            repository.archive_from(server)
+            server.query("CREATE TABLE events AS SELECT now() AS at, 1 AS number")
+            assert repository.backup(server, "--lz4").returncode == 0
+            history = History(repository, server, directory)
+            server.query("INSERT INTO events VALUES (now(), 2)")
+            server.query("SELECT pg_create_restore_point('two rows')")
+            history.time = str(server.value("SELECT clock_timestamp()"))
+            history.lsn = str(server.value("SELECT pg_current_wal_insert_lsn()"))
+            server.query("SELECT pg_sleep(0.05)")
+            history.xid = str(server.value("INSERT INTO events VALUES (now(), 3) RETURNING pg_current_xact_id()::text"))
+            server.query("INSERT INTO events VALUES (now(), 4)")
+            server.query("DROP TABLE events")
+            server.query("CREATE TABLE events AS SELECT 99 AS number")
+            server.wait_archived(server.switch_wal())
+            yield history
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_to_a_time(history: History) -> None:
+    assert history.rows("time", "--target-time", history.time, backup="auto") == 2
+
+
+def test_to_an_lsn(history: History) -> None:
+    assert history.rows("lsn", "--target-lsn", history.lsn, backup="auto") == 2
+
+
+def test_to_a_transaction(history: History) -> None:
+    assert history.rows("xid", "--target-xid", history.xid) == 3
+    assert history.rows("before", "--target-xid", history.xid, "--target-exclusive") == 2
+
+
+def test_to_a_restore_point(history: History) -> None:
+    assert history.rows("name", "--target-name", "two rows", "--target-tli", "1") == 2
+
+
+def test_to_the_end_of_the_backup(history: History) -> None:
+    assert history.rows("immediate", "--target-immediate") == 1
+
+
+def test_to_the_end_of_the_archive(history: History) -> None:
+    with history.restore("end", "--write-recovery-settings") as copy:
+        copy.wait_recovered()
+        assert copy.query("SELECT number FROM events") == [(99,)]
+        assert copy.value("SELECT timeline_id FROM pg_control_checkpoint()") >= 1
+
+
+def test_old_targets_in_the_configuration_do_not_count(history: History) -> None:
+    copy = history.restore("old", "--target-name", "two rows", "--target-action", "promote")
+    with (copy.data / "postgresql.conf").open("a") as configuration:
+        configuration.write(f"recovery_target_time = '{history.time}'\nrecovery_target_lsn = '0/1'\n")
+    with copy:
+        copy.wait_recovered()
+        assert copy.value("SELECT count(*) FROM events") == 2
+
+
+def test_a_standby_follows_the_archive(history: History) -> None:
+    with history.restore("standby", "--standby-mode") as standby:
+        wait_for(lambda: numbers(standby) == [99], what="the standby to catch up")
+        assert standby.in_recovery()
+        history.server.query("INSERT INTO events VALUES (100)")
+        history.server.wait_archived(history.server.switch_wal())
+        wait_for(lambda: numbers(standby) == [99, 100], what="the standby to follow")
+
+
+def numbers(server: PostgresServer) -> list[int]:
+    """The rows of the table, or none while it isn't there (again)."""
+    try:
+        return [number for (number,) in server.query("SELECT number FROM events ORDER BY 1")]
+    except psycopg.errors.UndefinedTable:
+        return []

@@ -1,0 +1,224 @@
+"""``barman-cloud-restore`` as a process: what it restores, what it refuses, and how it ends."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from barman_cloud.catalog.backup_info import FAILED
+from barman_cloud.catalog.catalog import Catalog
+from barman_cloud.store.open import open_store
+from tests.support.commands import program, run_command
+from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
+from tests.support.ports import wait_for
+from tests.support.postgres import PostgresServer, adopt, command_environment, run_as_server
+from tests.support.repository import Repository
+from tests.support.servers import StoreServer
+from tests.unit.restore.backups import BACKUP_ID, LABEL, Bucket, member, minimal, symlink
+
+Completed = subprocess.CompletedProcess[str]
+JOURNAL = ".barman-cloud-restore"
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Bucket:
+    """A small backup, made by hand, in a directory."""
+    (tmp_path / "store").mkdir()
+    bucket = Bucket(open_store(f"file://{tmp_path}/store"))
+    bucket.put(minimal(member("base/5/1", b"content")), compression="lz4", suffix=".lz4")
+    bucket.save()
+    return bucket
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "target"
+
+
+def restore(bucket: Bucket, target: Path, *arguments: str, backup: str = BACKUP_ID) -> Completed:
+    return run_command("restore", *arguments, bucket.store.url.text, "main", backup, target)
+
+
+def succeeded(done: Completed) -> Completed:
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def failed(done: Completed, code: int, words: str) -> None:
+    assert done.returncode == code, done.stderr
+    assert re.search(words, done.stderr), done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+class TestSuccess:
+    def test_is_silent(self, bucket: Bucket, target: Path) -> None:
+        done = succeeded(restore(bucket, target))
+        assert (done.stdout, done.stderr) == ("", "")
+        assert (target / "base/5/1").read_bytes() == b"content"
+
+    @pytest.mark.parametrize("backup", ["last", "first", "auto"])
+    def test_tells_what_it_chose_and_did(self, bucket: Bucket, target: Path, backup: str) -> None:
+        done = succeeded(restore(bucket, target, "-v", backup=backup))
+        assert done.stdout == ""
+        assert re.search(rf"restored backup {BACKUP_ID} into {target}: 4 files", done.stderr)
+        assert "000000010000000000000002" in done.stderr
+
+    def test_a_target_means_nothing_to_an_id(self, bucket: Bucket, target: Path) -> None:
+        succeeded(restore(bucket, target, "--target-time", "junk", "--target-tli", "current"))
+
+    def test_an_incomplete_backup_by_its_id(self, bucket: Bucket, target: Path) -> None:
+        bucket.info.status = FAILED
+        bucket.save()
+        done = succeeded(restore(bucket, target))
+        assert "WARNING" in done.stderr
+        assert (target / "backup_label").read_bytes() == LABEL
+
+    def test_recovery_settings(self, bucket: Bucket, target: Path) -> None:
+        done = succeeded(restore(bucket, target, "--write-recovery-settings", "--target-time", "2026-11-22T15:00:00Z",
+                                 "--target-action", "promote", backup="auto"))  # fmt: skip
+        text = (target / "postgresql.auto.conf").read_text()
+        command = f"{program('wal-restore')} {bucket.store.url.text} main %f %p"
+        assert f"restore_command = '{command}'\n" in text
+        assert "recovery_target_time = '2026-11-22 15:00:00+00:00'\n" in text
+        assert (target / "recovery.signal").exists()
+        assert command in done.stdout
+        assert "promote" in done.stdout
+
+
+class TestRefusal:
+    def test_no_such_backup(self, bucket: Bucket, target: Path) -> None:
+        failed(restore(bucket, target, backup="20200101T000000"), 1, "20200101T000000 .*doesn't exist")
+        failed(restore(bucket, target, backup="nightly"), 4, "no backup is named 'nightly'")
+        assert not target.exists()
+
+    def test_shortcuts_only_mean_complete_backups(self, bucket: Bucket, target: Path) -> None:
+        bucket.info.status = FAILED
+        bucket.save()
+        failed(restore(bucket, target, backup="last"), 4, "matches nothing")
+        failed(restore(bucket, target, backup="last-failed"), 4, "name it by its id")
+        failed(restore(bucket, target, backup="auto"), 1, "no complete backup")
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "words"),
+        [
+            (["--target-time", "junk"], 4, "junk"),
+            (["--target-lsn", "junk"], 4, "junk"),
+            (["--target-tli", "current"], 4, "current timeline"),
+            (["--target-tli", "latest"], 4, "is empty"),
+            (["--target-tli", "9"], 1, "on timeline 9"),
+            (["--target-time", "2026-11-22T12:00:00Z"], 1, "no complete backup"),
+            (["--target-name", "here"], 3, "give the id"),
+            (["--target-lsn", "0/1", "--target-xid", "7"], 3, "more than one recovery target"),
+            (["--target-action", "promote"], 3, "without a recovery target"),
+        ],
+    )
+    def test_auto(self, bucket: Bucket, target: Path, arguments: list[str], code: int, words: str) -> None:
+        failed(restore(bucket, target, *arguments, backup="auto"), code, words)
+        assert not target.exists()
+
+    @pytest.mark.parametrize("arguments", [["--target-time", "2026-11-22T12:00:00Z"], ["--target-lsn", "0/1"]])
+    def test_a_backup_that_ended_after_the_target(self, bucket: Bucket, target: Path, arguments: list[str]) -> None:
+        failed(restore(bucket, target, "--write-recovery-settings", *arguments), 1, "after the recovery target")
+        assert not target.exists()
+
+    def test_a_directory_with_something_in_it(self, bucket: Bucket, target: Path) -> None:
+        target.mkdir()
+        (target / "mine").write_text("precious")
+        failed(restore(bucket, target), 1, "not empty.*hint")
+        assert [path.name for path in target.iterdir()] == ["mine"]
+
+    def test_a_bad_tablespace_rule(self, bucket: Bucket, target: Path) -> None:
+        failed(restore(bucket, target, "--tablespace", "no-colon"), 3, "NAME:LOCATION")
+
+    def test_a_missing_archive(self, bucket: Bucket, target: Path) -> None:
+        bucket.store.delete([bucket.layout.archive(BACKUP_ID, "data", 0, ".lz4")])
+        failed(restore(bucket, target), 1, "has no archive")
+
+    def test_a_damaged_archive(self, bucket: Bucket, target: Path) -> None:
+        key = bucket.layout.archive(BACKUP_ID, "data", 0, ".lz4")
+        bucket.store.put(key, bucket.store.get(key)[:-9])
+        failed(restore(bucket, target), 4, "too early|damaged")
+        assert not (target / "global/pg_control").exists()
+
+    def test_a_hostile_archive(self, bucket: Bucket, target: Path) -> None:
+        bucket.put(minimal(symlink("out", ".."), member("out/evil", b"x")), compression="lz4", suffix=".lz4")
+        failed(restore(bucket, target), 1, "out.*link")
+        assert not (target.parent / "evil").exists()
+
+    def test_a_parent_that_is_a_file(self, bucket: Bucket, target: Path) -> None:
+        target.write_text("x")
+        failed(restore(bucket, target / "below"), 1, "is not a directory")
+
+
+class TestInterruption:
+    """A restore from S3 that a signal hits while one archive doesn't get on."""
+
+    @pytest.fixture
+    def proxy(self, rclone_s3: StoreServer) -> Iterator[FaultProxy]:
+        with fault_proxy(rclone_s3.endpoint) as proxy:
+            yield proxy
+
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, -15), (signal.SIGKILL, -9)])
+    def test_goes_on_later(
+        self, rclone_s3: StoreServer, proxy: FaultProxy, target: Path, number: signal.Signals, code: int
+    ) -> None:
+        url = rclone_s3.new_bucket()
+        arguments = ["-v", "--endpoint-url", proxy.endpoint, "--jobs", "2", url, "main", BACKUP_ID, str(target)]
+        bucket = Bucket(open_store(url, environ=dict(rclone_s3.environ)))
+        bucket.put(minimal(member("base/5/1", bytes(100_000))))
+        bucket.put([member("base/5/2", b"last")], part=1)
+        Catalog(bucket.store, bucket.layout).save(bucket.info)
+        proxy.add(Fault("GET", "data_0001.tar", delay=60))
+        environ = command_environment(rclone_s3.environ)
+        running = subprocess.Popen([program("restore"), *arguments], env=environ, stderr=subprocess.PIPE, text=True)
+        wait_for(
+            lambda: (target / JOURNAL).exists() and "data.tar" in (target / JOURNAL).read_text(), what="one archive"
+        )
+        running.send_signal(number)
+        began = time.monotonic()
+        _, errors = running.communicate(timeout=60)
+        assert running.returncode == code, errors
+        assert time.monotonic() - began < 15
+        assert "Traceback" not in errors
+        assert not (target / "global/pg_control").exists()
+
+        done = run_command("restore", *arguments, environ=rclone_s3.environ)
+        assert done.returncode == 0, done.stderr
+        assert "1 of 2 archives were extracted before" in done.stderr
+        assert (target / "base/5/2").read_bytes() == b"last"
+        assert not (target / JOURNAL).exists()
+
+
+class TestRealBackup:
+    def test_tablespaces_in_new_places(self, new_postgres: Callable[..., PostgresServer], server_dir: Path) -> None:
+        repository = Repository(server_dir / "store")
+        server = new_postgres()
+        repository.archive_from(server)
+        server.create_tablespace("fast")
+        server.query("CREATE TABLE t TABLESPACE fast AS SELECT generate_series(1, 1000) AS a")
+        succeeded(repository.backup(server, "--zstd"))
+        server.switch_wal()
+        inside = server_dir / "copy" / "spaces" / "fast"
+        done = succeeded(
+            run_command("restore", "-v", "--jobs", "3", "--tablespace", f"fast:{inside}", "--write-recovery-settings",
+                        "--target-immediate", "--target-action", "promote", repository.url, "main", "last",
+                        server_dir / "copy")
+        )  # fmt: skip
+        assert "of the backup's manifest have the right size and checksum" in done.stderr
+        copy = adopt(server_dir / "copy", server.installation)
+        if server.installation.has("pg_verifybackup"):
+            run_as_server([server.installation.tool("pg_verifybackup"), "-n", "-i", "spaces", copy.data])
+        with copy:
+            copy.wait_recovered()
+            assert copy.value("SELECT count(*) FROM t") == 1000
+            assert copy.value("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'fast'") == str(
+                inside
+            )
+            copy.amcheck()
