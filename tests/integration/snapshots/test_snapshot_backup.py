@@ -180,7 +180,7 @@ def test_a_lost_database_connection_ends_the_wait(bench: Bench) -> None:
     bench.cloud.slow_down(1000 if bench.cloud.kind == "aws" else 12)
     ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'barman_cloud_backup'"
     bench.on_wait = lambda: bench.postgres.query(ended)
-    with pytest.raises(OperationError, match="session .*was lost"):
+    with pytest.raises(OperationError, match=r"session .*was lost"):
         bench.backup()
     bench.expect_failed("was lost")
 
