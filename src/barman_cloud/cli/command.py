@@ -83,6 +83,20 @@ class Parser(argparse.ArgumentParser):
         return [found for found in candidates if not self._extensions.intersection(found[0].option_strings)]
 
 
+class _HelpFormatter(argparse.HelpFormatter):
+    """Knows the width of the terminal without shutil, which argparse would load, and bz2 and lzma with it."""
+
+    def __init__(self, prog: str, **kwargs: Any) -> None:
+        super().__init__(prog, width=_terminal_width() - 2, **kwargs)
+
+
+def _terminal_width() -> int:
+    try:
+        return int(os.environ.get("COLUMNS") or os.get_terminal_size(1).columns) or 80
+    except (OSError, ValueError):
+        return 80
+
+
 def main(command: Command, argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run ``command`` and return its exit code; errors are logged here and nowhere else."""
     parser = Parser(prog=prog or f"barman-cloud-{command.name}", description=SUMMARIES[command.name])

@@ -20,7 +20,7 @@ def archived(cluster: Cluster, spool_dir: Path) -> Path:
     command = spool.command_of(_command(spool_dir, path), variable=1)
     assert command is not None
     spool.remember_command(directory, command[0])
-    acknowledged.record(directory, path.name, read_wal_file(str(path)).identity)
+    acknowledged.record(directory, path.name, read_wal_file(str(path)).identity())
     return path
 
 

@@ -174,7 +174,7 @@ class TestWhatIsArchived:
     def test_a_segment_outside_of_any_data_directory(self, tmp_path: Path) -> None:
         path = tmp_path / segment_name(3)
         path.write_bytes(segment(3, system=1))
-        assert read_wal_file(str(path)).data == path.read_bytes()
+        assert bytes(read_wal_file(str(path)).data) == path.read_bytes()
 
     @pytest.mark.parametrize("size", [1 << 20, 16 << 20, 64 << 20])
     def test_segments_of_any_size_that_initdb_offers(self, cluster: Cluster, size: int) -> None:
