@@ -133,7 +133,7 @@ def test_what_must_not_succeed(pod: Pod, cluster: Cluster) -> None:
     wrong = ["--endpoint-url", f"http://127.0.0.1:{free_port()}"]
     path = cluster.add(1)
     policy = ["--retention-policy", "RECOVERY WINDOW OF 1 DAYS"]
-    commands = [
+    commands: list[list[str | Path]] = [
         ["barman-cloud-backup-list", "--format", "json", *wrong, *pod.cloud, *pod.place],
         ["barman-cloud-backup-delete", *wrong, *pod.cloud, *policy, *pod.place],
         ["barman-cloud-wal-archive", *wrong, *pod.cloud, *pod.place, path],

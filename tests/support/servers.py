@@ -50,8 +50,8 @@ class StoreServer:
     make_bucket: Callable[..., None]
     directory: Path | None = None
     """Where the objects lie as files, if they do."""
-    authority: Path | None = None
-    """The certificate authority to trust, if the endpoint is https."""
+    certificate: Path | None = None
+    """The authority to trust, if the endpoint is https."""
     pid: int = 0
     options: tuple[str, ...] = field(default=())
     """Command line options that reach this store, such as ``--endpoint-url``."""
@@ -125,7 +125,7 @@ def rclone_s3(*, directory: Path | None = None, tls: bool = False) -> Iterator[S
                 prefix="s3://",
                 make_bucket=make_bucket,
                 directory=root,
-                authority=authority,
+                certificate=authority,
                 pid=process.pid,
                 options=("--endpoint-url", endpoint),
             )
