@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 T = TypeVar("T")
 
-_PATIENCE = 10.0
-"""Seconds to wait for workers to notice that they shall stop; one may be inside a network call."""
+_PATIENCE = 2.0
+"""Seconds that workers have to notice that they shall stop; one may be inside a network call."""
 
 
 class Stopped(Exception):
@@ -96,5 +97,6 @@ def run_all(tasks: Sequence[Callable[[threading.Event], None]], jobs: int) -> No
                 raise error
     finally:
         stop.set()
+        deadline = time.monotonic() + _PATIENCE
         for thread in threads:
-            thread.join(_PATIENCE)
+            thread.join(max(0.0, deadline - time.monotonic()))

@@ -18,30 +18,51 @@ def read_ahead(
     """Yield ``fetch(a, b)`` for the consecutive ranges of ``start`` to ``end``, in order.
 
     Up to ``concurrency`` fetches run ahead of the consumer, each in a thread of its own; one that fails raises when its
-    turn comes. Closing the generator drops what hasn't begun and doesn't wait for the rest.
+    turn comes. Closing the generator drops what hasn't begun and doesn't wait for the rest, and neither does the end of
+    the process: that is why these aren't threads of an executor.
     """
     starts = iter(range(start, end, range_size))
     if concurrency <= 1 or end - start <= range_size:
         for begin in starts:
             yield fetch(begin, min(begin + range_size, end))
         return
-    from concurrent.futures import ThreadPoolExecutor
+    import threading
+    from concurrent.futures import Future
+    from queue import Empty, SimpleQueue
 
-    pool = ThreadPoolExecutor(concurrency, thread_name_prefix="read-ahead")
+    waiting: SimpleQueue[tuple[Future[Buffer], int] | None] = SimpleQueue()
     flying: deque[Future[Buffer]] = deque()
+
+    def work() -> None:
+        while (task := waiting.get()) is not None:
+            future, begin = task
+            try:
+                future.set_result(fetch(begin, min(begin + range_size, end)))
+            except BaseException as error:  # noqa: BLE001 - raised again in the consumer's thread
+                future.set_exception(error)
+            # Not to keep the bytes alive until the next task comes.
+            del task, future
 
     def launch() -> None:
         begin = next(starts, None)
         if begin is not None:
-            flying.append(pool.submit(fetch, begin, min(begin + range_size, end)))
+            flying.append(Future())
+            waiting.put((flying[-1], begin))
 
+    for number in range(concurrency):
+        launch()
+        threading.Thread(target=work, name=f"read-ahead-{number}", daemon=True).start()
     try:
-        for _ in range(concurrency):
-            launch()
         while flying:
             data = flying.popleft().result()
             launch()
             yield data
             del data
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        try:
+            while True:
+                waiting.get_nowait()
+        except Empty:
+            pass
+        for _ in range(concurrency):
+            waiting.put(None)
