@@ -10,7 +10,7 @@ from barman_cloud.errors import ConfigurationError
 from barman_cloud.store.aws_credentials import find_credentials
 from barman_cloud.store.aws_profile import Profile, load_profile
 from barman_cloud.store.base import StoreURL
-from barman_cloud.store.cloud import READ_TIMEOUT
+from barman_cloud.store.clients import READ_TIMEOUT
 from barman_cloud.store.retry import Retry
 from barman_cloud.store.s3 import S3Settings, S3Store
 

@@ -5,17 +5,14 @@ obstore moves bytes cheaply (no GIL, parallel parts, ranges), but it normalises 
 and hides error details of batches. So listing, deleting, locks, bucket requests, and the few keys that obstore can't
 name (``a//b``, ``a/``) are our own small HTTP requests, one class per provider.
 
-Three kinds of obstore client exist per store, made when first needed, because their time-outs contradict each other:
-a time-out of a whole request is the only one that works for uploads, and it has to follow the size of the body;
-downloads want a time-out between reads. Requests that can be made again are retried here, where a signal gets through
-and a warning can be logged; the parts of a streamed upload can't be, so those clients retry inside obstore.
+Requests that can be made again are retried here, where a signal gets through and a warning can be logged; the parts of
+a streamed upload can't be, so obstore retries those (``store.clients``).
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from barman_cloud.errors import (
@@ -28,6 +25,7 @@ from barman_cloud.errors import (
     StoreError,
 )
 from barman_cloud.store.base import Buffer, Listing, ObjectInfo, ObjectStore, Requests, StoreURL, Tags
+from barman_cloud.store.clients import DOWNLOAD_TIMEOUT, READ_TIMEOUT, client_options, retry_config, upload_timeout
 from barman_cloud.store.failures import Failure, failure_of, to_error
 from barman_cloud.store.retry import Retry
 from barman_cloud.store.upload import CountedChunks, frozen, rejoined, slices
@@ -41,10 +39,6 @@ Keys: TypeAlias = list[str]
 PART_SIZE = 16 << 20
 SINGLE_PUT_LIMIT = 64 << 20
 """Above this size a body in memory is sent in parts."""
-SLOWEST_UPLOAD = 256 << 10
-"""Bytes per second that an upload must reach before its time-out strikes."""
-READ_TIMEOUT = 60
-CONNECT_TIMEOUT = 10
 SINGLE_DELETES = 8
 """Deletions in flight where there is no batch request."""
 
@@ -109,47 +103,23 @@ class CloudStore(ObjectStore):
         """Return the keyword arguments of ``obstore.put`` that carry ``tags``."""
         return {"tags": dict(tags)} if tags else {}
 
-    # Clients ------------------------------------------------------------------------------------------------------
-
-    def _client(self, purpose: str, timeout: float) -> Any:
-        """Return the client for ``read``, ``write`` or ``stream`` whose whole requests may take ``timeout`` seconds."""
-        client = self._clients.get((purpose, timeout))
-        if client is None:
-            options: dict[str, Any] = {
-                "timeout": timedelta(seconds=timeout),
-                "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT),
-            }
-            if purpose == "read":
-                options["read_timeout"] = timedelta(seconds=self._read_timeout())
-            retries: dict[str, Any] = {"max_retries": 0, "retry_timeout": timedelta(seconds=1)}
-            if purpose == "stream":
-                retries = {
-                    "max_retries": (self._retry.max_attempts or 1000) - 1,
-                    "retry_timeout": timedelta(seconds=self._retry.budget),
-                    "backoff": {
-                        "init_backoff": timedelta(milliseconds=250),
-                        "max_backoff": timedelta(seconds=20),
-                        "base": 2,
-                    },
-                }
-            client = self._make_client(options, retries, writes=purpose != "read")
-            self._clients[purpose, timeout] = client
-        return client
-
     def _read_timeout(self) -> float:
         return READ_TIMEOUT
 
+    def _client(self, purpose: str, timeout: float) -> Any:
+        """Return the client for ``purpose`` (see ``store.clients``) whose whole requests may take ``timeout``
+        seconds.
+        """
+        client = self._clients.get((purpose, timeout))
+        if client is None:
+            options = client_options(purpose, timeout, self._read_timeout())
+            client = self._make_client(options, retry_config(purpose, self._retry), writes=purpose != "read")
+            self._clients[purpose, timeout] = client
+        return client
+
     @property
     def _reader(self) -> Any:
-        return self._client("read", 24 * 3600.0)
-
-    @staticmethod
-    def _upload_timeout(size: int) -> float:
-        """Seconds for an upload of ``size`` bytes, in powers of two so that few clients serve all sizes."""
-        timeout = 60.0
-        while timeout < size / SLOWEST_UPLOAD:
-            timeout *= 2
-        return timeout
+        return self._client("read", DOWNLOAD_TIMEOUT)
 
     # Errors -------------------------------------------------------------------------------------------------------
 
@@ -172,11 +142,11 @@ class CloudStore(ObjectStore):
             try:
                 return self._retry.call(once, stopped=stopped)
             except BarmanCloudError as error:
-                if error.__cause__ is None or not self._adapt(failure_of(error.__cause__)):
+                if error.__cause__ is None or not self._adapt(kind, failure_of(error.__cause__)):
                     raise
 
-    def _adapt(self, failure: Failure | None) -> bool:
-        """Change the setting that ``failure`` shows to be wrong; tell whether that makes another try worth it."""
+    def _adapt(self, kind: str, failure: Failure | None) -> bool:
+        """Change the setting that ``failure`` of a request of ``kind`` shows to be wrong; tell whether to try again."""
         return False
 
     def _settle(self) -> None:
@@ -205,7 +175,7 @@ class CloudStore(ObjectStore):
     def _put_single(self, key: str, data: memoryview, *, if_absent: bool, tags: Tags | None) -> None:
         import obstore
 
-        timeout = self._upload_timeout(data.nbytes)
+        timeout = upload_timeout(data.nbytes)
         mode = "create" if if_absent else "overwrite"
 
         def send() -> None:
@@ -257,7 +227,7 @@ class CloudStore(ObjectStore):
 
         self._settle()
         counter = CountedChunks(chunks, self.capabilities.max_parts * part_size, self.object_url(key))
-        client = self._client("stream", self._upload_timeout(part_size * concurrency))
+        client = self._client("stream", upload_timeout(part_size * concurrency))
         self.requests.add("multipart")
         try:
             obstore.put(

@@ -11,7 +11,8 @@ from barman_cloud.errors import ConfigurationError, StoreError
 from barman_cloud.store.aws_keys import AwsCredentials
 from barman_cloud.store.base import Capabilities, ObjectLock, StoreURL
 from barman_cloud.store.checksums import Checksums
-from barman_cloud.store.cloud import READ_TIMEOUT, BucketApi, CloudStore
+from barman_cloud.store.clients import READ_TIMEOUT
+from barman_cloud.store.cloud import BucketApi, CloudStore
 from barman_cloud.store.failures import Failure, failure_of
 from barman_cloud.store.retry import Retry
 
@@ -179,10 +180,11 @@ class S3Store(CloudStore):
 
     # Settings that the store corrects -----------------------------------------------------------------------------
 
-    def _adapt(self, failure: Failure | None) -> bool:
+    def _adapt(self, kind: str, failure: Failure | None) -> bool:
         if failure is None:
             return False
-        changed = self._checksums.adapt(failure) or self._follow_region(failure)
+        uploading = kind in ("put", "probe")
+        changed = (uploading and self._checksums.adapt(failure)) or self._follow_region(failure)
         if changed:
             self._clients.clear()
             self._api = None

@@ -1,0 +1,406 @@
+"""Tags, encryption at rest, object locks and checksums: what goes over the wire, and what the stores make of it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+
+from barman_cloud.errors import ConfigurationError, StoreError
+from barman_cloud.store import checksums
+from barman_cloud.store.base import DeleteFailedError, ObjectStore
+from tests.store.cases import StoreCase
+from tests.support.fault_proxy import Fault, FaultProxy
+from tests.support.servers import ACCESS_KEY, REGION, SECRET_KEY, request
+
+MIB = 1 << 20
+TAGS = {"owner": "db team", "path": "a/b=c+d"}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_learned() -> Iterator[None]:
+    checksums._learned.clear()
+    yield
+    checksums._learned.clear()
+
+
+@pytest.fixture
+def s3_proxy(s3: StoreCase) -> Iterator[FaultProxy]:
+    with s3.proxied() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def open_s3(s3: StoreCase, s3_proxy: FaultProxy, tmp_path: Path) -> Callable[..., ObjectStore]:
+    """Opens a new bucket through the proxy."""
+
+    def open_it(**options: object) -> ObjectStore:
+        environ = {**s3.environ, **options.pop("environ", {})}  # type: ignore[dict-item]
+        return s3.open(s3.new_url(tmp_path), endpoint=s3_proxy.endpoint, environ=environ, **options)
+
+    return open_it
+
+
+def stream(store: ObjectStore, key: str, **arguments: object) -> None:
+    store.put_stream(key, iter([os.urandom(6 * MIB)]), part_size=5 * MIB, **arguments)  # type: ignore[arg-type]
+
+
+# Tags -----------------------------------------------------------------------------------------------------------------
+
+
+def test_tags_on_s3(open_s3: Callable[..., ObjectStore], s3_proxy: FaultProxy) -> None:
+    store = open_s3()
+    store.put("one", b"x", tags=TAGS)
+    store.put("odd//key", b"x", tags=TAGS)
+    stream(store, "many", tags=TAGS)
+    sent = [r.headers["x-amz-tagging"] for r in s3_proxy.seen if "x-amz-tagging" in r.headers]
+    assert [parse_qs(text) for text in sent] == [{name: [value] for name, value in TAGS.items()}] * 3
+
+
+def test_tags_on_azure(azure: StoreCase, tmp_path: Path) -> None:
+    with azure.proxied() as proxy:
+        store = azure.open(azure.new_url(tmp_path), endpoint=proxy.endpoint)
+        store.put("one", b"x", tags=TAGS)
+        stream(store, "many", tags=TAGS)
+        sent = [r.headers["x-ms-tags"] for r in proxy.seen if "x-ms-tags" in r.headers]
+        assert [parse_qs(text) for text in sent] == [{name: [value] for name, value in TAGS.items()}] * 2
+        assert store.get("one") == b"x"
+
+
+def test_tags_on_google_are_metadata(google: StoreCase, tmp_path: Path) -> None:
+    store = google.open(google.new_url(tmp_path))
+    store.put("one", b"x", tags=TAGS)
+    store.put("odd//key", b"x", tags=TAGS)
+    stream(store, "many", tags=TAGS)
+    for key in ("one", "many"):
+        _, _, answer = request("GET", f"{google.endpoint}/storage/v1/b/{store.url.bucket}/o/{key}")
+        assert json.loads(answer)["metadata"] == TAGS
+
+
+# Encryption at rest ---------------------------------------------------------------------------------------------------
+
+
+def writes(proxy: FaultProxy) -> list[dict[str, str]]:
+    """The headers of single PUTs and of the requests that begin uploads."""
+    begins = [r for r in proxy.seen if (r.method == "PUT" and "?" not in r.path) or "uploads" in r.path]
+    return [dict(r.headers) for r in begins]
+
+
+def test_sse_s3_and_kms(open_s3: Callable[..., ObjectStore], s3_proxy: FaultProxy) -> None:
+    for options, expected in (
+        ({"encryption": "AES256"}, ("AES256", None)),
+        ({"encryption": "aws:kms"}, ("aws:kms", None)),
+        ({"encryption": "aws:kms", "sse_kms_key_id": "key-1"}, ("aws:kms", "key-1")),
+    ):
+        s3_proxy.clear()
+        store = open_s3(**options)
+        store.put("one", b"x")
+        store.put("odd//key", b"x")
+        stream(store, "many")
+        found = [
+            (h.get("x-amz-server-side-encryption"), h.get("x-amz-server-side-encryption-aws-kms-key-id"))
+            for h in writes(s3_proxy)
+        ]
+        assert found == [expected] * 3
+
+
+def test_customer_keys_go_with_every_read_and_write(
+    open_s3: Callable[..., ObjectStore], s3_proxy: FaultProxy, tmp_path: Path
+) -> None:
+    key = os.urandom(32)
+    file = tmp_path / "key"
+    file.write_text(f"  {base64.b64encode(key).decode()}\n")
+    store = open_s3(sse_customer_key=f"file://{file}")
+    store.put("one", b"x")
+    stream(store, "many")
+    assert store.get("one") == b"x"
+    assert store.head("one").size == 1
+    assert sum(len(piece) for piece in store.read("many", range_size=MIB)) == 6 * MIB
+    assert store.object_lock("one") is None
+    assert s3_proxy.seen
+    digest = base64.b64encode(hashlib.md5(key).digest()).decode()
+    for seen in s3_proxy.seen:
+        if seen.method == "POST" and "uploadId" in seen.path:  # completing an upload takes no key
+            continue
+        assert seen.headers["x-amz-server-side-encryption-customer-algorithm"] == "AES256", seen
+        assert seen.headers["x-amz-server-side-encryption-customer-key"] == base64.b64encode(key).decode()
+        assert seen.headers["x-amz-server-side-encryption-customer-key-md5"] == digest
+
+
+def test_encryption_scope_on_azure(azure: StoreCase, tmp_path: Path) -> None:
+    """The header must be on every write and on no read, and must not spoil the authorization, which Azurite checks."""
+    with azure.proxied() as proxy:
+        store = azure.open(azure.new_url(tmp_path), endpoint=proxy.endpoint, encryption_scope="scope1")
+        store.put("one", b"x", tags=TAGS)
+        stream(store, "many")
+        assert store.get("one") == b"x"
+        store.delete(["one"])
+        puts = [r for r in proxy.seen if r.method == "PUT"]
+        assert len(puts) == 4
+        assert all(r.headers["x-ms-encryption-scope"] == "scope1" for r in puts)
+        assert not any("x-ms-encryption-scope" in r.headers for r in proxy.seen if r.method != "PUT")
+
+
+def test_kms_key_on_google(google: StoreCase, tmp_path: Path) -> None:
+    name = "projects/p/locations/l/keyRings/r/cryptoKeys/k"
+    with google.proxied() as proxy:
+        store = google.open(google.new_url(tmp_path), endpoint=proxy.endpoint, kms_key_name=name)
+        store.put("one", b"x")
+        stream(store, "many")
+        assert store.get("one") == b"x"
+        assert {h.get("x-goog-encryption-kms-key-name") for h in writes(proxy)} == {name}
+        assert not any("x-goog-encryption-kms-key-name" in r.headers for r in proxy.requests("GET"))
+
+
+# Object locks ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def locked_bucket(s3: StoreCase) -> ObjectStore:
+    """A bucket of moto with versions and object lock."""
+    assert s3.server is not None
+    return s3.open(s3.server.new_bucket(object_lock=True))
+
+
+def boto(case: StoreCase) -> Any:
+    import boto3
+
+    keys = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET_KEY}
+    return boto3.client("s3", endpoint_url=case.endpoint, region_name=REGION, **keys)
+
+
+def test_retention_and_legal_hold_on_s3(s3: StoreCase, locked_bucket: ObjectStore) -> None:
+    store, client = locked_bucket, boto(s3)
+    bucket = store.url.bucket
+    until = datetime.now(UTC) + timedelta(days=2)
+    for key in ("free", "retained", "held", "released"):
+        store.put(key, b"x")
+    client.put_object_retention(
+        Bucket=bucket, Key="retained", Retention={"Mode": "GOVERNANCE", "RetainUntilDate": until}
+    )
+    client.put_object_legal_hold(Bucket=bucket, Key="held", LegalHold={"Status": "ON"})
+    client.put_object_legal_hold(Bucket=bucket, Key="released", LegalHold={"Status": "OFF"})
+    assert store.object_lock("free") is None
+    assert store.object_lock("released") is None
+    retained = store.object_lock("retained")
+    assert retained is not None
+    assert retained.reason.startswith(f"retained until {until:%Y-%m-%d}")
+    assert "governance" in retained.reason
+    held = store.object_lock("held")
+    assert held is not None
+    assert held.reason == "under legal hold"
+
+
+def test_a_retention_that_is_over(open_s3: Callable[..., ObjectStore], s3_proxy: FaultProxy) -> None:
+    store = open_s3()
+    headers = {"x-amz-object-lock-mode": "COMPLIANCE", "x-amz-object-lock-retain-until-date": "2024-01-01T00:00:00Z"}
+    s3_proxy.add(Fault("HEAD", "/k", status=200, headers=headers))
+    assert store.object_lock("k") is None
+
+
+def test_bucket_with_a_default_retention(s3: StoreCase, locked_bucket: ObjectStore) -> None:
+    rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}
+    boto(s3).put_object_lock_configuration(
+        Bucket=locked_bucket.url.bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
+    )
+    locked_bucket.put("one", b"x")
+    stream(locked_bucket, "many")
+    assert locked_bucket.object_lock("one") is not None
+    assert locked_bucket.object_lock("many") is not None
+
+
+def test_holds_and_retention_on_azure(azure: StoreCase, tmp_path: Path) -> None:
+    """Azurite has neither, so the proxy adds the headers of the service to its answers."""
+    until = datetime.now(UTC) + timedelta(days=2)
+    answers = {
+        "free": ({}, None),
+        "held": ({"x-ms-legal-hold": "true"}, "under legal hold"),
+        "kept": (
+            {
+                "x-ms-immutability-policy-until-date": f"{until:%a, %d %b %Y %H:%M:%S GMT}",
+                "x-ms-immutability-policy-mode": "Unlocked",
+            },
+            f"retained until {until:%Y-%m-%dT%H:%M:%SZ} (unlocked policy)",
+        ),
+        "past": ({"x-ms-immutability-policy-until-date": "Mon, 01 Jan 2024 00:00:00 GMT"}, None),
+    }
+    with azure.proxied() as proxy:
+        store = azure.open(azure.new_url(tmp_path), endpoint=proxy.endpoint)
+        for key, (headers, reason) in answers.items():
+            proxy.add(Fault("HEAD", f"/{key}", status=200, headers=headers))
+            lock = store.object_lock(key)
+            assert (lock.reason if lock else None) == reason
+        whole = azure.open(azure.new_url(tmp_path), endpoint=proxy.endpoint)
+        whole.put("k", b"x")
+        assert whole.object_lock("k") is None
+        whole = azure.open(azure.new_url(tmp_path), endpoint=proxy.endpoint)
+        whole.put("k", b"x")
+        proxy.add(Fault("HEAD", "restype=container", status=200, headers={"x-ms-has-legal-hold": "true"}))
+        lock = whole.object_lock("k")
+        assert lock is not None
+        assert lock.reason == "under legal hold"
+
+
+def test_holds_and_retention_on_google(google: StoreCase, tmp_path: Path) -> None:
+    until = datetime.now(UTC) + timedelta(days=2)
+    text = f"{until:%Y-%m-%dT%H:%M:%SZ}"
+    with google.proxied() as proxy:
+        store = google.open(google.new_url(tmp_path), endpoint=proxy.endpoint)
+        store.put("k", b"x")
+        assert store.object_lock("k") is None
+        for fields, reason in (
+            ({"temporaryHold": True}, "under a temporary hold"),
+            ({"eventBasedHold": True}, "under an event-based hold"),
+            ({"retentionExpirationTime": text}, f"retained until {text}"),
+            ({"retention": {"mode": "Locked", "retainUntilTime": text}}, f"retained until {text}"),
+            ({"retentionExpirationTime": "2024-01-01T00:00:00Z"}, None),
+        ):
+            proxy.add(Fault("GET", "/o/k", status=200, body=json.dumps({"name": "k", **fields}).encode()))
+            lock = store.object_lock("k")
+            assert (lock.reason if lock else None) == reason
+
+
+def test_stores_without_locks_say_so(tmp_path: Path) -> None:
+    for case in (StoreCase("local", "", None), StoreCase("memory", "", None)):
+        with pytest.raises(ConfigurationError, match="no object lock"):
+            case.open(case.new_url(tmp_path)).object_lock("k")
+
+
+def test_refused_deletions_are_named(open_s3: Callable[..., ObjectStore], s3_proxy: FaultProxy) -> None:
+    store = open_s3()
+    for key in ("a", "b", "c"):
+        store.put(key, b"x")
+    refused = (
+        b"<DeleteResult><Error><Key>a</Key><Code>AccessDenied</Code><Message>locked</Message></Error>"
+        b"<Error><Key>c</Key><Code>InternalError</Code></Error></DeleteResult>"
+    )
+    s3_proxy.add(Fault("POST", "delete", status=200, body=refused))
+    with pytest.raises(DeleteFailedError) as raised:
+        store.delete(["a", "b", "c"])
+    assert raised.value.failures == {"a": "AccessDenied: locked", "c": "InternalError"}
+    assert not s3_proxy.requests("DELETE")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (400, b"<Error><Code>MissingContentMD5</Code><Message>Missing required header</Message></Error>"),
+        (400, b"<Error><Code>InvalidRequest</Code><Message>Missing required header: Content-MD5</Message></Error>"),
+        (400, b"<Error><Code>BadRequest</Code><Message></Message></Error>"),
+        (501, b"<Error><Code>NotImplemented</Code><Message>no such thing</Message></Error>"),
+    ],
+)
+def test_stores_that_take_no_batches(
+    open_s3: Callable[..., ObjectStore], s3_proxy: FaultProxy, answer: tuple[int, bytes]
+) -> None:
+    store = open_s3()
+    for key in ("a", "b", "c", "d"):
+        store.put(key, b"x")
+    s3_proxy.add(Fault("POST", "delete", status=answer[0], body=answer[1], times=1000))
+    store.delete(["a", "b"])
+    store.delete(["c", "gone"])
+    assert [info.key for info in store.list("")] == ["d"]
+    assert len(s3_proxy.requests("POST", "delete")) == 1
+    assert len(s3_proxy.requests("DELETE")) == 4
+
+
+def test_other_refusals_of_a_batch_are_no_reason_to_go_on(
+    open_s3: Callable[..., ObjectStore], s3_proxy: FaultProxy
+) -> None:
+    store = open_s3()
+    store.put("a", b"x")
+    malformed = b"<Error><Code>MalformedXML</Code><Message>not well-formed</Message></Error>"
+    s3_proxy.add(Fault("POST", "delete", status=400, body=malformed))
+    with pytest.raises(StoreError, match="MalformedXML"):
+        store.delete(["a"])
+    assert not s3_proxy.requests("DELETE")
+
+
+# Checksums ------------------------------------------------------------------------------------------------------------
+
+
+def checksummed(proxy: FaultProxy) -> list[bool]:
+    return [any(name.startswith("x-amz-checksum") for name in r.headers) for r in proxy.requests("PUT")]
+
+
+WHEN_SUPPORTED = {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_supported"}
+WHEN_REQUIRED = {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required"}
+
+
+@pytest.mark.parametrize(("environ", "sent"), [({}, False), (WHEN_REQUIRED, False), (WHEN_SUPPORTED, True)])
+def test_checksums_to_a_compatible_store(
+    open_s3: Callable[..., ObjectStore], s3_proxy: FaultProxy, environ: dict[str, str], sent: bool
+) -> None:
+    store = open_s3(environ=environ)
+    store.put("one", b"x")
+    stream(store, "many")
+    assert store.get("one") == b"x"
+    assert set(checksummed(s3_proxy)) == {sent}
+
+
+def refuse_checksums(proxy: FaultProxy, status: int = 501, code: str = "NotImplemented") -> None:
+    """Let the store behind the proxy be one that rejects every request with a checksum header."""
+    body = f"<Error><Code>{code}</Code><Message>A header you provided is not implemented.</Message></Error>".encode()
+
+    def has_checksum(seen: object) -> bool:
+        return any(name.startswith("x-amz-checksum") for name in seen.headers)  # type: ignore[attr-defined]
+
+    proxy.add(Fault(status=status, body=body, times=1000, only_if=has_checksum))
+
+
+@pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (400, "InvalidRequest")])
+def test_a_store_that_rejects_checksums(
+    open_s3: Callable[..., ObjectStore], s3_proxy: FaultProxy, status: int, code: str
+) -> None:
+    refuse_checksums(s3_proxy, status, code)
+    store = open_s3(environ=WHEN_SUPPORTED)
+    store.put("one", b"x")
+    store.put("two", b"x")
+    stream(store, "many")
+    assert store.get("two") == b"x"
+    assert checksummed(s3_proxy) == [True] + [False] * 4
+    other = open_s3(environ=WHEN_SUPPORTED)
+    s3_proxy.seen.clear()
+    other.put("one", b"x")
+    assert checksummed(s3_proxy) == [False], "learned once, for the process"
+
+
+def test_a_store_that_rejects_checksums_on_parts(open_s3: Callable[..., ObjectStore], s3_proxy: FaultProxy) -> None:
+    """A stream can't be sent again, so it is found out before the stream begins, and nothing of the probe stays."""
+    refuse_checksums(s3_proxy)
+    store = open_s3(environ=WHEN_SUPPORTED)
+    stream(store, "many")
+    assert store.head("many").size == 6 * MIB
+    assert [info.key for info in store.list("")] == ["many"]
+
+
+def test_a_bucket_that_demands_checksums(open_s3: Callable[..., ObjectStore], s3_proxy: FaultProxy) -> None:
+    """S3 does so for buckets with a default retention."""
+    store = open_s3(environ=WHEN_REQUIRED)
+    body = (
+        b"<Error><Code>InvalidRequest</Code><Message>Content-MD5 OR x-amz-checksum- HTTP header is required"
+        b" for Put Object requests with Object Lock parameters</Message></Error>"
+    )
+
+    def lacks_checksum(seen: object) -> bool:
+        return not any(name.startswith("x-amz-checksum") for name in seen.headers)  # type: ignore[attr-defined]
+
+    s3_proxy.add(Fault("PUT", "one", status=400, body=body, times=1000, only_if=lacks_checksum))
+    store.put("one", b"x")
+    assert store.get("one") == b"x"
+
+
+def test_an_unrelated_refusal_is_not_hidden(open_s3: Callable[..., ObjectStore], s3_proxy: FaultProxy) -> None:
+    store = open_s3(environ=WHEN_SUPPORTED)
+    body = b"<Error><Code>EntityTooLarge</Code><Message>too large</Message></Error>"
+    s3_proxy.add(Fault("PUT", "one", status=400, body=body, times=1000))
+    with pytest.raises(StoreError, match="EntityTooLarge"):
+        store.put("one", b"x")
