@@ -44,9 +44,6 @@ format: venv ## let ruff mend what it can
 docs: venv ## write the reference pages that the code itself knows
 	$(BIN)/python scripts/reference.py
 
-docs: venv ## write the reference pages that are made from the code
-	$(BIN)/python -m scripts.reference
-
 bench: peers ## measure against Barman, and pgBackRest and WAL-G if found; see benchmarks/README.md
 	$(BIN)/python -m benchmarks
 
