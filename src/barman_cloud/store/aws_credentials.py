@@ -29,7 +29,7 @@ def find_credentials(environ: Mapping[str, str], profile: Profile, region: str, 
         static = _environment_key(key, environ)
         return lambda: static
     if any(profile.get(name) for name in ("role_arn", "sso_session", "sso_start_url", "login_session")):
-        return Cached(lambda: _from_botocore(profile))
+        return Cached(lambda: _from_botocore(profile, region))
     if key := profile.get("aws_access_key_id"):
         secret = profile.get("aws_secret_access_key")
         if secret is None:
@@ -83,10 +83,10 @@ def _from_process(command: str) -> AwsCredentials:
     return from_json(answer, f"credential_process {name}")
 
 
-def _from_botocore(profile: Profile) -> AwsCredentials:
+def _from_botocore(profile: Profile, region: str) -> AwsCredentials:
     """Let botocore walk a chain of roles, or use a login of AWS SSO."""
     try:
-        from botocore.exceptions import BotoCoreError
+        from botocore.exceptions import BotoCoreError, ClientError
         from botocore.session import Session
     except ImportError as error:
         raise ConfigurationError(
@@ -94,11 +94,13 @@ def _from_botocore(profile: Profile) -> AwsCredentials:
             hint="install barman-cloud[aws]",
         ) from error
     try:
-        credentials = Session(profile=profile.name).get_credentials()
+        session = Session(profile=profile.name)
+        session.set_config_variable("region", region)
+        credentials = session.get_credentials()
         if credentials is None:
             raise AccessDeniedError(f"AWS profile {profile.name} gave no credentials")
         frozen = credentials.get_frozen_credentials()
-    except BotoCoreError as error:
+    except (BotoCoreError, ClientError) as error:
         raise AccessDeniedError(f"AWS profile {profile.name}: {error}") from error
     # botocore renews its keys itself; ours only has to come back to it in time.
     expires = getattr(credentials, "_expiry_time", None) or datetime.now(UTC) + timedelta(minutes=15)

@@ -76,11 +76,11 @@ class AzureStore(CloudStore):
             self._api = AzureApi(self._settings, self._credentials, self._environ)
         return self._api
 
-    def _make_client(self, client_options: dict[str, Any], retry_config: dict[str, Any], *, writes: bool) -> Any:
+    def _make_client(self, client_options: dict[str, Any], retry_config: dict[str, Any], purpose: str) -> Any:
         from obstore.store import AzureStore as Client
 
         client_options["allow_http"] = self._settings.endpoint.startswith("http://")
-        if writes and self._settings.encryption_scope:
+        if purpose != "read" and self._settings.encryption_scope:
             client_options["default_headers"] = {"x-ms-encryption-scope": self._settings.encryption_scope}
         if self._settings.ca_file:
             from barman_cloud.store.trust import read_bundle

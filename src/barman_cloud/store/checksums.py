@@ -32,6 +32,8 @@ class Checksums:
         wanted = aws if when_required is None else not when_required
         self.sent = _learned.get(endpoint, wanted)
         self._confirmed = endpoint in _learned
+        self.demanded = self.sent and self._confirmed
+        """The store refused an upload without a checksum."""
 
     @property
     def doubtful(self) -> bool:
@@ -53,6 +55,10 @@ class Checksums:
             return {"checksum_algorithm": "CRC64NVME", "unsigned_payload": True}
         return {"checksum_algorithm": "SHA256"}
 
+    def demanded_headers(self) -> dict[str, str]:
+        """The header by which some stores recognise a checksum; only requests with a body to check may have it."""
+        return {"x-amz-sdk-checksum-algorithm": "SHA256"}
+
     def adapt(self, failure: Failure) -> bool:
         """Switch if ``failure`` is about checksums; tell whether something changed."""
         if self._confirmed or failure.status is None:
@@ -61,6 +67,7 @@ class Checksums:
             return False
         self.sent = not self.sent
         self._confirmed = True
+        self.demanded = self.sent
         _learned[self._endpoint] = self.sent
         logger.info(
             "%s: checksums are %s from now on (%s)",

@@ -96,8 +96,8 @@ class CloudStore(ObjectStore):
         """The provider's other requests, loaded when first needed."""
 
     @abstractmethod
-    def _make_client(self, client_options: dict[str, Any], retry_config: dict[str, Any], *, writes: bool) -> Any:
-        """Return a new obstore store for this bucket."""
+    def _make_client(self, client_options: dict[str, Any], retry_config: dict[str, Any], purpose: str) -> Any:
+        """Return a new obstore store for this bucket and purpose (see ``store.clients``)."""
 
     def _put_extras(self, tags: Tags | None) -> dict[str, Any]:
         """Return the keyword arguments of ``obstore.put`` that carry ``tags``."""
@@ -113,7 +113,7 @@ class CloudStore(ObjectStore):
         client = self._clients.get((purpose, timeout))
         if client is None:
             options = client_options(purpose, timeout, self._read_timeout())
-            client = self._make_client(options, retry_config(purpose, self._retry), writes=purpose != "read")
+            client = self._make_client(options, retry_config(purpose, self._retry), purpose)
             self._clients[purpose, timeout] = client
         return client
 

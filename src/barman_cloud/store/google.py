@@ -62,11 +62,11 @@ class GoogleStore(CloudStore):
             self._api = GoogleApi(self._settings, self._credentials, self._environ)
         return self._api
 
-    def _make_client(self, client_options: dict[str, Any], retry_config: dict[str, Any], *, writes: bool) -> Any:
+    def _make_client(self, client_options: dict[str, Any], retry_config: dict[str, Any], purpose: str) -> Any:
         from obstore.store import GCSStore
 
         client_options["allow_http"] = self._settings.endpoint.startswith("http://")
-        if writes and self._settings.kms_key_name:
+        if purpose != "read" and self._settings.kms_key_name:
             client_options["default_headers"] = {"x-goog-encryption-kms-key-name": self._settings.kms_key_name}
         if self._settings.ca_file:
             from barman_cloud.store.trust import read_bundle

@@ -67,19 +67,19 @@ class LocalStore(ObjectStore):
     def _write(self, key: str, chunks: Iterable[Buffer], if_absent: bool) -> int:
         self.requests.add("put")
         path = self._path(key)
-        with self._errors(key):
+        with self._errors(key, writing=True):
             temporary, descriptor = self._create_temporary(path)
         try:
             try:
                 size = 0
                 for chunk in chunks:
-                    with self._errors(key):
+                    with self._errors(key, writing=True):
                         size += _write_all(descriptor, chunk)
-                with self._errors(key):
+                with self._errors(key, writing=True):
                     os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            with self._errors(key):
+            with self._errors(key, writing=True):
                 if if_absent:
                     os.link(temporary, path)
                 else:
@@ -260,21 +260,21 @@ class LocalStore(ObjectStore):
         return ObjectChangedError(f"{self.object_url(key)} has changed since it was last read")
 
     @contextmanager
-    def _errors(self, key: str) -> Iterator[None]:
+    def _errors(self, key: str, *, writing: bool = False) -> Iterator[None]:
         """Turn the errors of the operating system into ours."""
         name = self.object_url(key) if key else self.url.text
         try:
             yield
+        except (NotADirectoryError, IsADirectoryError) as error:
+            if writing:
+                raise StoreError(f"{name}: a file and a directory can't have the same name") from error
+            raise ObjectNotFoundError(f"{name} doesn't exist") from error
         except FileExistsError as error:
             raise ObjectExistsError(f"{name} exists already") from error
-        except (FileNotFoundError, IsADirectoryError) as error:
+        except FileNotFoundError as error:
             if not self._root.is_dir():
                 raise self._no_root() from error
             raise ObjectNotFoundError(f"{name} doesn't exist") from error
-        except NotADirectoryError as error:
-            if self._root.is_dir() and error.filename is not None and not Path(error.filename).exists():
-                raise ObjectNotFoundError(f"{name} doesn't exist") from error
-            raise StoreError(f"{name}: part of its path is a file") from error
         except PermissionError as error:
             raise AccessDeniedError(
                 f"{name}: permission denied", hint="check owner and mode of the directory"

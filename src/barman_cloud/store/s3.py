@@ -142,11 +142,14 @@ class S3Store(CloudStore):
 
     # Clients ------------------------------------------------------------------------------------------------------
 
-    def _make_client(self, client_options: dict[str, Any], retry_config: dict[str, Any], *, writes: bool) -> Any:
+    def _make_client(self, client_options: dict[str, Any], retry_config: dict[str, Any], purpose: str) -> Any:
         from obstore.store import S3Store as Client
 
         config = self._settings.obstore_config()
-        config |= self._checksums.obstore_config() if writes else {}
+        if purpose != "read":
+            config |= self._checksums.obstore_config()
+        if purpose == "write" and self._checksums.demanded:
+            client_options["default_headers"] = self._checksums.demanded_headers()
         client_options["allow_http"] = self._settings.endpoint.startswith("http://")
         if self._settings.ca_file:
             from barman_cloud.store.trust import read_bundle

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from typing import NoReturn
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from barman_cloud.errors import ConfigurationError
 from barman_cloud.store.base import StoreURL
@@ -80,9 +80,16 @@ def infer_provider(text: str) -> str | None:
         return {"s3": AWS, "gs": GOOGLE, "file": FILE, "memory": MEMORY}[scheme]
     if text.startswith(_GOOGLE_CONSOLE):
         return GOOGLE
-    if scheme in ("http", "https") and _AZURE_HOST.search(urlsplit(text).hostname or ""):
+    if scheme in ("http", "https") and _AZURE_HOST.search(_split(text).hostname or ""):
         return AZURE
     return None
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        return urlsplit(text)
+    except ValueError:  # such as an IPv6 address without its bracket
+        return SplitResult("", "", "", "", "")
 
 
 def _refuse(text: str, reason: str, hint: str) -> NoReturn:
@@ -123,7 +130,7 @@ def _parse_s3(text: str) -> StoreURL:
 
 
 def _parse_azure(text: str) -> StoreURL:
-    parts = urlsplit(text)
+    parts = _split(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         _wrong_form(text, AZURE)
     if parts.username or "sig=" in parts.query:

@@ -1,93 +1,130 @@
-"""The retry loop, on a clock that only its own pauses move."""
+"""The retry loop and the read-ahead."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from barman_cloud.errors import AccessDeniedError
+from barman_cloud.errors import StoreError
 from barman_cloud.store import retry as module
 from barman_cloud.store.failures import PassingError
-from barman_cloud.store.retry import FIRST_CONTACT, Retry
-
-
-class Clock:
-    now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
+from barman_cloud.store.ranges import read_ahead
+from barman_cloud.store.retry import Retry
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses made; time passes by them alone."""
+    made: list[float] = []
+    monkeypatch.setattr(module.time, "sleep", made.append)
+    monkeypatch.setattr(module.time, "monotonic", lambda: sum(made))
+    return made
 
 
-def failing(*errors: Exception | None) -> Callable[[], str]:
-    """Return an action that raises these in turn (None: succeeds) and then the last one for ever."""
-    left: Iterator[Exception | None] = iter([*errors[:-1]])
+def failing(times: int) -> Callable[[], str]:
+    left = [times]
 
     def action() -> str:
-        error = next(left, errors[-1])
-        if error is not None:
-            raise error
+        if left[0]:
+            left[0] -= 1
+            raise PassingError("s3://b/k: not now", answered=True)
         return "done"
 
     return action
 
 
-REFUSED = PassingError("refused")
-BUSY = PassingError("503 SlowDown", answered=True)
+def test_passing_failures_are_borne(pauses: list[float]) -> None:
+    assert Retry(60).call(failing(4)) == "done"
+    assert len(pauses) == 4
+    for number, pause in enumerate(pauses):
+        assert 0.6 * 0.25 * 2**number <= pause <= 0.25 * 2**number
 
 
-def test_a_store_that_never_answered_is_given_up_soon(clock: Clock) -> None:
+def test_the_budget_ends_it(pauses: list[float]) -> None:
     with pytest.raises(PassingError):
-        Retry(240).call(failing(REFUSED))
-    assert FIRST_CONTACT / 2 < clock.now <= FIRST_CONTACT
+        Retry(100).call(failing(1000))
+    assert 60 < sum(pauses) <= 100
+    assert max(pauses) <= 20
 
 
-@pytest.mark.parametrize("first", [BUSY, None, AccessDeniedError("403")])
-def test_a_store_that_has_answered_gets_the_whole_budget(clock: Clock, first: Exception | None) -> None:
-    retry = Retry(240)
-    if not isinstance(first, PassingError):
-        with contextlib.suppress(AccessDeniedError):
-            retry.call(failing(first))
-        first = REFUSED
+def test_attempts_end_it(pauses: list[float]) -> None:
     with pytest.raises(PassingError):
-        retry.call(failing(first, REFUSED))
-    assert 200 < clock.now <= 240
+        Retry(100, max_attempts=3).call(failing(1000))
+    assert len(pauses) == 2
 
 
-def test_tries_may_be_limited_instead(clock: Clock) -> None:
-    tried = []
+def test_one_attempt_means_no_retry(pauses: list[float]) -> None:
+    with pytest.raises(PassingError):
+        Retry(100, max_attempts=1).call(failing(1))
+    assert pauses == []
 
+
+def test_the_caller_may_lose_patience(pauses: list[float]) -> None:
+    with pytest.raises(PassingError):
+        Retry(100).call(failing(1000), stopped=lambda: len(pauses) >= 2)
+    assert len(pauses) == 2
+
+
+def test_other_failures_are_final(pauses: list[float]) -> None:
     def action() -> None:
-        tried.append(1)
-        raise BUSY
+        raise StoreError("no")
 
-    with pytest.raises(PassingError):
-        Retry(240, 3).call(action)
-    assert len(tried) == 3
-
-
-def test_a_short_trouble_is_no_warning(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    assert Retry(240).call(failing(BUSY, BUSY, None)) == "done"
-    assert [record.levelname for record in caplog.records] == ["INFO", "INFO"]
-    with pytest.raises(PassingError):
-        Retry(240).call(failing(BUSY))
-    assert caplog.records[-1].levelname == "WARNING"
+    with pytest.raises(StoreError):
+        Retry(100).call(action)
+    assert pauses == []
 
 
-def test_other_errors_are_not_tried_again(clock: Clock) -> None:
-    with pytest.raises(AccessDeniedError):
-        Retry(240).call(failing(AccessDeniedError("403"), None))
-    assert clock.now == 0
+@given(st.integers(0, 500), st.integers(0, 500), st.integers(1, 200), st.integers(1, 5))
+def test_read_ahead_delivers_in_order(start: int, length: int, size: int, concurrency: int) -> None:
+    data = bytes(range(256)) * 4
+    end = min(start + length, len(data))
+    pieces = list(read_ahead(lambda a, b: data[a:b], start, end, size, concurrency))
+    assert b"".join(pieces) == data[start:end]
+    assert all(0 < len(piece) <= size for piece in pieces)
+
+
+def test_read_ahead_is_bounded() -> None:
+    begun = []
+
+    def fetch(start: int, end: int) -> bytes:
+        begun.append(start)
+        return bytes(end - start)
+
+    reader = read_ahead(fetch, 0, 100, 1, 3)
+    next(reader)
+    time.sleep(0.05)
+    assert len(begun) <= 4
+    reader.close()  # type: ignore[attr-defined]
+
+
+def test_a_failed_range_raises_in_its_turn() -> None:
+    def fetch(start: int, end: int) -> bytes:
+        if start == 2:
+            raise StoreError("range 2")
+        return b"x"
+
+    reader = read_ahead(fetch, 0, 6, 1, 4)
+    assert [next(reader), next(reader)] == [b"x", b"x"]
+    with pytest.raises(StoreError, match="range 2"):
+        next(reader)
+
+
+def test_closing_does_not_wait() -> None:
+    release = threading.Event()
+
+    def fetch(start: int, end: int) -> bytes:
+        if start > 0:
+            release.wait(10)
+        return b"x"
+
+    reader = read_ahead(fetch, 0, 4, 1, 4)
+    next(reader)
+    began = time.monotonic()
+    reader.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - began < 5
+    release.set()
