@@ -6,6 +6,8 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from barman_cloud.store.base import Buffer
 
 
@@ -15,20 +17,15 @@ def deliver(data: Buffer, destination: str) -> None:
     The signals that end a command wait until it is done (some milliseconds), so only SIGKILL can leave the temporary
     file behind. The mode follows the umask, which PostgreSQL sets for the commands that it runs.
     """
-    import signal
-
     directory, name = os.path.split(destination)
     temporary = os.path.join(directory, f".{name}.{os.getpid()}.tmp")
-    ending = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
-    try:
-        _write(data, temporary)
-        os.replace(temporary, destination)
-    except BaseException:
-        remove(temporary)
-        raise
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with _SignalsPostponed():
+        try:
+            _write(data, temporary)
+            os.replace(temporary, destination)
+        except BaseException:
+            remove(temporary)
+            raise
 
 
 def move(source: str, destination: str) -> None:
@@ -52,6 +49,33 @@ def remove(path: str) -> None:
         os.unlink(path)
     except OSError:
         pass
+
+
+class _SignalsPostponed:
+    """Notes the signals that would end the process and sends them again at the end of the block.
+
+    Blocking them in this thread isn't enough: they would be delivered to one of the store client's threads. In other
+    threads than the main one nothing is done.
+    """
+
+    def __enter__(self) -> None:
+        import signal
+
+        self._noted: list[int] = []
+        self._before: dict[int, Any] = {}
+        try:
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, lambda number, _: self._noted.append(number))
+        except ValueError:
+            pass  # not the main thread
+
+    def __exit__(self, *_: object) -> None:
+        import signal
+
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for number in self._noted:
+            os.kill(os.getpid(), number)
 
 
 def _write(data: Buffer, path: str) -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -63,14 +65,21 @@ def test_a_signal_waits_until_the_file_is_in_place(tmp_path: Path, monkeypatch: 
 
     def interrupted(source: str, target: str) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)  # another thread may be the one that gets it
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", interrupted)
+    idle = threading.Event()
+    other = threading.Thread(target=idle.wait)
+    other.start()
     try:
         delivery.deliver(b"content", str(destination))
     finally:
         signal.signal(signal.SIGTERM, before)
+        idle.set()
+        other.join()
     assert seen == [True]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_moving_within_a_file_system_is_a_rename(tmp_path: Path) -> None:
