@@ -23,8 +23,11 @@ from barman_cloud.store.base import ObjectStore
 
 log = logging.getLogger(__name__)
 
-RANGE_SIZE = 8 << 20
-"""Bytes of one ranged read. A worker needs about ``RANGE_SIZE * (ranges + 1) + AHEAD`` MiB of memory."""
+LARGEST_RANGE = 8 << 20
+"""Bytes of one ranged read. A worker needs memory of about ``LARGEST_RANGE * (ranges + 1)`` and ``AHEAD`` MiB."""
+
+_SMALLEST_RANGE = 1 << 20
+_ROUNDS = 4
 
 AHEAD = 8
 """Decompressed buffers, of up to 1 MiB, that may wait for the writer."""
@@ -44,7 +47,9 @@ def read_archive(
     ``IntegrityError``, at the end, if the stored bytes aren't those that ``expected`` tells of.
     """
     name = store.object_url(archive.key)
-    stored: Iterable[Buffer] = store.read(archive.key, concurrency=ranges, range_size=RANGE_SIZE)
+    # Small enough that all connections have something to do until near the end.
+    range_size = min(max(archive.size // (ranges * _ROUNDS), _SMALLEST_RANGE), LARGEST_RANGE)
+    stored: Iterable[Buffer] = store.read(archive.key, end=archive.size, concurrency=ranges, range_size=range_size)
     stored = until_stopped(stored, stop)
     if expected:
         stored = _checked(stored, expected, name)

@@ -39,6 +39,7 @@ Keys: TypeAlias = list[str]
 PART_SIZE = 16 << 20
 SINGLE_PUT_LIMIT = 64 << 20
 """Above this size a body in memory is sent in parts."""
+_FIRST_RANGE = 1 << 20
 SINGLE_DELETES = 8
 """Deletions in flight where there is no batch request."""
 
@@ -288,7 +289,12 @@ class CloudStore(ObjectStore):
         if not _obstore_can_name(key):
             yield memoryview(self.get(key))[start:end]
             return
-        first_end = start + range_size if end is None else min(start + range_size, end)
+        first_end = start + range_size
+        if concurrency > 1 and (end is None or end > first_end):
+            # Only its answer tells size and version, so the other ranges wait for it.
+            first_end = start + min(range_size, _FIRST_RANGE)
+        if end is not None:
+            first_end = min(first_end, end)
         fetched = self._first_range(key, start, first_end, etag)
         if fetched is None:
             return
