@@ -14,11 +14,13 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from barman_cloud.errors import ConfigurationError, StoreError
+from barman_cloud.errors import ConfigurationError, IntegrityError, StoreError
 from barman_cloud.store import checksums
 from barman_cloud.store.base import DeleteFailedError, ObjectStore
+from barman_cloud.store.retry import Retry
+from barman_cloud.store.s3 import S3Store
 from tests.store.cases import StoreCase
-from tests.support.fault_proxy import Fault, FaultProxy
+from tests.support.fault_proxy import Fault, FaultProxy, SeenRequest
 from tests.support.servers import ACCESS_KEY, REGION, SECRET_KEY, request
 
 MIB = 1 << 20
@@ -404,3 +406,65 @@ def test_an_unrelated_refusal_is_not_hidden(open_s3: Callable[..., ObjectStore],
     s3_proxy.add(Fault("PUT", "one", status=400, body=body, times=1000))
     with pytest.raises(StoreError, match="EntityTooLarge"):
         store.put("one", b"x")
+
+
+@pytest.mark.parametrize("algorithm", ["SHA256", "SHA1", "CRC32"])
+def test_answers_are_validated_when_asked(
+    open_s3: Callable[..., ObjectStore], s3: StoreCase, s3_proxy: FaultProxy, algorithm: str
+) -> None:
+    store = open_s3(environ={"AWS_RESPONSE_CHECKSUM_VALIDATION": "when_supported"})
+    boto(s3).put_object(Bucket=store.url.bucket, Key="k", Body=b"content", ChecksumAlgorithm=algorithm)
+    assert store.get("k") == b"content"
+    (asked,) = s3_proxy.requests("GET", "/k")
+    assert asked.headers["x-amz-checksum-mode"] == "ENABLED"
+    s3_proxy.add(Fault("GET", "/k", status=200, headers={f"x-amz-checksum-{algorithm}": "AAAAAA=="}, body=b"content"))
+    with pytest.raises(IntegrityError, match="another checksum"):
+        store.get("k")
+
+
+def test_checksums_of_parts_and_none_at_all_are_not_compared(
+    open_s3: Callable[..., ObjectStore], s3_proxy: FaultProxy
+) -> None:
+    store = open_s3(environ={"AWS_RESPONSE_CHECKSUM_VALIDATION": "when_supported"})
+    for headers in ({}, {"x-amz-checksum-sha256": "AAAA-3"}, {"x-amz-checksum-crc64nvme": "AAAAAAAAAAA="}):
+        s3_proxy.add(Fault("GET", "/k", status=200, headers=headers, body=b"content"))
+        assert store.get("k") == b"content"
+
+
+# The region -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_bucket_lies_in_another_region(s3: StoreCase, s3_proxy: FaultProxy, tmp_path: Path) -> None:
+    """Amazon tells where a bucket is to whoever asks in the wrong region; the request is made again there."""
+    plain = s3.open(s3.new_url(tmp_path))
+    assert isinstance(plain, S3Store)
+    settings = plain._settings._replace(endpoint=s3_proxy.endpoint, aws=True, region="us-east-1")
+    store = S3Store(plain.url, settings, plain._credentials, retry=Retry(5), environ={})
+
+    def signed_for_the_wrong_region(seen: SeenRequest) -> bool:
+        return "/us-east-1/s3/" in seen.headers.get("authorization", "")
+
+    told = {"x-amz-bucket-region": "eu-west-1"}
+    s3_proxy.add(Fault("HEAD", status=301, headers=told, times=9, only_if=signed_for_the_wrong_region))
+    body = b"<Error><Code>AuthorizationHeaderMalformed</Code><Message>wrong</Message><Region>eu-west-1</Region></Error>"
+    s3_proxy.add(Fault(status=400, body=body, times=9, only_if=signed_for_the_wrong_region))
+    store.put("k", b"x")
+    assert store.get("k") == b"x"
+    assert [info.key for info in store.list("")] == ["k"]
+    assert len([seen for seen in s3_proxy.seen if signed_for_the_wrong_region(seen)]) == 2
+
+
+# Rights ---------------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_asked_of_the_bucket_itself(cloud: StoreCase, tmp_path: Path) -> None:
+    """Writing and reading objects need no right on the bucket; listing needs the right to list, and that is all."""
+    with cloud.proxied() as proxy:
+        store = cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint)
+        store.put("p/k", b"x", if_absent=True)
+        stream(store, "p/many")
+        store.get("p/k")
+        list(store.read("p/many"))
+        store.head("p/k")
+        paths = [seen.path.partition("?")[0].rstrip("/") for seen in proxy.seen]
+        assert all("k" in path.rpartition("/")[2] or "many" in path for path in paths), paths

@@ -4,6 +4,8 @@ The AWS SDKs' settings mean what they mean there: ``when_supported`` sends a che
 ``when_required`` only where S3 demands one. Without a setting Amazon's own endpoints get one, other stores don't until
 they ask: there the signature covers the content anyway, and several reject the newer headers.
 
+With ``AWS_RESPONSE_CHECKSUM_VALIDATION=when_supported``, whole objects are compared with the checksum that S3 keeps.
+
 A store that rejects the header, or demands it (a bucket with a default object lock retention does), changes the answer
 for the rest of the process.
 """
@@ -11,6 +13,7 @@ for the rest of the process.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from barman_cloud.store.failures import Failure
@@ -81,6 +84,30 @@ class Checksums:
         """Tell whether the header may be what the store dislikes; Amazon always says so in words."""
         named = "checksum" in failure.message.lower()
         return failure.status in (400, 501) and (named or (failure.code in _REJECTIONS and not self._aws))
+
+
+def verify(headers: Mapping[str, str], body: bytes) -> bool:
+    """Compare a whole object with the checksum that came with it; True as well when none came that we can compute.
+
+    A checksum with a dash is one of the parts' checksums, which the AWS SDKs don't check either.
+    """
+    import base64
+    import hashlib
+    import zlib
+
+    import google_crc32c
+
+    functions: dict[str, Callable[[bytes], bytes]] = {
+        "sha256": lambda data: hashlib.sha256(data).digest(),
+        "sha1": lambda data: hashlib.sha1(data, usedforsecurity=False).digest(),
+        "crc32c": lambda data: int(google_crc32c.value(data)).to_bytes(4),
+        "crc32": lambda data: zlib.crc32(data).to_bytes(4),
+    }
+    for name, function in functions.items():
+        sent = headers.get(f"x-amz-checksum-{name}", "")
+        if sent and "-" not in sent:
+            return base64.b64encode(function(body)).decode() == sent
+    return True
 
 
 def _is_demand(failure: Failure) -> bool:

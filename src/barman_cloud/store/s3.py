@@ -42,6 +42,7 @@ class S3Settings(NamedTuple):
     checksums_when_required: bool | None = None
     """``AWS_REQUEST_CHECKSUM_CALCULATION``; None: not set."""
     validate_responses: bool = False
+    """``AWS_RESPONSE_CHECKSUM_VALIDATION`` is ``when_supported``."""
 
     def __repr__(self) -> str:
         return f"S3Settings({self.bucket!r})"  # the customer key is in it
@@ -228,6 +229,13 @@ class S3Store(CloudStore):
     def _probe_key(self) -> str:
         """A key where parts may be put; it never becomes an object, because the upload is aborted."""
         return f"{self.url.path}/checksum-probe".lstrip("/")
+
+    # Reading with a checksum ---------------------------------------------------------------------------------------
+
+    def get(self, key: str) -> bytes:
+        if not self._settings.validate_responses:
+            return super().get(key)
+        return self._attempt("get", key, lambda: self._s3_api.get_validated(key))
 
     # Deleting and locks -------------------------------------------------------------------------------------------
 

@@ -9,8 +9,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus, urlsplit
 
+from barman_cloud.errors import IntegrityError
 from barman_cloud.store.aws_keys import AwsCredentials
 from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock, Tags
+from barman_cloud.store.checksums import verify
 from barman_cloud.store.cloud import Page
 from barman_cloud.store.failures import Failure, RequestFailedError, from_answer
 from barman_cloud.store.http import HttpClient, Response, cut_range
@@ -48,6 +50,16 @@ class S3Api:
 
     def get(self, key: str) -> bytes:
         return self._send("GET", key, headers=self._settings.customer_key_headers()).body
+
+    def get_validated(self, key: str) -> bytes:
+        """Return the object, compared with the checksum that S3 keeps of it."""
+        headers = {**self._settings.customer_key_headers(), "x-amz-checksum-mode": "ENABLED"}
+        answer = self._send("GET", key, headers=headers)
+        if not verify(answer.headers, answer.body):
+            raise IntegrityError(
+                f"s3://{self._settings.bucket}/{key} arrived with another checksum than it was stored with"
+            )
+        return answer.body
 
     def get_range(self, key: str, start: int, end: int, etag: str | None) -> tuple[Buffer, int, str | None]:
         headers = {"range": f"bytes={start}-{end - 1}", **self._settings.customer_key_headers()}
