@@ -98,7 +98,7 @@ class TestOneFile:
         store(bucket, NAME)
         for number, name in enumerate((segment_name(4), "00000002.history", f"{NAME}.partial"), 1):
             done = restore(name, destination)
-            assert done.returncode == 1
+            assert done.returncode == 1, done.stderr
             assert name in done.stderr
             assert len(proxy.seen) == number
         assert not destination.exists()
