@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import json
 import os
 import runpy
@@ -53,11 +54,20 @@ def codes(commands: list[list[str]]) -> Iterator[int]:
         yield from pool.map(run, commands)
 
 
+def warm_up(scripts: set[str]) -> None:
+    """Ask each program for its version in this process, so that the forks find its modules loaded."""
+    for script in sorted(scripts):
+        sys.argv = [script, "--version"]
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+            runpy.run_path(script, run_name="__main__")
+
+
 def main() -> None:
     """Answer the list on standard input."""
     task = json.load(sys.stdin)
     for module in task["preload"]:
         importlib.import_module(module)
+    warm_up({command[0] for command in task["commands"]})
     json.dump(list(codes(task["commands"])), sys.stdout)
 
 

@@ -222,9 +222,9 @@ _WAL_NAMES = (
 
 def command_lines(url: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield (command, arguments) for ``--test``; where ``url`` is used, its bucket exists."""
-    for name, program in PROGRAMS.items():
+    for share, (name, program) in enumerate(PROGRAMS.items()):
         lines: dict[tuple[str, ...], None] = {}
-        for line in _lines(program, url):
+        for line in _lines(program, url, share):
             lines.setdefault(("-t", *line))
         for line in lines:
             yield name, line
@@ -252,22 +252,23 @@ def command_lines(url: str) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield "backup-list", ("-t", "--cloud-provider", provider, wrong, "main")
 
 
-def _lines(program: Program, url: str) -> Iterator[tuple[str, ...]]:
+def _lines(program: Program, url: str, share: int) -> Iterator[tuple[str, ...]]:
     positionals = (url, "main", *program.rest)
     needed = program.required
     yield (*needed, *positionals)
-    yield from _positional_lines(positionals, needed)
+    for combination in program.combinations:
+        yield (*combination, *positionals)
     # With a URL that isn't one, a line that parses ends with 4 and one that doesn't with 3: no store is asked.
     invalid = (NOT_A_URL, *positionals[1:])
+    yield from _positional_lines(invalid, needed)
+    for number, combination in enumerate(program.combinations):
+        yield _in_some_order(number, combination, needed, invalid)
     for number, line in enumerate(line for option in program.options for line in _option_lines(option)):
         yield _in_some_order(number, line, needed, invalid)
     for number, line in enumerate(line for option in COMMON for line in _option_lines(option)):
         # Every command has these from the same declaration: each gets another share of them.
-        if number % 4 == len(positionals) % 4:
-            yield _in_some_order(number // 4, line, needed, invalid)
-    for number, combination in enumerate(program.combinations):
-        yield (*combination, *positionals)
-        yield _in_some_order(number, combination, needed, positionals)
+        if number % 6 == share % 6:
+            yield _in_some_order(number // 6, line, needed, invalid)
 
 
 def _in_some_order(

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.installations import Installation
 from tests.support.peers import Commands
+from tests.support.ports import tail
 from tests.support.postgres import SUPERUSER, PostgresServer, adopt, server_directory
 from tests.support.privileges import server_account
 from tests.support.servers import StoreServer
@@ -95,6 +96,7 @@ def shop(postgres_installation: Installation, rclone_s3: StoreServer, ours: Comm
             " SELECT n, md5(n::text) AS v FROM generate_series(1, 20000) n"
         )
         yield Shop(server, rclone_s3, url)
+        assert server.value("SELECT failed_count FROM pg_stat_archiver") == 0, tail(server.log, size=20_000)
 
 
 @pytest.fixture

@@ -116,28 +116,28 @@ def test_wal_goes_both_ways(
     # A server of its own, so that the segment's name is free for every compression.
     place = (*shop.options, shop.url, f"wal-{writer}-{compression}")
     name = shop.server.value("SELECT pg_walfile_name(pg_switch_wal() - 1)")
-    files = {
-        name: segment_of(shop, name),
-        "00000002.history": b"1\t0/3000000\tno recovery target specified\n",
-        f"{name}.00000028.backup": b"START WAL LOCATION: 0/2000028 (file 000000010000000000000002)\n",
-    }
+    files = {name: segment_of(shop, name)}
+    if compression in (None, "gzip"):
+        files["00000002.history"] = b"1\t0/3000000\tno recovery target specified\n"
+        files[f"{name}.00000028.backup"] = b"START WAL LOCATION: 0/2000028 (file 000000010000000000000002)\n"
     flags = [f"--{compression}"] if compression else []
     for file, content in files.items():
         (directory / file).write_bytes(content)
     server_account().own(directory)
     for file in files:
         writing.run("barman-cloud-wal-archive", *flags, *place, directory / file, environ=shop.environ)
-    for file in (name, "00000002.history"):
+    for file in files:
+        if file.endswith(".backup"):  # no tool hands these out: PostgreSQL never asks for them
+            continue
         reading.run("barman-cloud-wal-restore", *place, file, directory / "fetched", environ=shop.environ)
         assert (directory / "fetched").read_bytes() == files[file]
         (directory / "fetched").unlink()
     missing = f"{name[:-2]}FF"
-    for commands in (writing, reading):
-        answer = commands.run(
-            "barman-cloud-wal-restore", *place, missing, directory / "none", environ=shop.environ, check=False
-        )
-        assert answer.returncode == 1
-        assert not (directory / "none").exists()
+    answer = reading.run(
+        "barman-cloud-wal-restore", *place, missing, directory / "none", environ=shop.environ, check=False
+    )
+    assert answer.returncode == 1
+    assert not (directory / "none").exists()
     shutil.rmtree(directory)
 
 

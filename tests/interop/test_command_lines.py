@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.command_lines import command_lines
+from tests.interop.command_lines import NOT_A_URL, command_lines
 from tests.support.peers import Commands
 from tests.support.servers import StoreServer
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.interop
 DRIVER = Path(__file__).with_name("command_driver.py")
 
 MENDED: dict[tuple[str, ...], tuple[int, int, str]] = {
-    ("wal-archive", "-t", "URL", "main"): (1, 0, "the test of the connection needs no WAL file"),
+    ("wal-archive", "-t", NOT_A_URL, "main"): (1, 4, "the test of the connection needs no WAL file"),
 }
 """Command lines on which we differ on purpose: Barman's code, ours, and why. Checked as exactly as the others."""
 
