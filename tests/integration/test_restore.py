@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -218,6 +220,30 @@ class TestInterruption:
         assert running.returncode == 1, errors
         assert time.monotonic() - began < 10
         assert "Traceback" not in errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 8])
+def test_memory_stays_within_the_documented_formula(rclone_s3: StoreServer, target: Path, jobs: int) -> None:
+    url = rclone_s3.new_bucket()
+    bucket = Bucket(open_store(url, environ=dict(rclone_s3.environ)))
+    noise = os.urandom(48 << 20)
+    for part in range(8):
+        bucket.put([*(minimal() if part == 0 else []), member(f"base/5/{part}", noise)], part=part)
+    Catalog(bucket.store, bucket.layout).save(bucket.info)
+    process = subprocess.Popen(
+        [program("restore"), "--jobs", str(jobs), *rclone_s3.options, url, "main", BACKUP_ID, str(target)],
+        env=command_environment(rclone_s3.environ),
+    )
+    peak = 0
+    while process.poll() is None:
+        # Not ru_maxrss: that of a child begins with what its parent had.
+        with contextlib.suppress(OSError, StopIteration):
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            peak = max(peak, next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")))
+        time.sleep(0.01)
+    assert process.returncode == 0
+    assert 40 < peak / 1024 < 240 + jobs * 8  # docs/explanation/memory.md
 
 
 class TestRealBackup:

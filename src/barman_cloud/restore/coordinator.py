@@ -22,13 +22,10 @@ from barman_cloud.restore.plan import RestorePlan, make_plan
 from barman_cloud.restore.recovery_settings import RecoverySettings
 from barman_cloud.restore.tree import Tree, split
 from barman_cloud.restore.verify import WrittenFiles
-from barman_cloud.restore.worker import extract_archive, read_archive
+from barman_cloud.restore.worker import Window, extract_archive, read_archive
 from barman_cloud.store.base import ObjectStore
 
 log = logging.getLogger(__name__)
-
-_RANGES_IN_FLIGHT = 8
-_LEAST_RANGES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +98,7 @@ def _check_status(store: ObjectStore, plan: RestorePlan) -> None:
     log.info("backup %s is %s: looking for its %s first", info.backup_id, info.status, LABEL)
     # The label is the last member of the last archive of PGDATA.
     for archive in reversed([archive for archive in plan.archives if archive.base == DATA]):
-        members = read_archive(store, archive, ranges=_LEAST_RANGES, stop=threading.Event())
+        members = read_archive(store, archive, window=Window.of_each(1), stop=threading.Event())
         if any(split(member.name) == (LABEL,) for member, _ in members):
             return
     raise OperationError(
@@ -128,7 +125,7 @@ def _extract(
             pending.append((order, archive))
     if len(pending) < len(plan.archives):
         log.info("%d of %d archives were extracted before", len(plan.archives) - len(pending), len(plan.archives))
-    ranges = max(_LEAST_RANGES, _RANGES_IN_FLIGHT // max(1, min(jobs, len(pending))))
+    window = Window.of_each(max(1, min(jobs, len(pending))))
 
     def task(order: int, archive: ArchiveObject) -> Callable[[threading.Event], None]:
         def run(stop: threading.Event) -> None:
@@ -136,7 +133,7 @@ def _extract(
             record = files.recorder(archive.base) if files else None
             outcome = extract_archive(
                 store, archive, tree, order,
-                ranges=ranges, expected=(plan.records or {}).get(archive.key), record=record, stop=stop,
+                window=window, expected=(plan.records or {}).get(archive.key), record=record, stop=stop,
             )  # fmt: skip
             tree.add(order, outcome)
             with turn:

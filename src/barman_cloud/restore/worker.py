@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 
 from barman_cloud.archive.archives_json import ArchiveRecord
 from barman_cloud.archive.buffers import Buffer
@@ -23,38 +24,62 @@ from barman_cloud.store.base import ObjectStore
 
 log = logging.getLogger(__name__)
 
-LARGEST_RANGE = 8 << 20
-"""Bytes of one ranged read. A worker needs memory of about ``LARGEST_RANGE * (ranges + 1)`` and ``AHEAD`` MiB."""
-
+_LARGEST_RANGE = 8 << 20
 _SMALLEST_RANGE = 1 << 20
 _ROUNDS = 4
+_RANGES_IN_FLIGHT = 8
+_LEAST_RANGES = 4
+_BYTES_IN_FLIGHT = 96 << 20
 
-AHEAD = 8
+_AHEAD = 8
 """Decompressed buffers, of up to 1 MiB, that may wait for the writer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How one archive is read ahead: so many ranges in flight, of so many bytes together."""
+
+    ranges: int
+    size: int
+
+    @classmethod
+    def of_each(cls, workers: int) -> Window:
+        """Share connections and memory among ``workers``: 96 MiB at most are in flight for all of them together."""
+        ranges = max(_LEAST_RANGES, _RANGES_IN_FLIGHT // workers)
+        return cls(ranges, min(ranges * _LARGEST_RANGE, _BYTES_IN_FLIGHT // workers))
+
+    def range_size(self, size: int) -> int:
+        """Return the bytes of each range of an archive of ``size`` bytes.
+
+        It is small enough for all connections to have something to do until near the end.
+        """
+        return min(
+            max(size // (self.ranges * _ROUNDS), _SMALLEST_RANGE), max(self.size // self.ranges, _SMALLEST_RANGE)
+        )
 
 
 def read_archive(
     store: ObjectStore,
     archive: ArchiveObject,
     *,
-    ranges: int,
+    window: Window,
     stop: threading.Event,
     expected: ArchiveRecord | None = None,
 ) -> Iterator[tuple[Member, Iterator[Buffer]]]:
     """Yield the members of an archive. Download, decompression and what the caller does overlap.
 
-    ``ranges`` reads of the object are in flight at a time. Raises ``Stopped`` once ``stop`` is set, and
-    ``IntegrityError``, at the end, if the stored bytes aren't those that ``expected`` tells of.
+    Raises ``Stopped`` once ``stop`` is set, and ``IntegrityError``, at the end, if the stored bytes aren't those that
+    ``expected`` tells of.
     """
     name = store.object_url(archive.key)
-    # Small enough that all connections have something to do until near the end.
-    range_size = min(max(archive.size // (ranges * _ROUNDS), _SMALLEST_RANGE), LARGEST_RANGE)
-    stored: Iterable[Buffer] = store.read(archive.key, end=archive.size, concurrency=ranges, range_size=range_size)
+    stored: Iterable[Buffer] = store.read(
+        archive.key, end=archive.size, concurrency=window.ranges, range_size=window.range_size(archive.size)
+    )
     stored = until_stopped(stored, stop)
     if expected:
         stored = _checked(stored, expected, name)
     data = decompress_stream(stored, archive.compression, name)
-    return read_members(ahead(data, AHEAD) if archive.compression else data, name)
+    return read_members(ahead(data, _AHEAD) if archive.compression else data, name)
 
 
 def _checked(stored: Iterable[Buffer], expected: ArchiveRecord, name: str) -> Iterator[Buffer]:
@@ -74,7 +99,7 @@ def extract_archive(
     tree: Tree,
     order: int,
     *,
-    ranges: int,
+    window: Window,
     expected: ArchiveRecord | None,
     record: FileRecorder | None,
     stop: threading.Event,
@@ -84,7 +109,7 @@ def extract_archive(
     with closing(Extractor(tree, order, record)) as extractor:
         member = None
         try:
-            for member, content in read_archive(store, archive, ranges=ranges, stop=stop, expected=expected):
+            for member, content in read_archive(store, archive, window=window, stop=stop, expected=expected):
                 extractor.extract(member, content)
         except (OSError, OverflowError) as error:
             where = tree.root / member.name if member else tree.root
