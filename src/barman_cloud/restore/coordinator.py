@@ -13,7 +13,7 @@ from pathlib import Path
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.catalog import ArchiveObject
 from barman_cloud.catalog.layout import DATA, Layout
-from barman_cloud.errors import OperationError
+from barman_cloud.errors import OperationError, UnexpectedError
 from barman_cloud.restore import journal
 from barman_cloud.restore.finish import LABEL, SET_ASIDE, finish
 from barman_cloud.restore.journal import Journal
@@ -71,7 +71,10 @@ def restore_backup(
         }
         files = WrittenFiles() if plan.records is not None else None
         _extract(store, plan, trees, notes, files, jobs)
-        verified = finish(plan, trees, notes, files, settings)
+        try:
+            verified = finish(plan, trees, notes, files, settings)
+        except OSError as error:
+            raise UnexpectedError(f"{plan.target}: can't be completed: {error}") from error
     outcomes = [outcome for tree in trees.values() for outcome in tree.outcomes.values()]
     report = RestoreReport(
         files=sum(outcome.files for outcome in outcomes),

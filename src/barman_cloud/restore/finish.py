@@ -68,13 +68,11 @@ def finish(
             hint="PostgreSQL would start on it and silently be corrupt; restore another backup",
         )
     verified = _compare_with_manifest(plan.target, notes, files)
-    written = [plan.target / LABEL]
-    if settings:
-        written += recovery_settings.write(plan.target, settings, plan.info.backup_id)
     if is_root():
         # Barman archives the label as a file of root's, and PostgreSQL must be able to rename it.
-        for path in written:
-            os.chown(path, default.uid, default.gid, follow_symlinks=False)
+        os.chown(plan.target / LABEL, default.uid, default.gid, follow_symlinks=False)
+    if settings:
+        recovery_settings.write(plan.target, settings, plan.info.backup_id)
     durability.sync_trees(plan.directories.values())
     for directory in plan.directories.values():
         durability.sync_path(directory.parent)

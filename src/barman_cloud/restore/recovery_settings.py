@@ -17,6 +17,8 @@ from pathlib import Path
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.errors import OperationError, UsageError
 from barman_cloud.postgres.wal import format_lsn, parse_lsn
+from barman_cloud.restore.durability import sync_path
+from barman_cloud.restore.tree import is_root
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +93,11 @@ class RecoverySettings:
             raise OperationError(
                 f"backup {info.backup_id} is of a PostgreSQL older than 12, whose recovery settings aren't written"
             )
+        if isinstance(self.timeline, int) and self.timeline < (info.timeline or 0):
+            raise OperationError(
+                f"backup {info.backup_id} is of timeline {info.timeline}, which timeline {self.timeline} can't follow",
+                hint="choose an older backup, or another timeline",
+            )
         if self.time and info.end_time and self.time < info.end_time:
             raise OperationError(
                 f"backup {info.backup_id} ended at {info.end_time}, after the recovery target {self.time}",
@@ -109,10 +116,10 @@ def restore_command(program: str, options: Sequence[str], url: str, server: str)
     return f"{fixed} %f %p"
 
 
-def write(directory: Path, settings: RecoverySettings, backup_id: str) -> list[Path]:
-    """Append ``settings`` to ``postgresql.auto.conf``, create the signal file, and return what was written.
+def write(directory: Path, settings: RecoverySettings, backup_id: str) -> None:
+    """Append ``settings`` to ``postgresql.auto.conf`` and create the signal file, both for the directory's owner.
 
-    That file is read last, so these values hold against ``postgresql.conf``.
+    PostgreSQL reads that file last, so these values hold against ``postgresql.conf``. All is on disk when this returns.
     """
     conf = directory / _CONF
     lines = [_BEGIN, f"# Recovery of backup {backup_id}, written by barman-cloud-restore."]
@@ -126,7 +133,12 @@ def write(directory: Path, settings: RecoverySettings, backup_id: str) -> list[P
     (directory / _SIGNALS[not settings.standby]).unlink(missing_ok=True)
     signal = directory / _SIGNALS[settings.standby]
     os.close(os.open(signal, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-    return [conf, signal]
+    for path in (conf, signal):
+        if is_root():
+            owner = directory.stat()
+            os.chown(path, owner.st_uid, owner.st_gid)
+        sync_path(path)
+    sync_path(directory)
 
 
 def explain(settings: RecoverySettings, directory: Path) -> list[str]:

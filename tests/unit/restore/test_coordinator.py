@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ from barman_cloud.archive.checksum import crc32c
 from barman_cloud.archive.manifest import EntrySpool, WalRange, manifest_stream
 from barman_cloud.catalog.backup_info import FAILED, STARTED
 from barman_cloud.errors import IntegrityError, OperationError, UnexpectedError, UnsafeArchiveError, UsageError
-from barman_cloud.restore import coordinator, journal
+from barman_cloud.restore import coordinator, durability, journal
 from barman_cloud.restore.coordinator import RestoreReport, restore_backup
 from barman_cloud.restore.plan import parse_tablespace_rules
 from barman_cloud.restore.recovery_settings import RecoverySettings
@@ -207,6 +208,17 @@ def test_the_disk_says_no(bucket: Bucket, target: Path) -> None:
     with pytest.raises(UnexpectedError, match="too long") as caught:
         restore(bucket, target)
     assert "goes on from here" in str(caught.value.hint)
+
+
+def test_the_disk_says_no_in_the_end(bucket: Bucket, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_roots: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(target))
+
+    monkeypatch.setattr(durability, "sync_trees", fails)
+    bucket.put(minimal())
+    with pytest.raises(UnexpectedError, match="Input/output error"):
+        restore(bucket, target)
+    assert not (target / "global/pg_control").exists()
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "lz4", "bzip2"])

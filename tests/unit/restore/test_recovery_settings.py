@@ -24,8 +24,8 @@ def test_written_after_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "postgresql.auto.conf").write_text("work_mem = '64MB'")
     (tmp_path / "standby.signal").touch()
     settings = RecoverySettings("cmd 'x' %f %p", time=TIME, action="promote", timeline=3, exclusive=True)
-    conf, signal = write(tmp_path, settings, "20261122T121102")
-    assert conf.read_text() == (
+    write(tmp_path, settings, "20261122T121102")
+    assert (tmp_path / "postgresql.auto.conf").read_text() == (
         "work_mem = '64MB'\n"
         "# begin recovery settings\n"
         "# Recovery of backup 20261122T121102, written by barman-cloud-restore.\n"
@@ -40,8 +40,7 @@ def test_written_after_what_is_there(tmp_path: Path) -> None:
         "recovery_target_action = 'promote'\n"
         "# end recovery settings\n"
     )
-    assert signal == tmp_path / "recovery.signal"
-    assert signal.exists()
+    assert (tmp_path / "recovery.signal").exists()
     assert not (tmp_path / "standby.signal").exists()
 
 
@@ -88,6 +87,14 @@ def test_combinations_that_mean_nothing(bad: dict[str, Any]) -> None:
 def test_a_target_before_the_end_of_the_backup(bad: dict[str, Any]) -> None:
     with pytest.raises(OperationError, match="after the recovery target"):
         RecoverySettings("c", **bad).check(INFO)
+
+
+def test_a_timeline_that_the_backup_is_not_on() -> None:
+    info = BackupInfo("1", version=180000, timeline=3)
+    RecoverySettings("c", timeline=3).check(info)
+    RecoverySettings("c", timeline="current").check(info)
+    with pytest.raises(OperationError, match="timeline 2 can't follow"):
+        RecoverySettings("c", timeline=2).check(info)
 
 
 def test_targets_that_can_be_reached() -> None:
