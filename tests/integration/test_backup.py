@@ -19,9 +19,15 @@ import pytest
 from barman_cloud.archive import archives_json
 from barman_cloud.archive.checksum import crc32c
 from barman_cloud.archive.compression import compression_of
-from barman_cloud.backup.server_files import visible_data_directory
+from barman_cloud.backup.coordinator import BackupOptions, run_backup
+from barman_cloud.backup.lifecycle import BackupRequest
+from barman_cloud.backup.server_files import require_backup_mode_here, visible_data_directory
+from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import OperationError
+from barman_cloud.postgres.backup_mode import BackupMode, BackupStart
 from barman_cloud.postgres.connection import ConnectionParameters, connect, read_metadata
+from barman_cloud.postgres.wal import parse_lsn
+from barman_cloud.store.open import open_store
 from tests.support.commands import program, run_command
 from tests.support.installations import Installation
 from tests.support.postgres import PostgresServer, command_environment, run_as_server
@@ -374,6 +380,60 @@ class TestSessions:
         assert "the server's machine" in str(caught.value.hint)
         with pytest.raises(OperationError, match="belongs to cluster"):
             visible_data_directory(replace(metadata, data_directory=str(other.data)))
+
+    def test_files_of_a_replica_at_the_same_path(self, new_postgres: NewPostgres, server_dir: Path) -> None:
+        """Same system identifier, but their label would be another server's."""
+        server = new_postgres()
+        standby = server.standby(server_dir / "standby")
+        try:
+            with connect(ConnectionParameters(server.conninfo)) as connection:
+                primary = read_metadata(connection)
+                (redo,) = connection.execute("SELECT redo_lsn::text FROM pg_control_checkpoint()").fetchone() or ("",)
+            with connect(ConnectionParameters(standby.conninfo)) as connection:
+                replica = read_metadata(connection)
+            assert visible_data_directory(replica) == str(standby.data)
+            with pytest.raises(OperationError, match="that of a standby, but the server that was asked is a primary"):
+                visible_data_directory(replace(primary, data_directory=str(standby.data)))
+            with pytest.raises(OperationError, match="that of a primary, but"):
+                visible_data_directory(replace(replica, data_directory=str(server.data)))
+            require_backup_mode_here(str(server.data), parse_lsn(redo))
+            with pytest.raises(OperationError, match=f"isn't that of the server in backup mode.* at {redo}, before"):
+                require_backup_mode_here(str(server.data), parse_lsn(redo) + 1)
+        finally:
+            standby.stop()
+
+    def test_a_tablespace_made_while_the_begin_waits_for_its_checkpoint(
+        self,
+        new_postgres: NewPostgres,
+        repository: Repository,
+        server_dir: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """The backup's WAL has nothing of what was before that checkpoint, so the files must be in the backup."""
+        server = new_postgres()
+        repository.archive_from(server)
+        begin = BackupMode.start
+
+        def make_tablespace_and_begin(mode: BackupMode, label: str, *, immediate_checkpoint: bool) -> BackupStart:
+            server.create_tablespace("late")
+            server.query("CREATE TABLE t TABLESPACE late AS SELECT generate_series(1, 1000) AS a")
+            return begin(mode, label, immediate_checkpoint=immediate_checkpoint)
+
+        monkeypatch.setattr(BackupMode, "start", make_tablespace_and_begin)
+        request = BackupRequest(ConnectionParameters(server.conninfo), immediate_checkpoint=True)
+        run_backup(open_store(repository.url), Layout("", "main"), BackupOptions(request))
+        server_account().own(repository.directory)
+        assert [tablespace.name for tablespace in repository.info().tablespaces or ()] == ["late"]
+        assert "late" not in caplog.text
+        with repository.restored(server_dir, server) as copy:
+            assert copy.value("SELECT count(*) FROM t") == 1000
+
+    def test_a_server_that_archives_nothing_is_warned_of(
+        self, new_postgres: NewPostgres, repository: Repository
+    ) -> None:
+        done = succeeded(repository.backup(new_postgres()))
+        assert re.search("WARNING: archive_mode is off: .* only if WAL up to [0-9A-F]+/[0-9A-F]+ ", done.stderr)
 
     def test_a_missing_bucket_is_found_before_the_server_is_bothered(
         self, postgres: PostgresServer, moto: StoreServer

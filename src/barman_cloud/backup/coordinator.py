@@ -21,13 +21,19 @@ from barman_cloud.backup.archive_set import ArchiveSet
 from barman_cloud.backup.lifecycle import BackupRequest, Run, take_backup
 from barman_cloud.backup.members import Content, describe
 from barman_cloud.backup.scan import CONTROL_FILE, Tree, scan_data_directory, scan_tablespace
-from barman_cloud.backup.server_files import external_files, external_member, visible_data_directory
+from barman_cloud.backup.server_files import (
+    external_files,
+    external_member,
+    require_backup_mode_here,
+    visible_data_directory,
+)
 from barman_cloud.backup.worker import Uploads
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.postgres.backup_mode import BackupStart, BackupStop
 from barman_cloud.postgres.connection import ServerMetadata
 from barman_cloud.postgres.control_file import read_control_file
+from barman_cloud.postgres.wal import parse_lsn
 from barman_cloud.store.base import ObjectStore
 
 log = logging.getLogger(__name__)
@@ -102,6 +108,7 @@ class ArchiveMethod:
 
     def copy(self, run: Run) -> None:
         """Archive tablespaces and PGDATA, then read ``pg_control``, as the last file of the copy."""
+        require_backup_mode_here(self._root, parse_lsn(str(run.info.begin_xlog)))
         uploads = make_uploads(self._options, run.store, run.layout, run.info.backup_id)
         self._archives = ArchiveSet(uploads, self._options.jobs)
         self._archives.make(self._scan(), run)

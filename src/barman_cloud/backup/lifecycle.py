@@ -100,8 +100,8 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
         method.check()
         try:
             backup_id = call_interruptibly(lambda: unused_backup_id(store, layout))
-            if request.backup_name:
-                _warn_of_same_name(store, layout, request.backup_name)
+            if name := request.backup_name:
+                call_interruptibly(lambda: _warn_of_same_name(store, layout, name))
         except BarmanCloudError as error:
             raise OperationError(f"cannot begin a backup: {error}", hint=error.hint) from error
         info = BackupInfo(backup_id, server_name=method.server_name)
@@ -158,11 +158,13 @@ class _Record:
     def save(self) -> None:
         run = self._run
         key = run.layout.backup_info(run.info.backup_id)
-        data = backup_info.dump(run.info).encode()
+        data = backup_info.dump(run.info).encode("utf-8", "backslashreplace")
         self._tried.append(data)
         try:
             run.store.put(key, data, if_absent=not self._ours, tags=run.tags)
         except ObjectExistsError:
+            if data is not self._tried[-1]:
+                return  # this upload was abandoned, and must not replace the later state that overtook it
             # An upload of ours that was tried again, or interrupted, may have arrived all the same.
             if run.store.get(key) not in self._tried:
                 raise OperationError(
@@ -183,6 +185,8 @@ def _take(connection: Connection, run: Run, record: _Record, request: BackupRequ
         start = mode.start(
             f"Barman backup {method.server_name} {info.backup_id}", immediate_checkpoint=request.immediate_checkpoint
         )
+        # What the server did before its checkpoint is in no WAL of the backup: a tablespace made until then counts.
+        metadata = _once_more(connection, metadata, info, method)
         info.begin_time = start.time
         info.begin_xlog = format_lsn(start.lsn)
         info.begin_wal = segment_name(start.timeline, start.lsn, metadata.segment_size)
@@ -202,14 +206,28 @@ def _take(connection: Connection, run: Run, record: _Record, request: BackupRequ
         if not metadata.in_recovery:
             mode.switch_wal()
             mode.create_restore_point(f"barman_{info.backup_id}")
-        elif metadata.archive_mode != "always":
-            log.warning(
-                "this is a standby that doesn't archive: the backup needs WAL up to %s from the primary's archive",
-                info.end_xlog,
-            )
+        _warn_of_missing_archiving(metadata, str(info.end_xlog))
     info.copy_stats = method.finish(run, start, stop)
     info.backup_name = request.backup_name
     info.status = backup_info.DONE
+
+
+def _once_more(connection: Connection, before: ServerMetadata, info: BackupInfo, method: CopyMethod) -> ServerMetadata:
+    """Return what the server says of itself now; if its tablespaces changed, the method prepares for them."""
+    metadata = read_metadata(connection)
+    if metadata.tablespaces != before.tablespaces:
+        _describe(info, metadata)
+        method.prepare(metadata)
+    return metadata
+
+
+def _warn_of_missing_archiving(metadata: ServerMetadata, end: str) -> None:
+    if metadata.in_recovery and metadata.archive_mode != "always":
+        log.warning(
+            "this is a standby that doesn't archive: the backup needs WAL up to %s from the primary's archive", end
+        )
+    elif metadata.archive_mode == "off":
+        log.warning("archive_mode is off: the backup can be recovered only if WAL up to %s is archived otherwise", end)
 
 
 def _describe(info: BackupInfo, metadata: ServerMetadata) -> None:

@@ -14,9 +14,13 @@ from barman_cloud.backup.members import Content, describe, open_file, read_file
 from barman_cloud.backup.scan import CONTROL_FILE
 from barman_cloud.errors import OperationError
 from barman_cloud.postgres.connection import ServerMetadata
-from barman_cloud.postgres.control_file import read_control_file, system_identifier
+from barman_cloud.postgres.control_file import ControlFile, parse_control_file, read_control_file
+from barman_cloud.postgres.wal import format_lsn
 
 log = logging.getLogger(__name__)
+
+_NOT_HERE = "the backup must run on the server's machine and as a user who may read its files"
+_ELSEWHERE = "the connection leads to another machine or container than this one"
 
 
 def visible_data_directory(metadata: ServerMetadata) -> str:
@@ -29,21 +33,38 @@ def visible_data_directory(metadata: ServerMetadata) -> str:
         raise OperationError(
             "the server doesn't tell where its data directory is", hint="grant pg_read_all_settings to the role"
         )
-    hint = "the backup must run on the server's machine and as a user who may read its files"
-    try:
-        control = read_control_file(Path(root, CONTROL_FILE))
-    except OSError as error:
-        raise OperationError(f"data directory {root} can't be read here: {error}", hint=hint) from error
-    if system_identifier(control) != metadata.system_identifier:
+    control = _control_file(root)
+    if control.system_identifier != metadata.system_identifier:
         raise OperationError(
-            f"data directory {root} belongs to cluster {system_identifier(control)}, "
+            f"data directory {root} belongs to cluster {control.system_identifier}, "
             f"but the server is of cluster {metadata.system_identifier}",
-            hint="the connection leads to another machine or container than this one",
+            hint=_ELSEWHERE,
+        )
+    if control.in_production == metadata.in_recovery:
+        found, asked = ("a primary", "a standby") if control.in_production else ("a standby", "a primary")
+        raise OperationError(
+            f"data directory {root} is that of {found}, but the server that was asked is {asked} of the same cluster",
+            hint=_ELSEWHERE,
         )
     for name, _, location in metadata.tablespaces:
         if not os.access(location, os.R_OK | os.X_OK):
-            raise OperationError(f"directory {location} of tablespace {name} can't be read here", hint=hint)
+            raise OperationError(f"directory {location} of tablespace {name} can't be read here", hint=_NOT_HERE)
     return root
+
+
+def require_backup_mode_here(root: str, begin: int) -> None:
+    """Check that the checkpoint of the backup's begin, an LSN, is known in the data directory at ``root``.
+
+    A replica at the same path has the same system identifier, but it isn't in backup mode: its files with another
+    server's label would be a backup that recovers to garbage. Raises ``OperationError``.
+    """
+    redo = _control_file(root).checkpoint_redo
+    if redo < begin:
+        raise OperationError(
+            f"data directory {root} isn't that of the server in backup mode: its last checkpoint is at "
+            f"{format_lsn(redo)}, before the backup's begin at {format_lsn(begin)}",
+            hint=_ELSEWHERE,
+        )
 
 
 def external_files(root: str, metadata: ServerMetadata) -> tuple[str, ...]:
@@ -80,6 +101,13 @@ def external_member(path: str, spool: EntrySpool) -> Iterator[tuple[Member, Cont
         yield member, iter([data])
     finally:
         os.close(descriptor)
+
+
+def _control_file(root: str) -> ControlFile:
+    try:
+        return parse_control_file(read_control_file(Path(root, CONTROL_FILE)))
+    except OSError as error:
+        raise OperationError(f"data directory {root} can't be read here: {error}", hint=_NOT_HERE) from error
 
 
 def _is_inside(root: str, path: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import google_crc32c
 
@@ -16,6 +17,8 @@ from barman_cloud.errors import IntegrityError
 
 _MIN_DATA = 200
 _MAX_DATA = 508  # PG_CONTROL_MAX_SAFE_SIZE is 512 bytes, the checksum included
+_FIELDS = struct.Struct("=Q4x4xi4xqQQ")
+_IN_PRODUCTION = 6
 _TRIES = 20
 _PAUSE = 0.05
 
@@ -41,6 +44,18 @@ def is_whole(data: bytes) -> bool:
     )
 
 
-def system_identifier(data: bytes) -> str:
-    """Return the cluster's system identifier, as the server prints it: the first field of the file."""
-    return str(struct.unpack_from("=Q", data)[0])
+class ControlFile(NamedTuple):
+    """What the first fields of a control file say (``ControlFileData``, the same since PostgreSQL 11)."""
+
+    system_identifier: str
+    """As the server prints it."""
+    in_production: bool
+    """The server runs and isn't in recovery; False for a standby."""
+    checkpoint_redo: int
+    """LSN at which recovery from the latest checkpoint, or on a standby the latest restartpoint, begins."""
+
+
+def parse_control_file(data: bytes) -> ControlFile:
+    """Return what ``data``, a whole control file, says."""
+    identifier, state, _, _, redo = _FIELDS.unpack_from(data)
+    return ControlFile(str(identifier), state == _IN_PRODUCTION, redo)

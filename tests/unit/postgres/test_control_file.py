@@ -18,7 +18,13 @@ def control(size: int = 296, system: int = 7710966728863891090) -> bytes:
 @pytest.mark.parametrize("size", [200, 288, 296, 300, 508])
 def test_a_whole_file_of_any_version_is_known(size: int) -> None:
     assert control_file.is_whole(control(size))
-    assert control_file.system_identifier(control(size)) == "7710966728863891090"
+    assert control_file.parse_control_file(control(size)).system_identifier == "7710966728863891090"
+
+
+@pytest.mark.parametrize(("state", "in_production"), [(1, False), (5, False), (6, True)])
+def test_state_and_checkpoint_are_read(state: int, in_production: bool) -> None:
+    data = struct.pack("=QIIi4xqQQ", 7, 1800, 202506291, state, 1795000000, 0x1000100, 0x2000028).ljust(8192, b"\0")
+    assert control_file.parse_control_file(data) == ("7", in_production, 0x2000028)
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 100, control()[:200], control().replace(b"\x07", b"\x08", 1)])
