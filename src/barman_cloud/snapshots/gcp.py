@@ -188,13 +188,20 @@ class GoogleSnapshots(SnapshotProvider):
         return COMPLETE
 
     def _call(self, method: str, path: str, what: str, *, body: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Make one request, again after a pause where Google says so, and return the answer's JSON."""
+        """Make one request, again after a pause if Google says so or is silent, and return the answer as JSON."""
         # The same id makes Google answer a repeated request with the operation of the first.
         query = None if method == "GET" else {"requestId": str(uuid.uuid4())}
         url = f"{self._endpoint}/{path}"
         for pause in (*self._retry_pauses, None):
-            with _translated(what):
-                answer = self._session.request(method, url, json=body, params=query, timeout=_REQUEST_SECONDS)
+            try:
+                with _translated(what):
+                    answer = self._session.request(method, url, json=body, params=query, timeout=_REQUEST_SECONDS)
+            except ConnectivityError as error:
+                if pause is None:
+                    raise
+                log.debug("%s: asking again in %g s", error, pause)
+                time.sleep(pause)
+                continue
             if answer.status_code < 400:
                 result: dict[str, Any] = answer.json()
                 return result

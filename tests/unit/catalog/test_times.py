@@ -54,6 +54,17 @@ def test_anything_else_is_refused(text: str) -> None:
         parse_time(text)
 
 
+@pytest.mark.parametrize(("zone", "offset"), [("CET", 1), ("CEST", 2), ("UTC", 0), ("GMT", 0), ("-05:00", -5)])
+def test_names_of_the_local_zone_are_known(rome: None, zone: str, offset: int) -> None:
+    """In the hour that comes twice, the name tells which one is meant."""
+    assert parse_time(f"Oct 25 2026 02:30 {zone}").utcoffset() == timedelta(hours=offset)
+
+
+def test_the_name_of_another_zone_is_never_taken_for_the_local_one(rome: None) -> None:
+    with pytest.raises(ValueError, match=r"time zone 'EST' is not known here; write an offset"):
+        parse_time("2026-11-22 12:00:00 EST")
+
+
 def test_forms() -> None:
     moment = datetime(2026, 11, 22, 7, 33, 16, 619702, timezone(timedelta(hours=-5)))
     assert format_time(moment) == "2026-11-22 07:33:16.619702-05:00"

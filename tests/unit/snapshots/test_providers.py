@@ -238,9 +238,17 @@ class TestGoogle:
         assert list(info.identifiers) == NAMES
         assert gcp.server.count("POST", "/global/snapshots") == 3
 
+    def test_a_connection_that_breaks_for_a_moment_is_borne(self, gcp: GoogleCloud) -> None:
+        """Snapshots of large disks take hours, in which their operations are asked about again and again."""
+        gcp.server.faults.append(Fault("POST", "/global/snapshots", None, after=True))
+        gcp.server.faults.append(Fault("GET", "/global/operations/", None, times=3))
+        with gcp.provider() as provider:
+            _, info = take(gcp, provider)
+        assert list(info.identifiers) == gcp.snapshot_names() == NAMES
+
     def test_a_lost_answer_leaves_no_snapshot_behind(self, gcp: GoogleCloud) -> None:
         gcp.server.polls = 0
-        gcp.server.faults.append(Fault("POST", "/global/snapshots", None, times=2, after=True))
+        gcp.server.faults.append(Fault("POST", "/global/snapshots", None, times=100, after=True))
         with gcp.provider() as provider:
             snapshots = snapshot_set(provider)
             disks = select_disks(provider.attached_disks(gcp.instance), gcp.instance, DISKS)
