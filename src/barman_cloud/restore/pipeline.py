@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -36,7 +37,8 @@ def ahead(items: Iterable[T], depth: int) -> Iterator[T]:
     """Produce ``items`` in a thread of its own, at most ``depth`` ahead of the consumer, and yield them in order.
 
     An exception of the producer is raised here, after the items that came before it. When this generator is closed, the
-    producer ends after the item that it is working on.
+    producer ends after the item that it is working on; nothing waits for that, because a generator may be closed as
+    late as by the end of the interpreter, when other threads don't run any more.
     """
     ready: queue.Queue[T | _End] = queue.Queue(depth)
     closed = threading.Event()
@@ -47,13 +49,12 @@ def ahead(items: Iterable[T], depth: int) -> Iterator[T]:
             for item in items:
                 ready.put(item)
                 if closed.is_set():
-                    break
+                    return
         except BaseException as caught:  # noqa: BLE001 - raised again in the consumer's thread
             error = caught
         ready.put(_End(error))
 
     threading.Thread(target=produce, name="ahead", daemon=True).start()
-    item: T | _End | None = None
     try:
         while not isinstance(item := ready.get(), _End):
             yield item
@@ -61,8 +62,10 @@ def ahead(items: Iterable[T], depth: int) -> Iterator[T]:
             raise item.error
     finally:
         closed.set()
-        while not isinstance(item, _End):
-            item = ready.get()
+        # A producer that waits for room gets it; after this it puts one item at the most, and there is room for that.
+        with contextlib.suppress(queue.Empty):
+            while True:
+                ready.get_nowait()
 
 
 def run_all(tasks: Sequence[Callable[[threading.Event], None]], jobs: int) -> None:

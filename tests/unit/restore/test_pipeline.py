@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -39,19 +41,32 @@ def test_ahead_raises_what_the_producer_raises_after_its_items() -> None:
 
 def test_closing_ahead_ends_the_producer() -> None:
     made: list[int] = []
+    ended = threading.Event()
 
     def produce() -> Iterator[int]:
-        for number in range(1000):
-            made.append(number)
-            yield number
+        try:
+            for number in range(1000):
+                made.append(number)
+                yield number
+        finally:
+            ended.set()
 
     items = ahead(produce(), 2)
     next(items)
     items.close()  # type: ignore[attr-defined]
-    count = len(made)
-    assert count < 10
-    time.sleep(0.02)
-    assert len(made) == count
+    assert ended.wait(10)
+    assert len(made) < 10
+
+
+def test_an_open_stage_does_not_keep_the_interpreter_from_ending() -> None:
+    program = """
+import threading
+from barman_cloud.restore.pipeline import ahead
+
+items = ahead((threading.Event().wait(1) or n for n in range(1000)), 1)
+next(items)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
 
 
 def test_until_stopped() -> None:
