@@ -1,0 +1,102 @@
+"""What the scenarios share: how large everything is, the stores, the peers, a directory to work in."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.installations import Installation
+from tests.support.postgres import command_environment, server_directory
+from tests.support.privileges import server_account
+from tests.support.servers import StoreServer
+
+from benchmarks.results import Results
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured."""
+
+    rounds: int
+    pgbench_scale: int
+    """15 MiB each."""
+    rows: int
+    """Of the realistic data set, about 1.1 KiB each with their index entries."""
+    segments: int
+    backups: int
+    wal_objects: int
+    start_rounds: int
+
+
+FULL = Scale(3, 60, 600_000, 200, 1000, 200_000, 7)
+QUICK = Scale(1, 8, 80_000, 16, 100, 10_000, 3)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One run of the benchmarks."""
+
+    scale: Scale
+    scratch: Path
+    results: Results
+    secure: StoreServer
+    """S3 over TLS, as clouds are; pgBackRest speaks nothing else."""
+    plain: StoreServer
+    """S3 over HTTP."""
+    installation: Installation
+    jobs: int = 2
+
+    def directory(self, name: str) -> Path:
+        """Return an empty directory of the servers' user."""
+        path = self.scratch / name
+        shutil.rmtree(path, ignore_errors=True)
+        return server_directory(path)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A bucket of its own, and a directory for what a contestant keeps on this machine."""
+
+    store: StoreServer
+    url: str
+    directory: Path
+
+    @classmethod
+    def new(cls, store: StoreServer, directory: Path) -> Place:
+        return cls(store, store.new_bucket(), directory)
+
+    @property
+    def bucket(self) -> str:
+        return self.url.removeprefix(self.store.prefix)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return command_environment(self.store.environ)
+
+    def stored_bytes(self) -> int:
+        """Return the size of everything in the bucket."""
+        return sum(path.stat().st_size for path in self._files.rglob("*") if path.is_file())
+
+    def forget(self) -> None:
+        """Free the disk that the bucket takes; it isn't used again."""
+        shutil.rmtree(self._files, ignore_errors=True)
+
+    @property
+    def _files(self) -> Path:
+        if self.store.directory is None:
+            raise ValueError(f"{self.store.name} doesn't keep its objects as files")
+        return self.store.directory / self.bucket
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program to measure, run by the servers' user."""
+
+    argv: list[str]
+    environ: Mapping[str, str]
+
+    @classmethod
+    def of(cls, *argv: str | Path, environ: Mapping[str, str]) -> Command:
+        return cls(server_account().command(argv), environ)
