@@ -54,6 +54,15 @@ def test_signals_interrupt_a_wait_for_a_helper(number: signal.Signals) -> None:
     assert signal.getsignal(number) is before
 
 
+def test_signals_that_come_together_are_one() -> None:
+    """A terminal that closes sends SIGHUP twice; cleaning up must not be cut short by that."""
+    with interruptible():
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_an_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
