@@ -15,7 +15,7 @@ from barman_cloud.catalog.layout import Layout
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.store.open import StoreOptions, open_store
 from tests.support.commands import run_command
-from tests.support.peers import BarmanPeer
+from tests.support.peers import Commands
 from tests.support.servers import ACCESS_KEY, REGION, SECRET_KEY, StoreServer
 from tests.unit.catalog.builders import GOLDEN, backup, catalog_a, fill, keys, memory_catalog, segment
 
@@ -252,7 +252,7 @@ RUNS: list[tuple[Callable[[], Catalog], str, list[str]]] = [
     ("make", "name", "arguments"), RUNS, ids=[f"{m.__name__} {name} {' '.join(a)}" for m, name, a in RUNS]
 )
 def test_ours_does_what_barman_does(
-    make: Callable[[], Catalog], name: str, arguments: list[str], moto: StoreServer, barman_peer: BarmanPeer
+    make: Callable[[], Catalog], name: str, arguments: list[str], moto: StoreServer, barman_peer: Commands
 ) -> None:
     """Same stdout, same exit code, and the same objects left, dry run and real."""
     rounds = [["--dry-run"], []] if name == "backup-delete" and "--dry-run" not in arguments else [[]]
@@ -273,7 +273,7 @@ def test_ours_does_what_barman_does(
 @pytest.mark.interop
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["console", "json"])
-def test_ours_shows_what_barman_shows(form: str, moto: StoreServer, barman_peer: BarmanPeer) -> None:
+def test_ours_shows_what_barman_shows(form: str, moto: StoreServer, barman_peer: Commands) -> None:
     filled = golden_backups()
     _, url = copied(filled, moto, moto.new_bucket())
     for backup_id, info in filled.load().backups.items():

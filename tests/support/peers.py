@@ -62,6 +62,3 @@ def find_barman() -> Commands | None:
 
 def _parse(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())
-
-
-BarmanPeer = Commands

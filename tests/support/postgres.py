@@ -235,6 +235,9 @@ class PostgresServer:
         self.configure(archive_mode="on", archive_command=command)
         if self.value("SHOW archive_mode") != "on":
             self.restart()
+        # Until the archiver is up, nobody hears of a finished segment, and it would look again only after a minute.
+        archiver = "SELECT 1 FROM pg_stat_activity WHERE backend_type = 'archiver'"
+        wait_for(lambda: self.query(archiver), what="the archiver to start")
 
     def switch_wal(self) -> str:
         """Finish the current segment and return its name; on an idle server too."""

@@ -11,7 +11,7 @@ from barman_cloud.catalog.layout import Layout
 from barman_cloud.store.open import StoreOptions, open_store
 from tests.integration.snapshots.test_snapshot_backup import SERVER, Bench
 from tests.support.commands import run_command
-from tests.support.peers import BarmanPeer
+from tests.support.peers import Commands
 from tests.support.postgres import PostgresServer
 from tests.support.servers import StoreServer
 from tests.support.snapshot_clouds import DISKS, AwsCloud
@@ -31,7 +31,7 @@ def bench(aws: AwsCloud, moto: StoreServer, postgres: PostgresServer, tmp_path: 
     return made
 
 
-def test_barman_shows_and_deletes_our_backup(bench: Bench, moto: StoreServer, barman_peer: BarmanPeer) -> None:
+def test_barman_shows_and_deletes_our_backup(bench: Bench, moto: StoreServer, barman_peer: Commands) -> None:
     info = bench.backup()
     url = bench.store.url.text
     for form in ("console", "json"):
