@@ -142,14 +142,21 @@ def _arguments(parameters: ConnectionParameters) -> dict[str, Any]:
         given = {"dbname": text, "host": parameters.host, "port": parameters.port, "user": parameters.user}
         return {name: value for name, value in given.items() if value is not None}
     try:
-        return dict(conninfo_to_dict(make_conninfo(text)))
+        arguments = dict(conninfo_to_dict(make_conninfo(text)))
     except psycopg.Error as error:
-        # libpq quotes pieces of the string, and a piece may be a password.
-        reason = re.sub(r'"[^"]*"', '"..."', first_line(error))
+        # libpq quotes pieces of the string, and a piece may be a password, with quotes in it.
+        reason = re.sub(r'".*"', '"..."', first_line(error))
         raise ConfigurationError(
             f"the connection string is not understood: {reason}",
             hint="--dbname takes a database name, a connection string (key=value ...) or a postgresql:// URI",
         ) from None
+    if any("@" in host[1:] for host in str(arguments.get("host", "")).split(",")):
+        # libpq takes the end of a password for the name of a host, and messages would name it. A socket may begin so.
+        raise ConfigurationError(
+            "the connection string is not understood: its host name holds an '@'",
+            hint="write an '@' of the user's name or password as %40",
+        )
+    return arguments
 
 
 def _settle(connection: Connection) -> None:

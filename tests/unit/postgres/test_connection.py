@@ -28,7 +28,17 @@ def test_a_connection_string_stands_alone(text: str, arguments: dict[str, str]) 
     assert _arguments(ConnectionParameters(text, host="ignored", user="ignored")) == arguments
 
 
-@pytest.mark.parametrize("text", ["host=h password=a secret", "nonsense=1", "postgresql://h:1:2/d?x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "host=h password=a secret",
+        "nonsense=1",
+        "postgresql://h:1:2/d?x",
+        'postgresql://u:a"secret b@h/d',
+        "postgresql://u:a@secret@h/d",
+        "postgresql://u:a@secret@h:1,other:2/d",
+    ],
+)
 def test_a_string_that_makes_no_sense_is_refused_without_repeating_it(text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         _arguments(ConnectionParameters(text))
