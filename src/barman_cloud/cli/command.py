@@ -56,7 +56,9 @@ class Parser(argparse.ArgumentParser):
         self._extensions: set[str] = set()
         self.extra_positional: str | None = None
         """A trailing optional positional: filled from what argparse, before Python 3.13, finds behind later options."""
-        super().__init__(*args, **{"add_help": False, "formatter_class": _HelpFormatter} | kwargs)
+        kwargs.setdefault("add_help", False)
+        kwargs.setdefault("formatter_class", _HelpFormatter)
+        super().__init__(*args, **kwargs)
 
     def add_extension(
         self, *flags: str, group: argparse._ActionsContainer | None = None, **kwargs: Any

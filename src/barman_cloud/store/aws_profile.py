@@ -6,9 +6,7 @@ Reference Guide, "Shared config and credentials files".
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -60,9 +58,9 @@ def load_profile(environ: Mapping[str, str], option: str | None) -> Profile:
     return Profile(name, option is not None, settings, services)
 
 
-def _file(environ: Mapping[str, str], variable: str, name: str) -> Path:
+def _file(environ: Mapping[str, str], variable: str, name: str) -> str:
     text = environ.get(variable) or f"{environ.get('HOME', '')}/.aws/{name}"
-    return Path(text.replace("~", environ.get("HOME", "~"), 1) if text.startswith("~/") else text)
+    return text.replace("~", environ.get("HOME", "~"), 1) if text.startswith("~/") else text
 
 
 def _section_name(section: str) -> tuple[str, str]:
@@ -70,16 +68,19 @@ def _section_name(section: str) -> tuple[str, str]:
     if section == "default":
         return "profile", "default"
     try:
+        import shlex
+
         words = shlex.split(section)
     except ValueError:
         words = []
     return (words[0], words[1]) if len(words) == 2 else ("", section)
 
 
-def _read(path: Path) -> dict[str, dict[str, str]]:
+def _read(path: str) -> dict[str, dict[str, str]]:
     """Return the sections of a file; nothing for a file that isn't there or may not be read, as the AWS tools do."""
     try:
-        text = path.read_text("utf-8")
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return {}
     except (OSError, UnicodeDecodeError) as error:
@@ -88,7 +89,7 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
 
     parser = configparser.RawConfigParser(default_section="", strict=False)
     try:
-        parser.read_string(text, str(path))
+        parser.read_string(text, path)
     except configparser.Error as error:
         raise ConfigurationError(
             f"{path}: isn't a configuration file of AWS ({error.message.splitlines()[0]})"

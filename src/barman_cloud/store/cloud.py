@@ -180,20 +180,28 @@ class CloudStore(ObjectStore):
         mode = "create" if if_absent else "overwrite"
 
         def send() -> None:
-            if if_absent and not self.capabilities.conditional_create:
-                self._refuse_existing(key)
             client = self._client("write", timeout)
+            if if_absent and not self.capabilities.conditional_create:
+                self._refuse_existing(client, key)
             obstore.put(client, key, data, mode=mode, use_multipart=False, **self._put_extras(tags))  # type: ignore[arg-type]
 
         self._attempt("put", key, send)
 
-    def _refuse_existing(self, key: str) -> None:
-        """Look before a conditional create, on stores that may take no notice of its condition."""
+    def _refuse_existing(self, client: Any, key: str) -> None:
+        """Look before a conditional create, on stores that may take no notice of its condition.
+
+        It is done by the client that will write, since another one costs more than the request.
+        """
+        import obstore
+
+        self.requests.add("head")
         try:
-            self.head(key)
-        except (ObjectNotFoundError, AccessDeniedError):
-            return
-        raise ObjectExistsError(f"{self.object_url(key)} exists already")
+            obstore.head(client, key)
+        except Exception as error:
+            if not isinstance(self._translate(error, key), ObjectNotFoundError | AccessDeniedError):
+                raise
+        else:
+            raise ObjectExistsError(f"{self.object_url(key)} exists already")
 
     def put_stream(
         self,

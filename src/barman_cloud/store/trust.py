@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from barman_cloud.errors import ConfigurationError
 
 
 def read_bundle(path: str) -> bytes:
     """Return the PEM text of a bundle of CA certificates, as obstore wants it."""
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as file:
+            return file.read()
     except OSError as error:
         raise ConfigurationError(
             f"{path}: can't read the bundle of CA certificates ({error.strerror})",

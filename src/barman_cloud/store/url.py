@@ -17,11 +17,13 @@ Nothing is percent-decoded: the path is used 1:1 as the beginning of every key.
 from __future__ import annotations
 
 import re
-from typing import NoReturn
-from urllib.parse import SplitResult, urlsplit
+from typing import TYPE_CHECKING, NoReturn
 
 from barman_cloud.errors import ConfigurationError
 from barman_cloud.store.base import StoreURL
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
 
 AWS = "aws-s3"
 AZURE = "azure-blob-storage"
@@ -86,6 +88,8 @@ def infer_provider(text: str) -> str | None:
 
 
 def _split(text: str) -> SplitResult:
+    from urllib.parse import SplitResult, urlsplit  # not needed for S3, so not paid for there
+
     try:
         return urlsplit(text)
     except ValueError:  # such as an IPv6 address without its bracket
