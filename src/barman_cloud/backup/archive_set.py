@@ -16,6 +16,7 @@ from barman_cloud.backup.members import Content
 from barman_cloud.backup.pack import in_order_of_work, part_size_for, plan_archives
 from barman_cloud.backup.scan import DATA, Tree
 from barman_cloud.backup.worker import PartNumbers, StoredArchive, Uploads, Workers, upload_archive
+from barman_cloud.errors import AccessDeniedError, OperationError
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,8 @@ class ArchiveSet:
         )
 
     def store_sidecar(self) -> None:
-        """Store ``archives.json``."""
+        """Check that all archives are there, and store ``archives.json``."""
+        self._require_all()
         uploads = self._uploads
         records = [
             archives_json.ArchiveRecord(
@@ -109,6 +111,28 @@ class ArchiveSet:
             self._uploads.throttle.open()
         if self._workers and not self._workers.join(_CANCEL_TIMEOUT):
             log.warning("uploads that wait for the store could not be aborted: parts of them may stay in the bucket")
+
+    def _require_all(self) -> None:
+        """Check that every archive lies in the store, of the size that was sent; ``OperationError`` names one if not.
+
+        A deletion of a backup that still runs takes its archives along, and what would be called DONE then couldn't be
+        restored. Credentials that may not list are trusted.
+        """
+        uploads = self._uploads
+        try:
+            level = call_interruptibly(lambda: uploads.store.list_level(uploads.layout.backup_dir(uploads.backup_id)))
+        except AccessDeniedError as error:
+            log.info("the archives are not counted: %s", error)
+            return
+        sizes = {item.key: item.size for item in level.objects}
+        for archive in self._archives:
+            found = sizes.get(archive.key)
+            if found != archive.size:
+                raise OperationError(
+                    f"{uploads.store.object_url(archive.key)} "
+                    + ("has vanished" if found is None else f"has {found} bytes instead of {archive.size}"),
+                    hint="was the backup deleted while it was made?",
+                )
 
 
 def _span(archives: Sequence[StoredArchive]) -> float:

@@ -98,6 +98,11 @@ def read_hook_environment(environ: Mapping[str, str], options: BackupOptions) ->
             f"backup {backup_id} was compressed by Barman ({info.compression}) and can't be stored as it is",
             hint="set backup_compression to none in Barman's configuration",
         )
+    if info.parent_backup_id:
+        log.warning(
+            "backup %s is incremental: it can't be restored without its parent %s and pg_combinebackup",
+            backup_id, info.parent_backup_id,
+        )  # fmt: skip
     return HookBackup(backup_id, Path(directory), info, text)
 
 

@@ -15,7 +15,7 @@ from barman_cloud.backup.interrupt import Interrupted
 from barman_cloud.backup.scan import scan_data_directory
 from barman_cloud.backup.worker import Uploads
 from barman_cloud.catalog.layout import Layout
-from barman_cloud.errors import ConnectivityError
+from barman_cloud.errors import AccessDeniedError, ConnectivityError, OperationError
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.store.open import open_store
 from tests.support.faulty_store import FaultyStore
@@ -137,3 +137,23 @@ def test_part_sizes_reach_the_store(store: ObjectStore, root: Path, monkeypatch:
     assert set(seen) == {33 * MIB}
     make(store, root)
     assert seen[-1] == pack.DEFAULT_PART_SIZE
+
+
+def test_a_set_that_somebody_took_an_archive_from_is_not_called_complete(store: ObjectStore, root: Path) -> None:
+    archives = make(store, root, max_archive_size=3 * MIB)
+    key = Layout("", "main").archive(ID, "data", 1)
+    store.put(key, b"another")
+    with pytest.raises(OperationError, match=r"data_0001\.tar has 7 bytes instead of [0-9]+"):
+        archives.store_sidecar()
+    store.delete([key])
+    with pytest.raises(OperationError, match=r"data_0001\.tar has vanished") as caught:
+        archives.store_sidecar()
+    assert "deleted while it was made" in str(caught.value.hint)
+
+
+def test_credentials_that_may_not_list_are_trusted(store: ObjectStore, root: Path) -> None:
+    faulty = FaultyStore(store)
+    archives = make(faulty, root)
+    faulty.fail("list_level", error=lambda: AccessDeniedError("no"))
+    archives.store_sidecar()
+    assert archives_json.parse(store.get(Layout("", "main").archives_json(ID)).decode())
