@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from barman_cloud.backup.events import call_interruptibly
 from barman_cloud.backup.lifecycle import BackupRequest, Run, reason_of, take_backup
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo
@@ -95,7 +96,8 @@ class SnapshotMethod:
 
     def finish(self, run: Run, start: BackupStart, stop: BackupStop) -> dict[str, Any]:
         assert self._snapshots is not None
-        run.store.put(run.layout.backup_label(run.info.backup_id), stop.label.encode(), tags=run.tags)
+        key = run.layout.backup_label(run.info.backup_id)
+        call_interruptibly(lambda: run.store.put(key, stop.label.encode(), tags=run.tags))
         # Last of all: a locked snapshot couldn't be removed if anything else failed.
         self._snapshots.lock()
         run.info.snapshots_info = self._snapshots.info(self._mounts)
