@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ class Bench:
         self.cloud = cloud
         self.postgres = postgres
         self.root = root
-        url = replace(parse_url("memory://metadata/prod", None), provider=STORE_OF[cloud.kind])
+        url = parse_url("memory://metadata/prod", None)._replace(provider=STORE_OF[cloud.kind])
         self.store = FaultyStore(MemoryStore(url))
         self.layout = Layout.of(url, SERVER)
         self.catalog = Catalog(self.store, self.layout)
