@@ -49,6 +49,19 @@ def options_of(server: StoreServer) -> list[str]:
     return [*server.options]
 
 
+def test_a_dry_run_says_why(rclone_s3: StoreServer) -> None:
+    """Reasons for each backup on stderr, unless -q; stdout is for scripts."""
+    _, url = copied(catalog_a(), rclone_s3, rclone_s3.new_bucket())
+    words = [*options_of(rclone_s3), "-r", "REDUNDANCY 2", "--dry-run", url, "a"]
+    talking = run_command("backup-delete", *words, environ=rclone_s3.environ)
+    quiet = run_command("backup-delete", "-q", *words, environ=rclone_s3.environ)
+    assert talking.returncode == quiet.returncode == 0
+    assert talking.stdout == quiet.stdout
+    assert quiet.stderr == ""
+    for number in range(1, 5):
+        assert f"2026010{number}T000000" in talking.stderr
+
+
 def test_the_life_of_a_catalog(server: StoreServer) -> None:
     """List, show, keep, refuse, release, delete, until nothing is left but history."""
     store, url = copied(catalog_a(), server, server.new_bucket())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from barman_cloud.cli import options, values
 from barman_cloud.cli.command import Command, Parser
+from barman_cloud.cli.command import log as command_log
 from barman_cloud.cli.command import main as run_command
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def add_arguments(parser: Parser) -> None:
         metavar="N",
         help="never keep fewer backups (default 0)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="print what would be deleted, delete nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be deleted, log why, delete nothing")
     parser.add_argument(
         "--batch-size", type=values.integer, metavar="N", help="objects of one delete request (default: the most)"
     )
@@ -47,6 +48,9 @@ def run(args: argparse.Namespace) -> int | None:
     from barman_cloud.catalog.catalog import Catalog
     from barman_cloud.catalog.retention import parse_policy
 
+    if args.dry_run and not args.quiet:
+        # stdout keeps the lines that scripts parse; a dry run is made by somebody who wants the reasons as well.
+        command_log.setLevel(min(command_log.level, logging.INFO))
     policy = None if args.retention_policy is None else parse_policy(args.retention_policy)
     with options.store_from(args) as store:
         catalog = Catalog(store, options.layout_from(args, store))

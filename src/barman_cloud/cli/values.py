@@ -87,6 +87,8 @@ def backup_name(text: str) -> str:
         raise ArgumentTypeError(f"'{text}' can't be a backup name: it is empty, looks like an id, or is a shortcut")
     if "\n" in text or "\r" in text:
         raise ArgumentTypeError("a backup name must be one line")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise ArgumentTypeError("a backup name must be valid UTF-8")
     return text
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 from barman_cloud.errors import StoreError
 from barman_cloud.store.azure_keys import AzureSource
 from barman_cloud.store.base import Capabilities, ObjectLock, StoreURL
-from barman_cloud.store.cloud import BucketApi, CloudStore
+from barman_cloud.store.bucket_api import BucketApi
+from barman_cloud.store.cloud import CloudStore
 from barman_cloud.store.retry import Retry
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from barman_cloud.store.azure_keys import SAS_VERSION, AzureCredentials, AzureSource
 from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock, Tags
-from barman_cloud.store.cloud import Page
+from barman_cloud.store.bucket_api import Page
 from barman_cloud.store.failures import Failure, RequestFailedError, from_answer
 from barman_cloud.store.http import HttpClient, Response, cut_range
 from barman_cloud.store.xml import elements, text_of

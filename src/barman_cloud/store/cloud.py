@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from barman_cloud.errors import (
     AccessDeniedError,
@@ -25,6 +25,7 @@ from barman_cloud.errors import (
     StoreError,
 )
 from barman_cloud.store.base import Buffer, Listing, ObjectInfo, ObjectStore, Requests, StoreURL, Tags
+from barman_cloud.store.bucket_api import BucketApi, Page
 from barman_cloud.store.clients import DOWNLOAD_TIMEOUT, READ_TIMEOUT, client_options, retry_config, upload_timeout
 from barman_cloud.store.failures import Failure, failure_of, to_error
 from barman_cloud.store.retry import Retry
@@ -42,37 +43,6 @@ SINGLE_PUT_LIMIT = 64 << 20
 _FIRST_RANGE = 1 << 20
 SINGLE_DELETES = 8
 """Deletions in flight where there is no batch request."""
-
-
-class Page(NamedTuple):
-    """One answer of a listing; ``token`` asks for the next one and is None on the last."""
-
-    objects: tuple[ObjectInfo, ...]
-    folders: tuple[str, ...] = ()
-    token: str | None = None
-
-
-class BucketApi(Protocol):
-    """The requests of a provider that obstore has no verb for. One call is one request and is never retried here."""
-
-    def list_page(self, prefix: str, *, delimiter: str, start_after: str | None, token: str | None) -> Page: ...
-
-    def get(self, key: str) -> bytes: ...
-
-    def get_range(self, key: str, start: int, end: int, etag: str | None) -> tuple[Buffer, int, str | None]:
-        """Return the bytes, the size of the whole object, and its ETag."""
-
-    def head(self, key: str) -> ObjectInfo: ...
-
-    def put(self, key: str, data: Buffer, *, if_absent: bool, tags: Tags | None) -> None: ...
-
-    def delete_one(self, key: str) -> None: ...
-
-    def check(self, prefix: str) -> None: ...
-
-    def create_bucket(self) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class CloudStore(ObjectStore):

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from barman_cloud.store.base import Capabilities, ObjectLock, StoreURL, Tags
-from barman_cloud.store.cloud import BucketApi, CloudStore
+from barman_cloud.store.bucket_api import BucketApi
+from barman_cloud.store.cloud import CloudStore
 from barman_cloud.store.google_keys import GoogleSource
 from barman_cloud.store.retry import Retry
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from barman_cloud.errors import ConfigurationError, StoreError
 from barman_cloud.store.aws_keys import AwsCredentials
 from barman_cloud.store.base import Capabilities, ObjectLock, StoreURL
+from barman_cloud.store.bucket_api import BucketApi
 from barman_cloud.store.checksums import Checksums
 from barman_cloud.store.clients import READ_TIMEOUT
-from barman_cloud.store.cloud import BucketApi, CloudStore
+from barman_cloud.store.cloud import CloudStore
 from barman_cloud.store.failures import Failure, failure_of
 from barman_cloud.store.retry import Retry
 

@@ -12,8 +12,8 @@ from urllib.parse import unquote_plus, urlsplit
 from barman_cloud.errors import IntegrityError
 from barman_cloud.store.aws_keys import AwsCredentials
 from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock, Tags
+from barman_cloud.store.bucket_api import Page
 from barman_cloud.store.checksums import verify
-from barman_cloud.store.cloud import Page
 from barman_cloud.store.failures import Failure, RequestFailedError, from_answer
 from barman_cloud.store.http import HttpClient, Response, cut_range
 from barman_cloud.store.sigv4 import encode_path, encode_query, sign

@@ -51,3 +51,10 @@ def test_tag_record_follows_csv() -> None:
     assert values.tag_record("é,") == ("é", "")
     with pytest.raises(ValueError, match="key,value"):
         values.tag_record("")
+
+
+@pytest.mark.parametrize("text", ["", "latest", "20261122T000000", "a\nb", "caf\udce9"])
+def test_backup_name_refuses(text: str) -> None:
+    with pytest.raises(ArgumentTypeError):
+        values.backup_name(text)
+    assert values.backup_name("café 1") == "café 1"
