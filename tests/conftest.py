@@ -12,27 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.support import servers
-from tests.support.installations import Installation, find_installations, newest_installation
+from tests.support.installations import Installation, newest_installation
 from tests.support.peers import Commands, find_barman, our_commands
 from tests.support.postgres import PostgresServer
 from tests.support.privileges import server_account
 from tests.support.servers import StoreServer
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--all-versions",
-        action="store_true",
-        help="run the version tests on every PostgreSQL found, not only the newest",
-    )
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run tests that ask for ``every_postgres`` once per PostgreSQL version."""
-    if "every_postgres" in metafunc.fixturenames:
-        everything = metafunc.config.getoption("--all-versions")
-        found = find_installations() if everything else (newest_installation(),)
-        metafunc.parametrize("every_postgres", found, ids=[f"pg{installation.major}" for installation in found])
 
 
 @pytest.fixture(autouse=True)

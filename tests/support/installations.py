@@ -83,3 +83,7 @@ def _bin_directories() -> Iterator[Path]:
         yield Path(wheel.origin).parent / "pginstall" / "bin"
     yield from sorted((PEERS / "postgresql").glob("*/bin"))
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+
+
+if __name__ == "__main__":  # for make test-all: the majors that make test doesn't run on
+    print(*(installation.major for installation in find_installations()[1:]))
