@@ -92,7 +92,8 @@ def _unprivileged_user() -> pwd.struct_passwd:
 
 
 def _works(account: Account) -> bool:
-    probe = f"import os, barman_cloud; os.listdir({str(PROJECT)!r}); assert os.geteuid() == {account.uid}"
+    # psycopg brings shared libraries along, so that it shows whether those can be reached too.
+    probe = f"import os, psycopg, barman_cloud; os.listdir({str(PROJECT)!r}); assert os.geteuid() == {account.uid}"
     done = subprocess.run(account.command([sys.executable, "-c", probe]), capture_output=True, cwd="/")
     return done.returncode == 0
 
