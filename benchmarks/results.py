@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,7 +12,7 @@ from pathlib import Path
 from benchmarks.meter import Usage
 
 OURS = "ours"
-SLOW_SECONDS = 45.0
+SLOW_SECONDS = 20.0
 """What takes longer than this is measured once."""
 
 
@@ -43,6 +44,7 @@ class Results:
     def __init__(self, description: dict[str, object]) -> None:
         self.description = description
         self.rows: dict[tuple[str, str, str], Row] = {}
+        self.failures: list[str] = []
 
     def add(
         self, scenario: str, case: str, contestant: str, usage: Usage, note: str = "", limit: float | None = None
@@ -58,12 +60,21 @@ class Results:
         )
 
     def take_turns(self, rounds: int, runs: Sequence[Callable[[], float]]) -> None:
-        """Run all of ``runs`` once, then again; a run returns its seconds, and one that took long isn't repeated."""
-        slow: set[int] = set()
+        """Run all of ``runs`` once, then again; a run returns its seconds.
+
+        One that took long isn't repeated, nor is one that fails, which is noted.
+        """
+        left = list(runs)
         for _ in range(rounds):
-            for number, run in enumerate(runs):
-                if number not in slow and run() > SLOW_SECONDS:
-                    slow.add(number)
+            for run in list(left):
+                try:
+                    seconds = run()
+                except RuntimeError as error:
+                    self.failures.append(str(error))
+                    print(f"FAILED: {error}", flush=True)
+                    seconds = math.inf
+                if seconds > SLOW_SECONDS:
+                    left.remove(run)
 
     def markdown(self) -> str:
         """Return one table; ``x ours`` is the median wall clock divided by that of ours in the same case."""
@@ -74,7 +85,8 @@ class Results:
             "| scenario | case | contestant | runs | wall s | CPU s | memory MiB | x ours | of the limit | |",
             "|---|---|---|---|---|---|---|---|---|---|",
         ]
-        return "\n".join([*lines, *map(self._line, self.rows.values()), ""])
+        failures = [f"\nFailed: `{failure.splitlines()[0]}`" for failure in self.failures]
+        return "\n".join([*lines, *map(self._line, self.rows.values()), *failures, ""])
 
     def _line(self, row: Row) -> str:
         ours = self.rows.get((row.scenario, row.case, OURS))
@@ -90,4 +102,6 @@ class Results:
         directory.mkdir(exist_ok=True)
         (directory / "results.md").write_text(self.markdown())
         rows = [{**asdict(row), "median": asdict(row.median)} for row in self.rows.values()]
-        (directory / "results.json").write_text(json.dumps({**self.description, "rows": rows}, indent=1) + "\n")
+        (directory / "results.json").write_text(
+            json.dumps({**self.description, "rows": rows, "failures": self.failures}, indent=1) + "\n"
+        )
