@@ -85,14 +85,14 @@ _PROGRAM = """
 import sys
 before = set(sys.modules)
 from barman_cloud.cli import start
-def leave():
-    raise SystemExit(0)
+def leave(code):
+    raise SystemExit(code if "argparse" in sys.modules else "quick")
 start._leave = leave
 name, sys.argv = sys.argv[1], sys.argv[1:]
 try:
-    code = getattr(start, name)()
-except SystemExit:
-    code = "quick"
+    getattr(start, name)()
+except SystemExit as end:
+    code = end.code
 print(code, *sorted(set(sys.modules) - before))
 """
 
