@@ -12,7 +12,8 @@ from importlib import import_module
 from pathlib import Path
 
 from barman_cloud import errors
-from barman_cloud.cli.command import SUMMARIES, Parser
+from barman_cloud.cli.command import SUMMARIES
+from barman_cloud.cli.parser import Parser
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
 

@@ -18,9 +18,10 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from tests.support.http_server import HttpServer
 from tests.support.servers import StoreServer
 
 _METADATA = "x-goog-meta-"
@@ -44,7 +45,7 @@ class GcsXmlProxy:
         self.uploads: dict[str, Upload] = {}
         self.numbers = itertools.count(1)
         self.lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = HttpServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

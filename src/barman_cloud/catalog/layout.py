@@ -26,8 +26,8 @@ from barman_cloud.postgres.wal import is_wal_name
 if TYPE_CHECKING:
     from barman_cloud.store.base import StoreURL
 
-BACKUP_ID = re.compile(r"[0-9]{8}T[0-9]{6}")
-"""What a backup id looks like (``fullmatch``); folders of other names are read all the same."""
+BACKUP_ID = r"[0-9]{8}T[0-9]{6}"
+"""What a backup id looks like (a pattern for ``re.fullmatch``); folders of other names are read all the same."""
 
 DATA = "data"
 """The base name of the archives of PGDATA; those of a tablespace are named by its oid."""
@@ -35,8 +35,8 @@ DATA = "data"
 _COMPRESSION_OF_WAL: dict[str, str | None] = {"": None, **{suffix: name for name, suffix in SUFFIX.items()}}
 _COMPRESSION_OF_ARCHIVE = {suffix: name for suffix, name in _COMPRESSION_OF_WAL.items() if name != "xz"}
 
-_ARCHIVE_NAME = re.compile(r"(?P<base>data|[0-9]+)(?:_(?P<part>[0-9]+))?\.tar(?P<suffix>(?:\.[a-z0-9]+)?)")
-_WAL_FOLDER = re.compile(r"[0-9A-Fa-f]{16}")
+_ARCHIVE_NAME = r"(?P<base>data|[0-9]+)(?:_(?P<part>[0-9]+))?\.tar(?P<suffix>(?:\.[a-z0-9]+)?)"
+_WAL_FOLDER = r"[0-9A-Fa-f]{16}"
 
 
 class ArchiveName(NamedTuple):
@@ -134,7 +134,7 @@ class Layout:
         if not key.startswith(self.base_dir):
             return None
         backup_id, _, name = key[len(self.base_dir) :].partition("/")
-        match = _ARCHIVE_NAME.fullmatch(name)
+        match = re.fullmatch(_ARCHIVE_NAME, name)
         if match is None or match["suffix"] not in _COMPRESSION_OF_ARCHIVE:
             return None
         compression = _COMPRESSION_OF_ARCHIVE[match["suffix"]]
@@ -172,4 +172,4 @@ class Layout:
 
 def parse_wal_folder(folder: str) -> tuple[int, int] | None:
     """Return timeline and log number of a folder's bare name (16 hex digits), or None if it is another name."""
-    return (int(folder[:8], 16), int(folder[8:], 16)) if _WAL_FOLDER.fullmatch(folder) else None
+    return (int(folder[:8], 16), int(folder[8:], 16)) if re.fullmatch(_WAL_FOLDER, folder) else None

@@ -7,6 +7,7 @@ STARTED, as Barman does; a restore only looks at complete ones, because the data
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
@@ -29,7 +30,7 @@ RESERVED = frozenset({*NEWEST, *OLDEST, LAST_FAILED, AUTO, "latest-full", "last-
 
 def is_backup_id(text: str) -> bool:
     """Tell whether ``text`` looks like an id; such a text is taken as it is, without a look into the catalog."""
-    return BACKUP_ID.fullmatch(text) is not None
+    return re.fullmatch(BACKUP_ID, text) is not None
 
 
 def resolve(text: str, load: Callable[[], CatalogView]) -> str:

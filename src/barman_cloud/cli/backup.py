@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from typing import TYPE_CHECKING
 
 from barman_cloud.cli import options, values
-from barman_cloud.cli.command import Command, Parser
+from barman_cloud.cli.command import Command
 from barman_cloud.cli.command import main as run_command
 from barman_cloud.errors import ConfigurationError
 
@@ -15,13 +14,14 @@ if TYPE_CHECKING:
     from barman_cloud.backup.coordinator import BackupOptions
     from barman_cloud.backup.lifecycle import BackupRequest
     from barman_cloud.catalog.layout import Layout
+    from barman_cloud.cli.plain import Arguments, Declarations
     from barman_cloud.store.base import ObjectStore
 
 DEFAULT_MAX_ARCHIVE_SIZE = 100 * 1024**3
 MAX_TAGS = 10
 
 
-def add_arguments(parser: Parser) -> None:
+def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "destination_url")
     options.add_compression(parser, {"gzip": "-z", "bzip2": "-j"}, ("gzip", "bzip2", "snappy", "lz4", "zstd"))
     parser.add_extension(
@@ -91,7 +91,7 @@ def add_arguments(parser: Parser) -> None:
     snapshot.add_argument("--azure-resource-group", help="Azure: resource group")
 
 
-def validate(args: argparse.Namespace) -> None:
+def validate(args: Arguments) -> None:
     """Refuse combinations that the parser can't judge; raises ``ConfigurationError``."""
     snapshots = args.snapshot_instance or args.snapshot_disks
     if snapshots and args.compression:
@@ -110,13 +110,13 @@ def validate(args: argparse.Namespace) -> None:
         raise ConfigurationError(f"tag key given twice: {', '.join(sorted(duplicates))}")
 
 
-def _uses_google(args: argparse.Namespace) -> bool:
+def _uses_google(args: Arguments) -> bool:
     if args.cloud_provider:
         return bool(args.cloud_provider == "google-cloud-storage")
     return options.url_from(args).startswith("gs://")
 
 
-def run(args: argparse.Namespace) -> int | None:
+def run(args: Arguments) -> int | None:
     if args.nice is not None:
         from barman_cloud.backup.priority import lower_priority
 
@@ -131,7 +131,7 @@ def run(args: argparse.Namespace) -> int | None:
     return 0
 
 
-def _run(args: argparse.Namespace, store: ObjectStore, layout: Layout) -> None:
+def _run(args: Arguments, store: ObjectStore, layout: Layout) -> None:
     from barman_cloud.backup.coordinator import run_backup
     from barman_cloud.backup.hook import is_hook, run_hook_backup
 
@@ -153,7 +153,7 @@ def _dont_wait_for_transfers() -> None:
         atexit.register(os._exit, 1)
 
 
-def _backup_options(args: argparse.Namespace) -> BackupOptions:
+def _backup_options(args: Arguments) -> BackupOptions:
     from barman_cloud.archive.compression import wal_level
     from barman_cloud.backup.coordinator import BackupOptions
     from barman_cloud.backup.lifecycle import BackupRequest
@@ -177,7 +177,7 @@ def _backup_options(args: argparse.Namespace) -> BackupOptions:
     )
 
 
-def _run_snapshot_backup(args: argparse.Namespace, store: ObjectStore, layout: Layout, request: BackupRequest) -> None:
+def _run_snapshot_backup(args: Arguments, store: ObjectStore, layout: Layout, request: BackupRequest) -> None:
     from barman_cloud.backup.snapshot import run_snapshot_backup
     from barman_cloud.snapshots.base import SnapshotOptions
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 from datetime import datetime
@@ -10,18 +9,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from barman_cloud.cli import options, values
-from barman_cloud.cli.command import Command, Parser
-from barman_cloud.cli.command import log as command_log
+from barman_cloud.cli.command import Command
 from barman_cloud.cli.command import main as run_command
 
 if TYPE_CHECKING:
     from barman_cloud.catalog.backup_info import BackupInfo
+    from barman_cloud.cli.plain import Arguments, Declarations
     from barman_cloud.store.base import ObjectStore
 
 log = logging.getLogger(__name__)
 
 
-def add_arguments(parser: Parser) -> None:
+def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "source_url")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("-b", "--backup-id", help="id, name or shortcut of one backup")
@@ -43,14 +42,15 @@ def add_arguments(parser: Parser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int | None:
+def run(args: Arguments) -> int | None:
     from barman_cloud.catalog import deletion, selection
     from barman_cloud.catalog.catalog import Catalog
     from barman_cloud.catalog.retention import parse_policy
 
     if args.dry_run and not args.quiet:
         # stdout keeps the lines that scripts parse; a dry run is made by somebody who wants the reasons as well.
-        command_log.setLevel(min(command_log.level, logging.INFO))
+        ours = logging.getLogger("barman_cloud")
+        ours.setLevel(min(ours.level, logging.INFO))
     policy = None if args.retention_policy is None else parse_policy(args.retention_policy)
     with options.store_from(args) as store:
         catalog = Catalog(store, options.layout_from(args, store))
@@ -71,13 +71,13 @@ def run(args: argparse.Namespace) -> int | None:
     return None
 
 
-def _can_check_locks(args: argparse.Namespace, store: ObjectStore) -> bool:
+def _can_check_locks(args: Arguments, store: ObjectStore) -> bool:
     if args.check_object_lock and not store.capabilities.object_lock:
         log.warning("--check-object-lock is ignored: %s knows no object locks", store.url.text)
     return args.check_object_lock and store.capabilities.object_lock
 
 
-def _delete_snapshots(args: argparse.Namespace, info: BackupInfo) -> None:
+def _delete_snapshots(args: Arguments, info: BackupInfo) -> None:
     from barman_cloud.snapshots.base import SnapshotOptions
     from barman_cloud.snapshots.deletion import delete_snapshots
 

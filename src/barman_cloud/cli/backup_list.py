@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from barman_cloud.cli import options
-from barman_cloud.cli.command import Command, Parser
+from barman_cloud.cli.command import Command
 from barman_cloud.cli.command import main as run_command
+
+if TYPE_CHECKING:
+    from barman_cloud.cli.plain import Arguments, Declarations
 
 RETRY_BUDGET = 60.0
 """Seconds that passing failures of the store are borne: somebody waits for the answer."""
 
 
-def add_arguments(parser: Parser) -> None:
+def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "source_url")
     options.add_format(parser)
 
 
-def run(args: argparse.Namespace) -> int | None:
+def run(args: Arguments) -> int | None:
     """Print every backup, or fail: a list that leaves one out would look complete to whoever reads it."""
     from barman_cloud.catalog import keep, summary
     from barman_cloud.catalog.catalog import Catalog

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
+from typing import TYPE_CHECKING
 
 from barman_cloud.cli import options, values
-from barman_cloud.cli.command import Command, Parser
+from barman_cloud.cli.command import Command
 from barman_cloud.cli.command import main as run_command
+
+if TYPE_CHECKING:
+    from barman_cloud.cli.plain import Arguments, Declarations
 
 log = logging.getLogger(__name__)
 
@@ -15,14 +18,14 @@ RETRY_BUDGET = 30.0
 """Seconds that passing failures of the store are borne: somebody waits for the answer."""
 
 
-def add_arguments(parser: Parser) -> None:
+def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "destination_url")
     parser.add_argument(
         "--timeline", type=values.positive, help="accept WAL of earlier timelines (default: the archive must be empty)"
     )
 
 
-def run(args: argparse.Namespace) -> int | None:
+def run(args: Arguments) -> int | None:
     from barman_cloud.catalog import emptiness
     from barman_cloud.errors import BucketNotFoundError
 

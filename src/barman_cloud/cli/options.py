@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from barman_cloud import __version__
 from barman_cloud.cli import values
-from barman_cloud.cli.command import Parser
 
 if TYPE_CHECKING:
     from barman_cloud.catalog.layout import Layout
+    from barman_cloud.cli.plain import Arguments, Declarations
     from barman_cloud.store.base import ObjectStore
 
 PROVIDERS = ("aws-s3", "azure-blob-storage", "google-cloud-storage")
@@ -21,7 +20,7 @@ DEFAULT_SPOOL_DIR = "/var/tmp/walrestore"  # noqa: S108 - the original's default
 DEFAULT_ARCHIVE_SPOOL_DIR = "/var/tmp/walarchive"  # noqa: S108 - beside it
 
 
-def add_common(parser: Parser, url: str) -> None:
+def add_common(parser: Declarations, url: str) -> None:
     """Add what every command has; ``url`` names the first positional (``source_url`` or ``destination_url``)."""
     parser.add_argument(url, help="URL of the bucket and path, such as s3://bucket/path")
     parser.add_argument("server_name", help="name of the server: the folder below the path")
@@ -66,7 +65,7 @@ def add_common(parser: Parser, url: str) -> None:
     )
 
 
-def add_compression(parser: Parser, short: dict[str, str], names: Sequence[str]) -> None:
+def add_compression(parser: Declarations, short: dict[str, str], names: Sequence[str]) -> None:
     """Add one exclusive flag for each compression; ``args.compression`` is its name or None."""
     group = parser.add_mutually_exclusive_group()
     for name in names:
@@ -76,20 +75,10 @@ def add_compression(parser: Parser, short: dict[str, str], names: Sequence[str])
         )
 
 
-class _TagRecords(argparse.Action):
-    """``--tags k,v k,v``: a malformed record ends with 3 and one plain line, as in the original."""
-
-    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, texts: Any, flag: str | None = None) -> None:
-        try:
-            setattr(namespace, self.dest, [values.tag_record(text) for text in texts])
-        except ValueError as error:
-            parser.exit(3, f"{parser.prog}: {flag}: {error}\n")
-
-
-def add_tags(parser: Parser, prefix: str = "", what: str = "every object of this run") -> None:
+def add_tags(parser: Declarations, prefix: str = "", what: str = "every object of this run") -> None:
     """Add ``--tags`` and ``--tag`` (or ``--history-…``), which exclude each other."""
     group = parser.add_mutually_exclusive_group()
-    group.add_argument(f"--{prefix}tags", nargs="*", action=_TagRecords, metavar="KEY,VALUE", help=f"tags for {what}")
+    group.add_argument(f"--{prefix}tags", nargs="*", action="tag_records", metavar="KEY,VALUE", help=f"tags for {what}")
     group.add_argument(
         f"--{prefix}tag",
         action="append",
@@ -100,14 +89,14 @@ def add_tags(parser: Parser, prefix: str = "", what: str = "every object of this
     )
 
 
-def tags_from(args: argparse.Namespace, prefix: str = "") -> dict[str, str] | None:
+def tags_from(args: Arguments, prefix: str = "") -> dict[str, str] | None:
     """Return the tags given by either spelling, or None."""
     prefix = prefix.replace("-", "_")
     pairs = getattr(args, f"{prefix}tag") or getattr(args, f"{prefix}tags")
     return dict(pairs) if pairs else None
 
 
-def add_encryption(parser: Parser) -> None:
+def add_encryption(parser: Declarations) -> None:
     """Add how objects are encrypted at rest, for the commands that write backups and WAL."""
     parser.add_argument("-e", "--encryption", choices=SSE_KINDS, help="S3: server-side encryption")
     parser.add_argument("--sse-kms-key-id", help="S3: key of --encryption aws:kms")
@@ -115,11 +104,11 @@ def add_encryption(parser: Parser) -> None:
     parser.add_argument("--kms-key-name", help="Google: KMS key")
 
 
-def add_format(parser: Parser) -> None:
+def add_format(parser: Declarations) -> None:
     parser.add_argument("--format", default="console", help="console (default) or json")
 
 
-def store_from(args: argparse.Namespace, *, retry_budget: float | None = None) -> ObjectStore:
+def store_from(args: Arguments, *, retry_budget: float | None = None) -> ObjectStore:
     """Open the store that the command line names; ``retry_budget`` in seconds overrides the store's default."""
     from barman_cloud.store.open import StoreOptions, open_store
 
@@ -131,13 +120,13 @@ def store_from(args: argparse.Namespace, *, retry_budget: float | None = None) -
     return open_store(url_from(args), args.cloud_provider, StoreOptions(**given))
 
 
-def url_from(args: argparse.Namespace) -> str:
+def url_from(args: Arguments) -> str:
     """Return the URL positional, whatever the command calls it."""
     url: str = getattr(args, args.url_argument)
     return url
 
 
-def spool_key(args: argparse.Namespace) -> tuple[str, ...]:
+def spool_key(args: Arguments) -> tuple[str, ...]:
     """Return what of the command line decides which store and server a spool belongs to."""
     return (
         args.cloud_provider or "",
@@ -148,7 +137,7 @@ def spool_key(args: argparse.Namespace) -> tuple[str, ...]:
     )
 
 
-def layout_from(args: argparse.Namespace, store: ObjectStore) -> Layout:
+def layout_from(args: Arguments, store: ObjectStore) -> Layout:
     """Return the key builder for this store's path and the server of the command line."""
     from barman_cloud.catalog.layout import Layout
 

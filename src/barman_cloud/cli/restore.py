@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from barman_cloud.cli import options, values
-from barman_cloud.cli.command import Command, Parser
+from barman_cloud.cli.command import Command
 from barman_cloud.cli.command import main as run_command
 from barman_cloud.errors import SelectionError, UsageError
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from barman_cloud.catalog.backup_info import BackupInfo
     from barman_cloud.catalog.catalog import Catalog
     from barman_cloud.catalog.layout import Layout
+    from barman_cloud.cli.plain import Arguments, Declarations
     from barman_cloud.restore.recovery_settings import RecoverySettings
     from barman_cloud.store.base import ObjectStore
 
@@ -34,7 +34,7 @@ _SETTINGS = (
 """Any of these asks for recovery settings."""
 
 
-def add_arguments(parser: Parser) -> None:
+def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "source_url")
     parser.add_argument("backup_id", help="id, name or shortcut of the backup, or 'auto'")
     parser.add_argument("recovery_dir", help="directory to restore into: empty, or not there yet")
@@ -78,7 +78,7 @@ def add_arguments(parser: Parser) -> None:
     snapshot.add_argument("--azure-resource-group", help="Azure: resource group of the machine")
 
 
-def run(args: argparse.Namespace) -> int | None:
+def run(args: Arguments) -> int | None:
     from barman_cloud.catalog.catalog import Catalog
     from barman_cloud.restore import recovery_settings
     from barman_cloud.restore.coordinator import restore_backup
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int | None:
     return None
 
 
-def _select(args: argparse.Namespace, catalog: Catalog) -> BackupInfo:
+def _select(args: Arguments, catalog: Catalog) -> BackupInfo:
     from barman_cloud.catalog import selection
 
     if args.backup_id != selection.AUTO:
@@ -117,7 +117,7 @@ def _select(args: argparse.Namespace, catalog: Catalog) -> BackupInfo:
     return selection.select_auto(catalog.load(), _target_time(args), _target_lsn(args), timeline)
 
 
-def _settings_from(args: argparse.Namespace) -> RecoverySettings:
+def _settings_from(args: Arguments) -> RecoverySettings:
     from barman_cloud.restore.recovery_settings import RecoverySettings, restore_command
 
     beside = Path(sys.argv[0]).resolve().with_name(_WAL_RESTORE)
@@ -138,7 +138,7 @@ def _settings_from(args: argparse.Namespace) -> RecoverySettings:
 
 
 def _restore_snapshots(
-    args: argparse.Namespace, store: ObjectStore, layout: Layout, info: BackupInfo, settings: RecoverySettings | None
+    args: Arguments, store: ObjectStore, layout: Layout, info: BackupInfo, settings: RecoverySettings | None
 ) -> None:
     from barman_cloud.restore.recovery_settings import write
     from barman_cloud.restore.snapshot import restore_snapshot_backup
@@ -153,7 +153,7 @@ def _restore_snapshots(
         write(target, settings, info.backup_id)
 
 
-def _target_time(args: argparse.Namespace) -> datetime | None:
+def _target_time(args: Arguments) -> datetime | None:
     from barman_cloud.catalog.times import parse_time
 
     try:
@@ -162,13 +162,13 @@ def _target_time(args: argparse.Namespace) -> datetime | None:
         raise SelectionError(f"--target-time: {error}", hint="write for example '2026-11-22 14:30:00+01:00'") from error
 
 
-def _target_lsn(args: argparse.Namespace) -> int | None:
+def _target_lsn(args: Arguments) -> int | None:
     from barman_cloud.catalog.selection import parse_target_lsn
 
     return parse_target_lsn(args.target_lsn) if args.target_lsn is not None else None
 
 
-def _store_options(args: argparse.Namespace) -> list[str]:
+def _store_options(args: Arguments) -> list[str]:
     """Return what PostgreSQL has to tell ``barman-cloud-wal-restore`` to find the same store."""
     given = {name: getattr(args, name) for name in _STORE_OPTIONS}
     return [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]

@@ -6,6 +6,7 @@ logging or a store is imported; everything else goes on to the command's own mod
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -19,6 +20,7 @@ RESTORE_SPOOL_DIR = "/var/tmp/walrestore"  # noqa: S108 - the original's default
 
 def wal_archive() -> NoReturn:
     """Run ``barman-cloud-wal-archive`` and end the process with its exit code."""
+    gc.disable()  # these processes end before there is anything to collect
     from barman_cloud.wal import acknowledged
 
     if acknowledged.answer(sys.argv[1:], ARCHIVE_SPOOL_DIR):
@@ -30,6 +32,7 @@ def wal_archive() -> NoReturn:
 
 def wal_restore() -> NoReturn:
     """Run ``barman-cloud-wal-restore`` and end the process with its exit code."""
+    gc.disable()
     try:
         from barman_cloud.wal import prefetched
 

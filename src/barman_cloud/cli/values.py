@@ -7,50 +7,55 @@ The grammar is that of the original commands, oddities included where scripts ma
 from __future__ import annotations
 
 import re
-from argparse import ArgumentTypeError
 
-_BACKUP_ID = re.compile(r"\d{8}T\d{6}")
+_BACKUP_ID = r"\d{8}T\d{6}"
 _RESERVED_NAMES = frozenset(
     ("latest", "last", "oldest", "first", "last-failed", "latest-full", "last-full", "auto"),
 )
-_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>(?P<letter>[KMGTPEZY])?(?P<i>I)?B)?", re.IGNORECASE | re.ASCII)
+_SIZE = r"(?ai)(?P<number>\d+(?:\.\d+)?)(?P<unit>(?P<letter>[KMGTPEZY])?(?P<i>I)?B)?"
 _LETTERS = "KMGTPEZY"
-_TAG_TEXT = re.compile(r"[A-Za-z0-9\s_.:/=+\-@]*", re.ASCII)
-_LOCK_DATE = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{1,6}Z")
+_TAG_TEXT = r"(?a)[A-Za-z0-9\s_.:/=+\-@]*"
+_LOCK_DATE = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{1,6}Z"
+
+
+def _refusal(reason: str) -> Exception:
+    from argparse import ArgumentTypeError  # loaded only to say what is wrong
+
+    return ArgumentTypeError(reason)
 
 
 def integer(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ArgumentTypeError(f"'{text}' is not an integer") from None
+        raise _refusal(f"'{text}' is not an integer") from None
 
 
 def positive(text: str) -> int:
     value = integer(text)
     if value < 1:
-        raise ArgumentTypeError(f"'{text}' must be at least 1")
+        raise _refusal(f"'{text}' must be at least 1")
     return value
 
 
 def non_negative(text: str) -> int:
     value = integer(text)
     if value < 0:
-        raise ArgumentTypeError(f"'{text}' must not be negative")
+        raise _refusal(f"'{text}' must not be negative")
     return value
 
 
 def size(text: str) -> int:
     """Return a size in bytes. ``KB`` is 1024 and ``KiB`` is 1000, as in the original commands."""
-    match = _SIZE.fullmatch(text.strip())
+    match = re.fullmatch(_SIZE, text.strip())
     if not match or (match["i"] and not match["letter"]) or ("." in match["number"] and not match["letter"]):
-        raise ArgumentTypeError(f"'{text}' is not a size; write for example 500MB or 1.5GB")
+        raise _refusal(f"'{text}' is not a size; write for example 500MB or 1.5GB")
     base = 1000 if match["i"] else 1024
     power = _LETTERS.index(match["letter"].upper()) + 1 if match["letter"] else 0
     number = match["number"]
     value = int(float(number) * base**power) if "." in number else int(number) * base**power
     if value < 1:
-        raise ArgumentTypeError(f"'{text}' must be at least 1 byte")
+        raise _refusal(f"'{text}' must be at least 1 byte")
     return value
 
 
@@ -59,13 +64,13 @@ def tag(text: str) -> tuple[str, str]:
     key, comma, value = text.partition(",")
     key, value = key.strip(), value.strip()
     if not comma:
-        raise ArgumentTypeError(f"'{text}' is not of the form key,value")
-    if not 1 <= len(key) <= 128 or key.lower().startswith("aws:") or not _TAG_TEXT.fullmatch(key):
-        raise ArgumentTypeError(
+        raise _refusal(f"'{text}' is not of the form key,value")
+    if not 1 <= len(key) <= 128 or key.lower().startswith("aws:") or not re.fullmatch(_TAG_TEXT, key):
+        raise _refusal(
             f"'{key}' is not a tag key: 1 to 128 of letters, digits, blanks and _.:/=+-@, not starting with 'aws:'"
         )
-    if len(value) > 256 or not _TAG_TEXT.fullmatch(value):
-        raise ArgumentTypeError(f"'{value}' is not a tag value: at most 256 of letters, digits, blanks and _.:/=+-@")
+    if len(value) > 256 or not re.fullmatch(_TAG_TEXT, value):
+        raise _refusal(f"'{value}' is not a tag value: at most 256 of letters, digits, blanks and _.:/=+-@")
     return key, value
 
 
@@ -83,12 +88,12 @@ def tag_record(text: str) -> tuple[str, str]:
 
 
 def backup_name(text: str) -> str:
-    if not text or _BACKUP_ID.fullmatch(text) or text in _RESERVED_NAMES:
-        raise ArgumentTypeError(f"'{text}' can't be a backup name: it is empty, looks like an id, or is a shortcut")
+    if not text or re.fullmatch(_BACKUP_ID, text) or text in _RESERVED_NAMES:
+        raise _refusal(f"'{text}' can't be a backup name: it is empty, looks like an id, or is a shortcut")
     if "\n" in text or "\r" in text:
-        raise ArgumentTypeError("a backup name must be one line")
+        raise _refusal("a backup name must be one line")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise ArgumentTypeError("a backup name must be valid UTF-8")
+        raise _refusal("a backup name must be valid UTF-8")
     return text
 
 
@@ -96,9 +101,12 @@ def timeline(text: str) -> int | str:
     if text in ("current", "latest"):
         return text
     try:
-        return positive(text)
-    except ArgumentTypeError:
-        raise ArgumentTypeError(f"'{text}' is not 'current', 'latest' or a timeline number") from None
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise _refusal(f"'{text}' is not 'current', 'latest' or a timeline number")
+    return number
 
 
 def compression_level(text: str) -> int | str:
@@ -107,13 +115,13 @@ def compression_level(text: str) -> int | str:
     try:
         return int(text)
     except ValueError:
-        raise ArgumentTypeError(f"'{text}' is not 'low', 'medium', 'high' or an integer") from None
+        raise _refusal(f"'{text}' is not 'low', 'medium', 'high' or an integer") from None
 
 
 def _within(text: str, lowest: int, highest: int, unit: str) -> int:
     value = integer(text)
     if not lowest <= value <= highest:
-        raise ArgumentTypeError(f"'{text}' must be {lowest} to {highest} {unit}")
+        raise _refusal(f"'{text}' must be {lowest} to {highest} {unit}")
     return value
 
 
@@ -130,9 +138,9 @@ def lock_date(text: str) -> str:
     from datetime import datetime
 
     try:
-        if not _LOCK_DATE.fullmatch(text):
+        if not re.fullmatch(_LOCK_DATE, text):
             raise ValueError
         datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ")
     except ValueError:
-        raise ArgumentTypeError(f"'{text}' is not of the form YYYY-MM-DDThh:mm:ss.fZ") from None
+        raise _refusal(f"'{text}' is not of the form YYYY-MM-DDThh:mm:ss.fZ") from None
     return text

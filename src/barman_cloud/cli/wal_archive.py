@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import argparse
-import logging
 import os
 from typing import TYPE_CHECKING
 
+from barman_cloud import logs
 from barman_cloud.cli import options, values
-from barman_cloud.cli.command import Command, Parser
+from barman_cloud.cli.command import Command
 from barman_cloud.cli.command import main as run_command
 from barman_cloud.errors import OperationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-log = logging.getLogger(__name__)
+    from barman_cloud.cli.plain import Arguments, Declarations
+
+log = logs.get_logger(__name__)
 
 MIB = 1024**2
 RETRY_BUDGET = 60.0
 """Seconds to keep trying; PostgreSQL calls again by itself."""
 
 
-def add_arguments(parser: Parser) -> None:
+def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "destination_url")
     parser.add_argument(
         "wal_path", nargs="?", help="path of the WAL file (%%p of archive_command); not needed in a Barman hook"
@@ -66,7 +67,7 @@ def add_arguments(parser: Parser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: Arguments) -> None:
     from barman_cloud.errors import SpoolError
     from barman_cloud.wal import spool
     from barman_cloud.wal.archiver import ArchiveOptions, Archiver
@@ -95,7 +96,7 @@ def run(args: argparse.Namespace) -> None:
         archiver.archive_ready(path, jobs=args.parallel, directory=directory)
 
 
-def validate(args: argparse.Namespace) -> None:
+def validate(args: Arguments) -> None:
     """Fill in the path that a Barman hook passes, and check the name, before anything else."""
     from barman_cloud.wal.archiver import wal_name_of
 

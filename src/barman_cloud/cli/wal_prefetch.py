@@ -17,15 +17,13 @@ def main() -> int:
     position, arguments = sys.argv[1], sys.argv[2:]
 
     from barman_cloud.cli import options, wal_restore
-    from barman_cloud.cli.command import Parser
+    from barman_cloud.cli.command import parse
     from barman_cloud.errors import BarmanCloudError
     from barman_cloud.wal import spool
     from barman_cloud.wal.prefetch import Prefetcher
     from barman_cloud.wal.restorer import Restorer
 
-    parser = Parser(prog="barman-cloud-wal-restore")
-    wal_restore.add_arguments(parser)
-    args = parser.parse_args(arguments)
+    args = parse(wal_restore.COMMAND, arguments)
     log = logging.getLogger("barman_cloud")
     try:
         directory = spool.prepare(args.spool_dir, "restore", options.spool_key(args))

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
-import logging
+from typing import TYPE_CHECKING
 
+from barman_cloud import logs
 from barman_cloud.cli import options, values
-from barman_cloud.cli.command import Command, Parser, describe_os_error
+from barman_cloud.cli.command import Command, describe_os_error
 from barman_cloud.cli.command import main as run_command
 from barman_cloud.errors import BarmanCloudError, NotFoundError, RecoveryAbortedError, SpoolError
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from barman_cloud.cli.plain import Arguments, Declarations
+
+log = logs.get_logger(__name__)
 
 RETRY_BUDGET = 120.0
 """Seconds to keep trying: whatever fails after that looks to PostgreSQL like the end of the archive."""
 
 
-def add_arguments(parser: Parser) -> None:
+def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "source_url")
     parser.add_argument("wal_name", help="name of the WAL file (%%f of restore_command)")
     parser.add_argument("wal_dest", help="where to put it (%%p of restore_command)")
@@ -36,7 +39,7 @@ def add_arguments(parser: Parser) -> None:
     )  # fmt: skip
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: Arguments) -> None:
     try:
         _restore(args)
     except NotFoundError:
@@ -49,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
         ) from error
 
 
-def _restore(args: argparse.Namespace) -> None:
+def _restore(args: Arguments) -> None:
     from barman_cloud.postgres.wal import WalKind
     from barman_cloud.wal import prefetched, spool
     from barman_cloud.wal.restorer import Restorer, wal_name
@@ -77,7 +80,7 @@ def _restore(args: argparse.Namespace) -> None:
         prefetched.start(directory, name.text, args.command_line)
 
 
-def validate(args: argparse.Namespace) -> None:
+def validate(args: Arguments) -> None:
     """Check the name of the WAL file before anything else."""
     from barman_cloud.wal.restorer import wal_name
 

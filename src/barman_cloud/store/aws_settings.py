@@ -17,7 +17,7 @@ from barman_cloud.store.s3 import S3Settings, S3Store
 if TYPE_CHECKING:
     from barman_cloud.store.open import StoreOptions
 
-_DNS_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_DNS_BUCKET = r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]"
 """A bucket that may be part of a host name under Amazon's certificate, so without dots."""
 
 
@@ -73,7 +73,7 @@ def _address(
         host += "-fips"
     if _is_true(environ.get("AWS_USE_DUALSTACK_ENDPOINT") or profile.get("use_dualstack_endpoint")):
         host += ".dualstack"
-    virtual = style == "virtual" or (style == "auto" and _DNS_BUCKET.fullmatch(url.bucket) is not None)
+    virtual = style == "virtual" or (style == "auto" and re.fullmatch(_DNS_BUCKET, url.bucket) is not None)
     return url.bucket, f"https://{host}.{region}.{_domain(region)}", virtual, True, region
 
 

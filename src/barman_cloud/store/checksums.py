@@ -12,13 +12,13 @@ for the rest of the process.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from barman_cloud import logs
 from barman_cloud.store.failures import Failure
 
-logger = logging.getLogger(__name__)
+logger = logs.get_logger(__name__)
 
 _learned: dict[str, bool] = {}
 """Endpoint -> whether checksums are sent; what this process has learned from the stores' answers."""

@@ -142,17 +142,15 @@ def _denied(failure: Failure, name: str) -> BarmanCloudError:
     )
 
 
-_STATUS = re.compile(r"(?:status code|with status):? (\d{3})")
-_KIND = re.compile(r"kind: (Timeout|Connect|Request|Decode|Interrupted)\b")
-_CAUSE = re.compile(
-    "(connection refused|connection reset|dns error|failed to lookup address|tls handshake eof|operation timed out"
+# Text, compiled by the first failure: importing this module is on the path of wal-archive.
+_STATUS = r"(?:status code|with status):? (\d{3})"
+_KIND = r"kind: (Timeout|Connect|Request|Decode|Interrupted)\b"
+_CAUSE = (
+    r"(?i)(connection refused|connection reset|dns error|failed to lookup address|tls handshake eof|operation timed out"
     "|timed out|network is unreachable|no route to host|connection closed before message completed"
-    "|unexpected end of file|IncompleteMessage)",
-    re.IGNORECASE,
+    "|unexpected end of file|IncompleteMessage)"
 )
-_CERTIFICATE = re.compile(
-    r"(invalid peer certificate|UnknownIssuer|CertificateRequired|NotValidForName|certificate has expired)"
-)
+_CERTIFICATE = r"(invalid peer certificate|UnknownIssuer|CertificateRequired|NotValidForName|certificate has expired)"
 
 
 def failure_of(error: BaseException) -> Failure | None:
@@ -181,11 +179,11 @@ def from_obstore(error: BaseException) -> Failure | None:
         return Failure(status, code, message)
     if "Received redirect without LOCATION" in text:
         return Failure(301, "PermanentRedirect", "the bucket lies in another region")
-    if certificate := _CERTIFICATE.search(text):
+    if certificate := re.search(_CERTIFICATE, text):
         return Failure(None, message=certificate[1], certificate=True)
-    if _KIND.search(text) or "HttpError" in text or "error decoding response body" in text:
-        cause = _CAUSE.search(text)
-        kind_of_http = _KIND.search(text)
+    if re.search(_KIND, text) or "HttpError" in text or "error decoding response body" in text:
+        cause = re.search(_CAUSE, text)
+        kind_of_http = re.search(_KIND, text)
         return Failure(
             None, message=(cause[1] if cause else f"{kind_of_http[1] if kind_of_http else 'transfer'} error").lower()
         )
@@ -199,7 +197,7 @@ def from_answer(status: int, body: bytes, code: str = "") -> Failure:
 
 
 def _http_part(text: str) -> tuple[int | None, str, str]:
-    found = _STATUS.search(text)
+    found = re.search(_STATUS, text)
     if not found:
         return None, "", ""
     code, message = _error_document(text.partition("\nDebug source")[0])

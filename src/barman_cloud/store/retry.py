@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from barman_cloud import logs
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.store.failures import PassingError
 
-logger = logging.getLogger(__name__)
+logger = logs.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -48,9 +48,7 @@ class Retry:
                 out_of_tries = self.max_attempts is not None and attempt >= self.max_attempts
                 if out_of_tries or stopped() or elapsed + pause > budget:
                     raise
-                logger.log(
-                    logging.INFO if elapsed < QUIET else logging.WARNING, "%s; trying again in %.1f s", error, pause
-                )
+                logger.log(logs.INFO if elapsed < QUIET else logs.WARNING, "%s; trying again in %.1f s", error, pause)
             except BarmanCloudError:
                 self._answered = True
                 raise

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from barman_cloud import logs
 from barman_cloud.errors import ConfigurationError, StoreError
 from barman_cloud.store.aws_keys import AwsCredentials
 from barman_cloud.store.base import Capabilities, ObjectLock, StoreURL
@@ -20,7 +20,7 @@ from barman_cloud.store.retry import Retry
 if TYPE_CHECKING:
     from barman_cloud.store.s3_api import S3Api
 
-logger = logging.getLogger(__name__)
+logger = logs.get_logger(__name__)
 
 
 class S3Settings(NamedTuple):
@@ -152,7 +152,10 @@ class S3Store(CloudStore):
             config |= self._checksums.obstore_config()
         if purpose == "write" and self._checksums.demanded:
             client_options["default_headers"] = self._checksums.demanded_headers()
-        client_options["allow_http"] = self._settings.endpoint.startswith("http://")
+        if self._settings.endpoint.startswith("http://"):
+            client_options["allow_http"] = True
+            # There is no certificate to check, and loading the system's CAs takes longer than sending a request.
+            client_options["allow_invalid_certificates"] = True
         if self._settings.ca_file:
             from barman_cloud.store.trust import read_bundle
 

@@ -34,12 +34,15 @@ MEMORY = "memory"
 CLOUD_PROVIDERS = (AWS, AZURE, GOOGLE)
 """What ``--cloud-provider`` accepts; ``file`` and ``memory`` follow from the URL alone."""
 
-_AZURE_HOST = re.compile(
-    r"\.blob\.(core\.windows\.net|core\.usgovcloudapi\.net|core\.chinacloudapi\.cn|core\.cloudapi\.de|storage\.azure\.net)$"
+# Patterns are text, compiled when a URL needs them: importing this module is on the path of wal-archive.
+_AZURE_HOST = (
+    r"\.blob\.(core\.windows\.net|core\.usgovcloudapi\.net|core\.chinacloudapi\.cn|core\.cloudapi\.de"
+    r"|storage\.azure\.net)$"
 )
 _GOOGLE_CONSOLE = "https://console.cloud.google.com/storage/browser/"
-_ACCESS_POINT = re.compile(
-    r"arn:[^:/]+:(s3:[^:/]*:[^:/]*:accesspoint[:/][^:/]+|s3-outposts:[^:/]*:[^:/]*:outpost[:/][^:/]+[:/]accesspoint[:/][^:/]+)",
+_ACCESS_POINT = (
+    r"arn:[^:/]+:(s3:[^:/]*:[^:/]*:accesspoint[:/][^:/]+"
+    r"|s3-outposts:[^:/]*:[^:/]*:outpost[:/][^:/]+[:/]accesspoint[:/][^:/]+)"
 )
 
 _FORMS = {
@@ -82,7 +85,7 @@ def infer_provider(text: str) -> str | None:
         return {"s3": AWS, "gs": GOOGLE, "file": FILE, "memory": MEMORY}[scheme]
     if text.startswith(_GOOGLE_CONSOLE):
         return GOOGLE
-    if scheme in ("http", "https") and _AZURE_HOST.search(_split(text).hostname or ""):
+    if scheme in ("http", "https") and re.search(_AZURE_HOST, _split(text).hostname or ""):
         return AZURE
     return None
 
@@ -117,10 +120,9 @@ def _no_bucket(text: str, provider: str) -> NoReturn:
 def _parse_s3(text: str) -> StoreURL:
     if text[:5].lower() != "s3://":
         _wrong_form(text, AWS)
-    text = re.split(r"[?#]", text, maxsplit=1)[0]
+    text = text.partition("?")[0].partition("#")[0]
     rest = text[5:]
-    arn = _ACCESS_POINT.match(rest)
-    if arn:
+    if arn := rest.startswith("arn:") and re.match(_ACCESS_POINT, rest):
         bucket, path = arn[0], rest[arn.end() :]
         if path and not path.startswith("/"):
             _refuse(text, "isn't an access point ARN that we know", "use arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME")
@@ -142,7 +144,7 @@ def _parse_azure(text: str) -> StoreURL:
     clean = _without_secrets(text)
     endpoint = f"{parts.scheme}://{parts.netloc}"
     path = parts.path.strip("/")
-    if _AZURE_HOST.search(parts.hostname):
+    if re.search(_AZURE_HOST, parts.hostname):
         account = parts.hostname.partition(".")[0]
     else:
         account, _, path = path.partition("/")

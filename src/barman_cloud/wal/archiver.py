@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
+from barman_cloud import logs
 from barman_cloud.archive.compression import SUFFIX, compress_stream, compression_of, decompress_bytes, wal_level
 from barman_cloud.errors import (
     AccessDeniedError,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from barman_cloud.catalog.layout import Layout
     from barman_cloud.store.base import Buffer, ObjectStore
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 _PIECE = 256 << 10
 """Compressing piece by piece stays in the processor's caches."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from barman_cloud import logs
 from barman_cloud.archive.compression import compression_of, decompress_bytes
 from barman_cloud.errors import IntegrityError, NotFoundError, ObjectNotFoundError, UsageError
 from barman_cloud.postgres.wal import MAX_SEGMENT_SIZE, WalKind, WalName, check_segment, parse_wal_name
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from barman_cloud.catalog.layout import Layout, WalObject
     from barman_cloud.store.base import Buffer, ObjectStore
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 _LISTED_AT_MOST = 1000
 """One page of a listing: what one request returns."""

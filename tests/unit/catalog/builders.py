@@ -14,7 +14,7 @@ from typing import Any
 from barman_cloud.catalog.backup_info import BackupInfo, Tablespace
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.layout import Layout
-from barman_cloud.cli.command import Parser
+from barman_cloud.cli.parser import Parser
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.store.open import open_store
 

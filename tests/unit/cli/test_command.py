@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -12,9 +11,11 @@ import pytest
 
 from barman_cloud import errors
 from barman_cloud.cli import options
-from barman_cloud.cli.command import Command, log, main
+from barman_cloud.cli.command import Command, main
 from barman_cloud.cli.main import main as umbrella
+from barman_cloud.cli.plain import Arguments
 
+log = logging.getLogger("barman_cloud")
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} \[\d+\] (?P<level>[A-Z]+): (?P<text>.*)")
 
 
@@ -26,12 +27,12 @@ def _restore_logging() -> Iterator[None]:
     log.setLevel(logging.NOTSET)
 
 
-def command(run: Callable[[argparse.Namespace], int | None], **more: Any) -> Command:
+def command(run: Callable[[Arguments], int | None], **more: Any) -> Command:
     return Command("backup-list", lambda parser: options.add_common(parser, "source_url"), run, **more)
 
 
-def raising(error: BaseException) -> Callable[[argparse.Namespace], int | None]:
-    def run(_args: argparse.Namespace) -> int | None:
+def raising(error: BaseException) -> Callable[[Arguments], int | None]:
+    def run(_args: Arguments) -> int | None:
         raise error
 
     return run
@@ -90,7 +91,7 @@ def test_a_trace_is_printed_only_at_debug(capsys: Any) -> None:
     ],
 )
 def test_levels(flags: list[str], levels: str, capsys: Any) -> None:
-    def run(_args: argparse.Namespace) -> None:
+    def run(_args: Arguments) -> None:
         for level in ("debug", "info", "warning", "error"):
             getattr(logging.getLogger("barman_cloud.x"), level)("a line")
         logging.getLogger("botocore").error("not ours")

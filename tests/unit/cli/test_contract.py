@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from barman_cloud.cli.command import Parser
+from barman_cloud.cli.parser import Parser
 from tests.unit.cli.contract import COMMANDS, COMMON, Row
 
 ROWS = [(name, row) for name, (_, rows) in COMMANDS.items() for row in [*COMMON, *rows]]

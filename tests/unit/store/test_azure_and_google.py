@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -20,6 +20,7 @@ from barman_cloud.store.azure_keys import derive_sas
 from barman_cloud.store.google import GoogleStore
 from barman_cloud.store.google_keys import self_signed_token
 from barman_cloud.store.open import StoreOptions, open_store
+from tests.support.http_server import HttpServer
 
 AZURE_URL = "https://acc.blob.core.windows.net/cont/path"
 KEY = base64.b64encode(b"k" * 64).decode()
@@ -64,7 +65,7 @@ class TokenService:
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = HttpServer(("127.0.0.1", 0), Handler)
         self.host = f"127.0.0.1:{self.server.server_address[1]}"
         self.url = f"http://{self.host}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()

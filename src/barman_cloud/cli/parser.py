@@ -1,0 +1,75 @@
+"""The parser of the original commands' grammar: GNU-like, with usage errors that end with 3."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any, NoReturn
+
+from barman_cloud.cli import values
+
+
+class Parser(argparse.ArgumentParser):
+    """GNU-like parser of the original commands: usage errors end with 3, help is only ``--help``.
+
+    Options that the original commands don't have are added with :meth:`add_extension`; they must be spelled out, so
+    that no abbreviation that works today becomes ambiguous.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._extensions: set[str] = set()
+        self.extra_positional: str | None = None
+        """A trailing optional positional: filled from what argparse, before Python 3.13, finds behind later options."""
+        kwargs.setdefault("add_help", False)
+        kwargs.setdefault("formatter_class", _HelpFormatter)
+        super().__init__(*args, **kwargs)
+        self.register("action", "tag_records", _TagRecords)
+
+    def add_extension(
+        self, *flags: str, group: argparse._ActionsContainer | None = None, **kwargs: Any
+    ) -> argparse.Action:
+        """Declare an option of ours that can't be abbreviated."""
+        self._extensions.update(flags)
+        return (group or self).add_argument(*flags, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(3, f"{self.prog}: error: {message}\n")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        values, rest = self.parse_known_args(args, namespace)
+        missing = self.extra_positional
+        if len(rest) == 1 and not rest[0].startswith("-") and missing and getattr(values, missing) is None:
+            setattr(values, missing, rest.pop())
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return values
+
+    def _get_option_tuples(self, option_string: str) -> list[Any]:
+        candidates: list[Any] = super()._get_option_tuples(option_string)
+        return [found for found in candidates if not self._extensions.intersection(found[0].option_strings)]
+
+
+class _TagRecords(argparse.Action):
+    """``--tags k,v k,v``: a malformed record ends with 3 and one plain line, as in the original."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, texts: Any, flag: str | None = None) -> None:
+        try:
+            setattr(namespace, self.dest, [values.tag_record(text) for text in texts])
+        except ValueError as error:
+            parser.exit(3, f"{parser.prog}: {flag}: {error}\n")
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Knows the width of the terminal without shutil, which argparse would load, and bz2 and lzma with it."""
+
+    def __init__(self, prog: str, **kwargs: Any) -> None:
+        super().__init__(prog, width=_terminal_width() - 2, **kwargs)
+
+
+def _terminal_width() -> int:
+    try:
+        return int(os.environ.get("COLUMNS") or os.get_terminal_size(1).columns) or 80
+    except (OSError, ValueError):
+        return 80

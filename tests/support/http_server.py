@@ -1,0 +1,15 @@
+"""The HTTP server that our small servers of tests are made of."""
+
+from __future__ import annotations
+
+import sys
+from http.server import ThreadingHTTPServer
+from typing import Any
+
+
+class HttpServer(ThreadingHTTPServer):
+    """Takes no notice of clients that go away, which clients of faulty stores do; it would print a trace for each."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
