@@ -14,14 +14,15 @@ from tests.support.postgres import PostgresServer
 
 WORDS = 8000
 BATCH = 5_000
+PARTITIONS = 8
+"""Of both data sets' large tables: a cluster worth backing up is many files, which PostgreSQL ends at 1 GiB."""
 _STATES = ("new", "paid", "sent", "returned")
 
 _TABLE = """
 CREATE TABLE orders (
   id bigint PRIMARY KEY, created timestamptz NOT NULL, customer uuid NOT NULL, amount numeric(12, 2) NOT NULL,
   weight float8 NOT NULL, attributes jsonb NOT NULL, remarks text NOT NULL
-);
-"""
+)"""
 
 _INDEXES = """
 CREATE INDEX ON orders (customer);
@@ -33,14 +34,17 @@ CREATE INDEX ON orders (amount, weight);
 def make_pgbench(directory: Path, installation: Installation, scale: int) -> PostgresServer:
     """Start a server with pgbench's tables: rows of filler that compress 15 to 40 times."""
     server = PostgresServer.create(directory, installation).start()
-    server.pgbench("-i", "-s", str(scale))
+    server.pgbench("-i", "-s", str(scale), f"--partitions={PARTITIONS}")
     return _settled(server)
 
 
 def make_realistic(directory: Path, installation: Installation, rows: int) -> PostgresServer:
     """Start a server with orders: text of few thousand words, JSON, random numbers, indexes; compresses 2-3 times."""
     server = PostgresServer.create(directory, installation).start()
-    server.query(_TABLE)
+    server.query(f"{_TABLE} PARTITION BY HASH (id)")
+    for number in range(PARTITIONS):
+        bounds = f"FOR VALUES WITH (MODULUS {PARTITIONS}, REMAINDER {number})"
+        server.query(f"CREATE TABLE orders_{number} PARTITION OF orders {bounds}")
     insert_orders(server, 0, rows)
     server.query(_INDEXES)
     return _settled(server)

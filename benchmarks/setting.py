@@ -30,7 +30,7 @@ class Scale:
     start_rounds: int
 
 
-FULL = Scale(3, 30, 300_000, 200, 1000, 200_000, 7)
+FULL = Scale(3, 60, 750_000, 200, 1000, 200_000, 7)
 QUICK = Scale(1, 8, 80_000, 16, 100, 10_000, 3)
 
 

@@ -104,9 +104,9 @@ class FaultyStore(ObjectStore):
         self._leave(failure)
         return size
 
-    def get(self, key: str) -> bytes:
+    def get_buffer(self, key: str) -> Buffer:
         failure = self._enter("get", key)
-        data = self.inner.get(key)
+        data = self.inner.get_buffer(key)
         self._leave(failure)
         return data
 

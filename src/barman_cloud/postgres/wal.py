@@ -30,6 +30,8 @@ _NAME = re.compile(
 )
 
 _PAGE_HEADER = struct.Struct("=HHIQI4xQII")
+LONG_HEADER_SIZE = _PAGE_HEADER.size
+"""Bytes at the beginning of a segment that say what it is."""
 _LONG_HEADER_FLAG = 0x0002
 # XLOG_PAGE_MAGIC has been 0xD0nn and 0xD1nn since PostgreSQL 8.0 (18: 0xD118) and grows with every format change.
 _MAGIC_RANGE = range(0xD050, 0xD400)
@@ -144,9 +146,12 @@ def parse_page_header(data: Buffer) -> PageHeader:
     return PageHeader(magic, timeline, address, system, segment_size, block_size)
 
 
-def check_segment(data: Buffer, name: WalName, *, system_identifier: int | None = None) -> PageHeader:
+def check_segment(
+    data: Buffer, name: WalName, *, size: int | None = None, system_identifier: int | None = None
+) -> PageHeader:
     """Check that ``data`` is the whole segment (or partial segment) that ``name`` says, and return its header.
 
+    With ``size``, in bytes, ``data`` is just the beginning of a segment of that size.
     Raises ``IntegrityError`` if the size, the page address, the timeline or (when given) the system identifier doesn't
     fit. The first page of a timeline's first segment is a copy from its parent, so an older timeline there is right.
     """
@@ -154,9 +159,10 @@ def check_segment(data: Buffer, name: WalName, *, system_identifier: int | None 
         header = parse_page_header(data)
     except IntegrityError as error:
         raise IntegrityError(f"{name.text} is not a WAL segment: {error}") from None
-    if len(data) != header.segment_size:
+    size = len(data) if size is None else size
+    if size != header.segment_size:
         raise IntegrityError(
-            f"{name.text} has {len(data)} bytes, but its header says that segments have {header.segment_size}"
+            f"{name.text} has {size} bytes, but its header says that segments have {header.segment_size}"
         )
     if header.page_address != name.start_lsn(header.segment_size):
         found = segment_name(header.timeline, header.page_address, header.segment_size)

@@ -146,9 +146,13 @@ class ObjectStore(ABC):
         the upload is aborted.
         """
 
-    @abstractmethod
     def get(self, key: str) -> bytes:
-        """Return the whole object, in memory: for objects known to be small, and WAL files."""
+        """Return the whole object, in memory: for objects known to be small."""
+        return bytes(self.get_buffer(key))
+
+    @abstractmethod
+    def get_buffer(self, key: str) -> Buffer:
+        """Return the whole object in the memory that it arrived in: for WAL files, where another copy counts."""
 
     @abstractmethod
     def read(

@@ -243,12 +243,12 @@ class CloudStore(ObjectStore):
 
     # Reading ------------------------------------------------------------------------------------------------------
 
-    def get(self, key: str) -> bytes:
+    def get_buffer(self, key: str) -> Buffer:
         if not _obstore_can_name(key):
             return self._attempt("get", key, lambda: self.provider_api.get(key))
         import obstore
 
-        return self._attempt("get", key, lambda: bytes(memoryview(obstore.get(self._reader, key).bytes())))
+        return self._attempt("get", key, lambda: memoryview(obstore.get(self._reader, key).bytes()))
 
     def read(
         self,

@@ -113,7 +113,7 @@ class LocalStore(ObjectStore):
 
     # Reading ------------------------------------------------------------------------------------------------------
 
-    def get(self, key: str) -> bytes:
+    def get_buffer(self, key: str) -> Buffer:
         self.requests.add("get")
         with self._errors(key):
             return self._path(key).read_bytes()

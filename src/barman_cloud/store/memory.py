@@ -69,7 +69,7 @@ class MemoryStore(ObjectStore):
         self.put(key, data, tags=tags)
         return len(data)
 
-    def get(self, key: str) -> bytes:
+    def get_buffer(self, key: str) -> Buffer:
         self._request("get")
         return self._object(key).data
 

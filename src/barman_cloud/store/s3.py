@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from barman_cloud import logs
 from barman_cloud.errors import ConfigurationError, StoreError
 from barman_cloud.store.aws_keys import AwsCredentials
-from barman_cloud.store.base import Capabilities, ObjectLock, StoreURL
+from barman_cloud.store.base import Buffer, Capabilities, ObjectLock, StoreURL
 from barman_cloud.store.bucket_api import BucketApi
 from barman_cloud.store.checksums import Checksums
 from barman_cloud.store.clients import READ_TIMEOUT
@@ -236,9 +236,9 @@ class S3Store(CloudStore):
 
     # Reading with a checksum ---------------------------------------------------------------------------------------
 
-    def get(self, key: str) -> bytes:
+    def get_buffer(self, key: str) -> Buffer:
         if not self._settings.validate_responses:
-            return super().get(key)
+            return super().get_buffer(key)
         return self._attempt("get", key, lambda: self._s3_api.get_validated(key))
 
     # Deleting and locks -------------------------------------------------------------------------------------------

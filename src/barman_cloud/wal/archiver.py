@@ -149,7 +149,7 @@ class Archiver:
     def _compare(self, file: WalFile, key: str) -> None:
         url = self._store.object_url(key)
         try:
-            stored = decompress_bytes(self._store.get(key), compression_of(key))
+            stored = decompress_bytes(self._store.get_buffer(key), compression_of(key))
         except IntegrityError as error:
             raise ConflictError(f"{url} exists and can't be read, so it isn't {file.path}: {error}") from error
         if stored != bytes(file.data):  # comparing with the view itself would go byte by byte

@@ -6,13 +6,14 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from barman_cloud.store.base import Buffer
 
 
-def deliver(data: Buffer, destination: str) -> None:
-    """Write ``data`` to ``destination``, replacing it: by a temporary name beside it, fsync and rename.
+def deliver(data: Iterable[Buffer], destination: str) -> None:
+    """Write the pieces ``data`` to ``destination``, replacing it: by a temporary name beside it, fsync and rename.
 
     The signals that end a command wait until it is done (some milliseconds), so only SIGKILL can leave the temporary
     file behind. The mode follows the umask, which PostgreSQL sets for the commands that it runs.
@@ -39,7 +40,7 @@ def move(source: str, destination: str) -> None:
             raise
         with open(source, "rb") as file:
             data = file.read()
-        deliver(data, destination)
+        deliver([data], destination)
         remove(source)
 
 
@@ -78,12 +79,13 @@ class _SignalsPostponed:
             os.kill(os.getpid(), number)
 
 
-def _write(data: Buffer, path: str) -> None:
+def _write(data: Iterable[Buffer], path: str) -> None:
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(file, rest) :]
+        for piece in data:
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[os.write(file, rest) :]
         os.fsync(file)
     finally:
         os.close(file)

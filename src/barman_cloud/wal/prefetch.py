@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from barman_cloud.errors import BarmanCloudError, SpoolError
 from barman_cloud.postgres.wal import DEFAULT_SEGMENT_SIZE, WalName, parse_page_header, parse_wal_name
 from barman_cloud.wal.delivery import deliver, remove
+from barman_cloud.wal.restorer import beginning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -152,7 +153,7 @@ class Prefetcher:
         with open(self._path(f"{name.text}.part"), "wb"):
             pass  # tells wal-restore that waiting is worth while
         data = self._restorer.fetch(name, key)
-        header = parse_page_header(data)
+        header = parse_page_header(beginning(data))
         with self._lock:
             self._settle_cluster(header.segment_size, header.system_identifier)
         if name.text in self._window:
@@ -163,7 +164,7 @@ class Prefetcher:
         if (segment_size, system) == (self._segment_size, self._system):
             return
         self._drop(self._spooled())
-        deliver(f"{segment_size} {system}\n".encode(), self._path("cluster"))
+        deliver([f"{segment_size} {system}\n".encode()], self._path("cluster"))
         self._segment_size, self._system = segment_size, system
 
     def _read_cluster(self) -> tuple[int, int | None]:

@@ -7,9 +7,16 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from barman_cloud import logs
-from barman_cloud.archive.compression import compression_of, decompress_bytes
+from barman_cloud.archive.compression import compression_of, decompress_pieces
 from barman_cloud.errors import IntegrityError, NotFoundError, ObjectNotFoundError, UsageError
-from barman_cloud.postgres.wal import MAX_SEGMENT_SIZE, WalKind, WalName, check_segment, parse_wal_name
+from barman_cloud.postgres.wal import (
+    LONG_HEADER_SIZE,
+    MAX_SEGMENT_SIZE,
+    WalKind,
+    WalName,
+    check_segment,
+    parse_wal_name,
+)
 from barman_cloud.wal import memory, spool
 from barman_cloud.wal.delivery import deliver
 
@@ -65,12 +72,12 @@ class Restorer:
         deliver(data, destination)
         log.info("restored WAL file %s to %s", name.text, destination)
 
-    def fetch(self, name: WalName, key: str) -> Buffer:
-        """Return the WAL file stored under ``key``, decompressed; segments are checked against ``name``."""
+    def fetch(self, name: WalName, key: str) -> list[Buffer]:
+        """Return the WAL file stored under ``key``, decompressed, in pieces; segments are checked against ``name``."""
         try:
-            data = decompress_bytes(self._store.get(key), compression_of(key), limit=MAX_SEGMENT_SIZE)
+            data = decompress_pieces(self._store.get_buffer(key), compression_of(key), limit=MAX_SEGMENT_SIZE)
             if name.kind is not WalKind.HISTORY:
-                check_segment(data, name)
+                check_segment(beginning(data), name, size=sum(map(len, data)))
         except IntegrityError as error:
             raise IntegrityError(f"{self._store.object_url(key)}: {error}", hint=error.hint) from error
         return data
@@ -85,7 +92,7 @@ class Restorer:
             if found is not None:
                 yield found
 
-    def _fetch_expected(self, name: WalName) -> Buffer | None:
+    def _fetch_expected(self, name: WalName) -> list[Buffer] | None:
         if self._memory_dir is None or name.kind is not WalKind.SEGMENT:
             return None
         seen = memory.load(self._memory_dir)
@@ -96,7 +103,7 @@ class Restorer:
         except ObjectNotFoundError:
             return None
 
-    def _fetch_listed(self, name: WalName) -> Buffer:
+    def _fetch_listed(self, name: WalName) -> list[Buffer]:
         candidates = self._candidates(name)
         if not candidates:
             raise NotFoundError(
@@ -130,8 +137,15 @@ class Restorer:
         return [wal for wal in found if wal.name == f"{name.text}.partial"]
 
 
-def _refuse_foreign(name: WalName, data: Buffer, destination: str) -> None:
+def beginning(data: list[Buffer]) -> Buffer:
+    """Return as much of the beginning of a file in pieces as holds a segment's header, if the file is that long."""
+    if not data or len(data[0]) < LONG_HEADER_SIZE:
+        return b"".join(data)
+    return data[0]
+
+
+def _refuse_foreign(name: WalName, data: list[Buffer], destination: str) -> None:
     """Refuse a segment of another cluster than the one whose ``pg_wal`` (if it is one) it would go to."""
     own = spool.own_system_identifier(os.path.abspath(destination))
     if own is not None:
-        check_segment(data, name, system_identifier=own)
+        check_segment(beginning(data), name, size=sum(map(len, data)), system_identifier=own)

@@ -14,7 +14,7 @@ from barman_cloud.wal import delivery
 
 def test_the_destination_gets_the_data_and_nothing_else_is_left(tmp_path: Path) -> None:
     destination = tmp_path / "RECOVERYXLOG"
-    delivery.deliver(b"content", str(destination))
+    delivery.deliver([b"con", b"tent"], str(destination))
     assert destination.read_bytes() == b"content"
     assert os.listdir(tmp_path) == ["RECOVERYXLOG"]
 
@@ -22,20 +22,20 @@ def test_the_destination_gets_the_data_and_nothing_else_is_left(tmp_path: Path) 
 def test_an_existing_destination_is_replaced(tmp_path: Path) -> None:
     destination = tmp_path / "RECOVERYXLOG"
     destination.write_bytes(b"a longer content of before")
-    delivery.deliver(b"content", str(destination))
+    delivery.deliver([b"con", b"tent"], str(destination))
     assert destination.read_bytes() == b"content"
 
 
 def test_a_destination_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    delivery.deliver(b"content", "RECOVERYXLOG")
+    delivery.deliver([b"con", b"tent"], "RECOVERYXLOG")
     assert (tmp_path / "RECOVERYXLOG").read_bytes() == b"content"
 
 
 def test_the_mode_follows_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        delivery.deliver(b"content", str(tmp_path / "RECOVERYXLOG"))
+        delivery.deliver([b"con", b"tent"], str(tmp_path / "RECOVERYXLOG"))
     finally:
         os.umask(before)
     assert (tmp_path / "RECOVERYXLOG").stat().st_mode & 0o777 == 0o640
@@ -51,7 +51,7 @@ def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(os, step, fail)
     with pytest.raises(OSError, match="No space"):
-        delivery.deliver(b"content", str(destination))
+        delivery.deliver([b"con", b"tent"], str(destination))
     monkeypatch.undo()
     assert os.listdir(tmp_path) == ["RECOVERYXLOG"]
     assert destination.read_bytes() == b"before"
@@ -73,7 +73,7 @@ def test_a_signal_waits_until_the_file_is_in_place(tmp_path: Path, monkeypatch: 
     other = threading.Thread(target=idle.wait)
     other.start()
     try:
-        delivery.deliver(b"content", str(destination))
+        delivery.deliver([b"con", b"tent"], str(destination))
     finally:
         signal.signal(signal.SIGTERM, before)
         idle.set()

@@ -11,7 +11,7 @@ import pytest
 from barman_cloud.archive.compression import compress_bytes
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import SpoolError, StoreError
-from barman_cloud.store.base import StoreURL
+from barman_cloud.store.base import Buffer, StoreURL
 from barman_cloud.store.memory import MemoryStore
 from barman_cloud.wal import prefetched
 from barman_cloud.wal.prefetch import Prefetcher
@@ -29,11 +29,11 @@ class SlowStore(MemoryStore):
         self.open.set()
         self.broken: set[str] = set()
 
-    def get(self, key: str) -> bytes:
+    def get_buffer(self, key: str) -> Buffer:
         self.open.wait(10)
         if key in self.broken:
             raise StoreError(f"{key} is broken")
-        return super().get(key)
+        return super().get_buffer(key)
 
 
 @pytest.fixture
