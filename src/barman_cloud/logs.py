@@ -1,19 +1,22 @@
 """Loggers that load Python's logging when there is something to say.
 
 ``wal-archive`` and ``wal-restore`` run once per segment and mostly say nothing. Loading logging, and what it loads to
-print traces, would cost them more than compressing the segment. Modules on their path use these loggers.
+print traces, would cost them more than compressing the segment. All our modules use these loggers and no others, since
+only these know when to set logging up.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 
 _level = WARNING
-_owed: list[int] = []
-"""The level that was asked for before logging was loaded."""
+_file: str | None = None
+_owed: list[bool] = []
+"""Holds an item while ``configure`` has been called and logging isn't set up."""
 
 
 class Logger:
@@ -26,8 +29,8 @@ class Logger:
         if enabled(level) or "logging" in sys.modules:
             _logging().getLogger(self._name).log(level, message, *args, exc_info=exc_info)
 
-    def debug(self, message: str, *args: object) -> None:
-        self.log(DEBUG, message, *args)
+    def debug(self, message: str, *args: object, exc_info: Any = None) -> None:
+        self.log(DEBUG, message, *args, exc_info=exc_info)
 
     def info(self, message: str, *args: object) -> None:
         self.log(INFO, message, *args)
@@ -44,13 +47,31 @@ def get_logger(name: str) -> Logger:
     return Logger(name)
 
 
-def configure(verbosity: int) -> None:
-    """Log our own lines to stderr: WARNING and above, one level more for each ``-v``, one less for each ``-q``."""
-    global _level
-    _level = max(DEBUG, WARNING - 10 * verbosity)
-    _owed[:] = [_level]
+def configure(verbosity: int, file: str | None = None) -> None:
+    """Log our own lines to stderr, or to ``file``, which the first line makes anew.
+
+    These are WARNING and above, one level more for each ``-v``, one less for each ``-q``.
+    """
+    global _level, _file
+    _level, _file = max(DEBUG, WARNING - 10 * verbosity), file
+    _owed[:] = [True]
     if "logging" in sys.modules:
         _logging()
+
+
+def include(level: int) -> None:
+    """Log lines of ``level`` as well."""
+    global _level
+    _level = min(_level, level)
+    if "logging" in sys.modules:
+        _logging().getLogger("barman_cloud").setLevel(_level)
+
+
+def silence(libraries: Iterable[str]) -> None:
+    """Keep libraries from printing warnings, which are of many lines, beside ours: Python does so without a handler."""
+    logging = _logging()
+    for library in libraries:
+        logging.getLogger(library).addHandler(logging.NullHandler())
 
 
 def enabled(level: int) -> bool:
@@ -63,15 +84,14 @@ def _logging() -> Any:
     import logging
 
     try:
-        level = _owed.pop()  # by one thread
+        _owed.pop()  # by one thread
     except IndexError:
-        pass
-    else:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s [%(process)d] %(levelname)s: %(message)s"))
-        # Only our own logger: libraries at DEBUG would print request headers, credentials among them.
-        ours = logging.getLogger("barman_cloud")
-        ours.addHandler(handler)
-        ours.propagate = False
-        ours.setLevel(level)
+        return logging
+    handler = logging.FileHandler(_file, mode="w", delay=True) if _file else logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s [%(process)d] %(levelname)s: %(message)s"))
+    # Only our own logger: libraries at DEBUG would print request headers, credentials among them.
+    ours = logging.getLogger("barman_cloud")
+    ours.addHandler(handler)
+    ours.propagate = False
+    ours.setLevel(_level)
     return logging

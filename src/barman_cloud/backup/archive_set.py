@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from barman_cloud import logs
 from barman_cloud.archive import archives_json
 from barman_cloud.archive.manifest import EntrySpool
 from barman_cloud.archive.tar import Member
@@ -18,7 +18,7 @@ from barman_cloud.backup.scan import DATA, Tree
 from barman_cloud.backup.worker import PartNumbers, StoredArchive, Uploads, Workers, upload_archive
 from barman_cloud.errors import AccessDeniedError, OperationError
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 _CANCEL_TIMEOUT = 10.0
 

@@ -7,12 +7,12 @@ archive of ``data`` holds these, the configuration files that lie outside PGDATA
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from barman_cloud import logs
 from barman_cloud.archive.checksum import crc32c
 from barman_cloud.archive.manifest import EntrySpool, WalRange, manifest_stream
 from barman_cloud.archive.tar import Member
@@ -36,7 +36,7 @@ from barman_cloud.postgres.control_file import read_control_file
 from barman_cloud.postgres.wal import parse_lsn
 from barman_cloud.store.base import ObjectStore
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 SERVER_NAME = "cloud"
 """What ``backup.info`` and the backup's label call the server: a constant, as Barman writes it."""

@@ -6,11 +6,11 @@ the files, ``backup_label`` among them, and ``backup.info`` are stored as they a
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from barman_cloud import logs
 from barman_cloud.archive.tar import Member
 from barman_cloud.backup.archive_set import ArchiveSet
 from barman_cloud.backup.coordinator import BackupOptions, make_uploads
@@ -24,7 +24,7 @@ from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import BarmanCloudError, ConfigurationError, HookStatusError, OperationError
 from barman_cloud.store.base import ObjectStore
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 _HOOKS = ("backup_script", "backup_retry_script")
 

@@ -7,7 +7,6 @@ FAILED with the reason and without an end time (clients take a backup with an en
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from barman_cloud import logs
 from barman_cloud.backup.events import Events, call_interruptibly
 from barman_cloud.backup.interrupt import interruptible
 from barman_cloud.catalog import backup_info
@@ -39,7 +39,7 @@ from barman_cloud.postgres.connection import (
 from barman_cloud.postgres.wal import format_lsn, segment_name
 from barman_cloud.store.base import ObjectStore
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 _FAILED_UPLOAD_TIMEOUT = 30.0
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import functools
 import grp
-import logging
 import os
 import pwd
 import stat
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
+from barman_cloud import logs
 from barman_cloud.archive.buffers import Buffer
 from barman_cloud.archive.checksum import crc32c
 from barman_cloud.archive.tar import Kind, Member
@@ -24,7 +24,7 @@ from barman_cloud.backup.pack import ArchivePlan, member_size
 from barman_cloud.backup.page_cache import CacheGuard
 from barman_cloud.backup.scan import DATA
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 BLOCK = 1 << 20
 """Bytes per read."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import platform
 
-log = logging.getLogger(__name__)
+from barman_cloud import logs
+
+log = logs.get_logger(__name__)
 
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30, "ppc64le": 273, "s390x": 282}
 _IOPRIO_WHO_PROCESS = 1

@@ -7,7 +7,6 @@ a cluster may have millions of files; everything else about a file is read when 
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import stat
@@ -15,7 +14,9 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-log = logging.getLogger(__name__)
+from barman_cloud import logs
+
+log = logs.get_logger(__name__)
 
 DATA = "data"
 CONTROL_FILE = "global/pg_control"
@@ -36,10 +37,10 @@ _LEFT_OUT = frozenset(
 )
 _LEFT_OUT_PREFIXES = ("pgsql_tmp", "pg_internal.init")
 _STALE = {
-    "backup_label": logging.WARNING,
-    "tablespace_map": logging.WARNING,
-    "recovery.signal": logging.WARNING,
-    "backup_manifest": logging.INFO,
+    "backup_label": logs.WARNING,
+    "tablespace_map": logs.WARNING,
+    "recovery.signal": logs.WARNING,
+    "backup_manifest": logs.INFO,
 }
 """Files at the root of PGDATA that are left from an earlier backup, and at which level to say so."""
 _OF_A_BACKUP = frozenset(("backup_label", "backup_manifest"))

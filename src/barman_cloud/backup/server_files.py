@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from barman_cloud import logs
 from barman_cloud.archive.checksum import crc32c
 from barman_cloud.archive.manifest import EntrySpool
 from barman_cloud.archive.tar import Member
@@ -17,7 +17,7 @@ from barman_cloud.postgres.connection import ServerMetadata
 from barman_cloud.postgres.control_file import ControlFile, parse_control_file, read_control_file
 from barman_cloud.postgres.wal import format_lsn
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 _NOT_HERE = "the backup must run on the server's machine and as a user who may read its files"
 _ELSEWHERE = "the connection leads to another machine or container than this one"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from barman_cloud import logs
 from barman_cloud.backup.events import call_interruptibly
 from barman_cloud.backup.lifecycle import BackupRequest, Run, reason_of, take_backup
 from barman_cloud.catalog import backup_info
@@ -23,7 +23,7 @@ from barman_cloud.snapshots.open import kind_of_store, open_provider
 from barman_cloud.snapshots.taking import SnapshotSet
 from barman_cloud.store.base import ObjectStore
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 _ANY_ID = "20000101T000000"
 """As long as every other backup id."""

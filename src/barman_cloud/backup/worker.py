@@ -6,13 +6,13 @@ through its worker block by block: ``members → tar → compress → tally → 
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from barman_cloud import logs
 from barman_cloud.archive.buffers import Buffer
 from barman_cloud.archive.checksum import Tally
 from barman_cloud.archive.compression import SUFFIX, compress_stream
@@ -24,7 +24,7 @@ from barman_cloud.backup.pack import ArchivePlan, archive_capacity, part_size_fo
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.store.base import ObjectStore
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 UPLOAD_CONCURRENCY = 4
 """Parts of one archive that are on their way at the same time."""

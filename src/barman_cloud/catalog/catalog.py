@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from barman_cloud import logs
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo, UnknownKeyError, UnreadableBackupInfoError
 from barman_cloud.catalog.layout import ArchiveName, Layout
 from barman_cloud.errors import NotFoundError, ObjectNotFoundError, OperationError
 from barman_cloud.store.base import ObjectStore, Tags
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 READERS = 16
 """How many small objects are read at a time."""

@@ -6,12 +6,12 @@ can be repeated; then, for all of them, one pass over the WAL archive.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TextIO
 
+from barman_cloud import logs
 from barman_cloud.catalog import dry_run, keep, retention
 from barman_cloud.catalog.backup_info import STARTED, BackupInfo
 from barman_cloud.catalog.catalog import Catalog, CatalogView, by_extraction
@@ -29,7 +29,7 @@ from barman_cloud.errors import (
 )
 from barman_cloud.store.base import DeleteFailedError
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from itertools import islice
 
+from barman_cloud import logs
 from barman_cloud.archive.compression import decompress_stream
 from barman_cloud.catalog.layout import Layout, WalObject
 from barman_cloud.errors import BarmanCloudError, OperationError
 from barman_cloud.postgres.wal import parse_page_header
 from barman_cloud.store.base import ObjectStore
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 _LOOKED_AT = 100
 """Objects that are looked at for one that tells which cluster it is of."""

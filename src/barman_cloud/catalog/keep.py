@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
+from barman_cloud import logs
 from barman_cloud.catalog.backup_info import DONE
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.errors import (
@@ -16,7 +16,7 @@ from barman_cloud.errors import (
     StoreError,
 )
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 FULL = "full"
 """Kept with all WAL since."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,12 +9,13 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeAlias
 
+from barman_cloud import logs
 from barman_cloud.catalog.backup_info import DONE, STARTED, BackupInfo
 from barman_cloud.catalog.keep import STANDALONE, Keeps
 from barman_cloud.catalog.times import format_time
 from barman_cloud.errors import OperationError, UnexpectedError, UsageError
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 _POLICY = re.compile(
     r"\s*(?:REDUNDANCY\s+(?P<copies>[0-9]+)|RECOVERY\s+WINDOW\s+OF\s+(?P<count>[0-9]+)\s+(?P<unit>DAY|WEEK|MONTH)S?)\s*",

@@ -6,11 +6,11 @@ STARTED, as Barman does; a restore only looks at complete ones, because the data
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
+from barman_cloud import logs
 from barman_cloud.catalog.backup_info import COMPLETE, FAILED, STARTED, BackupInfo
 from barman_cloud.catalog.catalog import Catalog, CatalogView
 from barman_cloud.catalog.layout import BACKUP_ID, parse_wal_folder
@@ -18,7 +18,7 @@ from barman_cloud.catalog.times import format_time
 from barman_cloud.errors import NotFoundError, SelectionError, UsageError
 from barman_cloud.postgres.wal import format_lsn, parse_lsn
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 NEWEST = frozenset({"last", "latest"})
 OLDEST = frozenset({"first", "oldest"})

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from barman_cloud import logs
 from barman_cloud.catalog.layout import Layout, WalObject, parse_wal_folder
 from barman_cloud.catalog.wal_cleanup import Share, WalCleanup
 from barman_cloud.store.base import ObjectStore
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 
 class Taken(NamedTuple):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from barman_cloud import logs
 from barman_cloud.cli import options, values
 from barman_cloud.cli.command import Command
 from barman_cloud.cli.command import main as run_command
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from barman_cloud.cli.plain import Arguments, Declarations
     from barman_cloud.store.base import ObjectStore
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 
 def add_arguments(parser: Declarations) -> None:
@@ -49,8 +49,7 @@ def run(args: Arguments) -> int | None:
 
     if args.dry_run and not args.quiet:
         # stdout keeps the lines that scripts parse; a dry run is made by somebody who wants the reasons as well.
-        ours = logging.getLogger("barman_cloud")
-        ours.setLevel(min(ours.level, logging.INFO))
+        logs.include(logs.INFO)
     policy = None if args.retention_policy is None else parse_policy(args.retention_policy)
     with options.store_from(args) as store:
         catalog = Catalog(store, options.layout_from(args, store))

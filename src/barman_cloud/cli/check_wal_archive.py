@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
+from barman_cloud import logs
 from barman_cloud.cli import options, values
 from barman_cloud.cli.command import Command
 from barman_cloud.cli.command import main as run_command
@@ -12,7 +12,7 @@ from barman_cloud.cli.command import main as run_command
 if TYPE_CHECKING:
     from barman_cloud.cli.plain import Arguments, Declarations
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 RETRY_BUDGET = 30.0
 """Seconds that passing failures of the store are borne: somebody waits for the answer."""

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 
@@ -16,6 +15,7 @@ def main() -> int:
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     position, arguments = sys.argv[1], sys.argv[2:]
 
+    from barman_cloud import logs
     from barman_cloud.cli import options, wal_restore
     from barman_cloud.cli.command import parse
     from barman_cloud.errors import BarmanCloudError
@@ -24,27 +24,18 @@ def main() -> int:
     from barman_cloud.wal.restorer import Restorer
 
     args = parse(wal_restore.COMMAND, arguments)
-    log = logging.getLogger("barman_cloud")
     try:
         directory = spool.prepare(args.spool_dir, "restore", options.spool_key(args))
-        _log_to(log, os.path.join(directory, "prefetch.log"))
+        # Made by the first line only: a process that finds another one at work must not touch the file.
+        logs.configure(0, os.path.join(directory, "prefetch.log"))
         with options.store_from(args, retry_budget=wal_restore.RETRY_BUDGET) as store:
             os.chdir("/")  # nothing of ours may keep a file system busy
             restorer = Restorer(store, options.layout_from(args, store))
             Prefetcher(restorer, directory, jobs=args.parallel).run(position)
     except BarmanCloudError as error:
-        log.error("%s", error)  # noqa: TRY400 - a line for the user, not a trace
+        logs.get_logger("barman_cloud").error("%s", error)  # a line for the user, not a trace
         return error.exit_code
     return 0
-
-
-def _log_to(log: logging.Logger, path: str) -> None:
-    # Opened by the first line only: a process that finds another one at work must not touch the file.
-    handler = logging.FileHandler(path, mode="w", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s [%(process)d] %(levelname)s: %(message)s"))
-    log.addHandler(handler)
-    log.propagate = False
-    log.setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ re-established; a helper thread uses it now and then, watches its socket, and re
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import threading
@@ -18,11 +17,12 @@ from typing import LiteralString
 
 import psycopg
 
+from barman_cloud import logs
 from barman_cloud.errors import OperationError
 from barman_cloud.postgres.connection import Connection, first_line, may_read_settings
 from barman_cloud.postgres.wal import parse_lsn
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 _START_TIMELINE = "START TIMELINE: "
 _JOIN_TIMEOUT = 2.0
@@ -206,5 +206,5 @@ def label_timeline(label: str) -> int:
 
 
 def _log_notice(notice: psycopg.errors.Diagnostic) -> None:
-    level = logging.WARNING if notice.severity_nonlocalized == "WARNING" else logging.INFO
+    level = logs.WARNING if notice.severity_nonlocalized == "WARNING" else logs.INFO
     log.log(level, "PostgreSQL: %s", notice.message_primary)

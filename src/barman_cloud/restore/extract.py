@@ -7,11 +7,11 @@ names, ``..``, content below a link or a file, hard links to anything outside, d
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
+from barman_cloud import logs
 from barman_cloud.archive.buffers import Buffer
 from barman_cloud.archive.checksum import crc32c
 from barman_cloud.archive.tar import Member
@@ -30,7 +30,7 @@ from barman_cloud.restore.tree import (
     split,
 )
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORIES = 64

@@ -7,7 +7,6 @@ doesn't match its manifest.
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from barman_cloud import logs
 from barman_cloud.archive.manifest import ManifestReader
 from barman_cloud.catalog.layout import DATA
 from barman_cloud.errors import IntegrityError, OperationError
@@ -26,7 +26,7 @@ from barman_cloud.restore.recovery_settings import RecoverySettings
 from barman_cloud.restore.tree import Attributes, Tree, apply, is_root
 from barman_cloud.restore.verify import WrittenFiles
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 LABEL = "backup_label"
 MANIFEST = "backup_manifest"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from barman_cloud import logs
 from barman_cloud.archive import archives_json
 from barman_cloud.archive.archives_json import ArchiveRecord
 from barman_cloud.catalog.backup_info import BackupInfo, Tablespace
@@ -18,7 +18,7 @@ from barman_cloud.restore import journal
 from barman_cloud.restore.journal import Identity, Journal
 from barman_cloud.store.base import ObjectStore
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 _LOST = "this backup can't be restored; take another one"
 

@@ -5,7 +5,6 @@ PostgreSQL docs, 26.3.5 (recovering using a continuous archive backup) and 19.5.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import shlex
@@ -14,13 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from barman_cloud import logs
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.errors import OperationError, UsageError
 from barman_cloud.postgres.wal import format_lsn, parse_lsn
 from barman_cloud.restore.durability import sync_path
 from barman_cloud.restore.tree import is_root
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 OLDEST_VERSION = 120000
 """Older servers have ``recovery.conf``."""

@@ -5,12 +5,12 @@ The user has made disks of the snapshots, attached and mounted them; here they a
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from barman_cloud import logs
 from barman_cloud.catalog.backup_info import BackupInfo, SnapshotsInfo
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import ConfigurationError, SnapshotError
@@ -20,7 +20,7 @@ from barman_cloud.snapshots.mounts import Host, Mount
 from barman_cloud.snapshots.open import open_recorded
 from barman_cloud.store.base import ObjectStore
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 _LABEL = "backup_label"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
+from barman_cloud import logs
 from barman_cloud.archive.archives_json import ArchiveRecord
 from barman_cloud.archive.buffers import Buffer
 from barman_cloud.archive.checksum import Tally
@@ -22,7 +22,7 @@ from barman_cloud.restore.pipeline import ahead, until_stopped
 from barman_cloud.restore.tree import Outcome, Tree
 from barman_cloud.store.base import ObjectStore
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 _LARGEST_RANGE = 8 << 20
 _SMALLEST_RANGE = 1 << 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from barman_cloud import logs
 from barman_cloud.errors import (
     AccessDeniedError,
     BarmanCloudError,
@@ -31,7 +31,7 @@ from barman_cloud.snapshots.base import (
 if TYPE_CHECKING:
     from barman_cloud.snapshots.mounts import Host
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 _LIVE_STATES = ["pending", "running", "shutting-down", "stopping", "stopped"]
 _NOT_FOUND = ("InvalidSnapshot.NotFound", "InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed")

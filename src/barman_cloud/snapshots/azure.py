@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from barman_cloud import logs
 from barman_cloud.errors import AccessDeniedError, ConflictError, ConnectivityError, SnapshotError
 from barman_cloud.snapshots.base import (
     COMPLETE,
@@ -26,7 +26,7 @@ from barman_cloud.snapshots.base import (
 if TYPE_CHECKING:
     from barman_cloud.snapshots.mounts import Host
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[\w.-]{0,78}\w)?", re.ASCII)
 """Naming rules for Azure resources, Microsoft.Compute/snapshots."""

@@ -10,19 +10,19 @@ What holds for all methods of :class:`SnapshotProvider`:
 
 from __future__ import annotations
 
-import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from barman_cloud import logs
 from barman_cloud.errors import ConfigurationError, OperationError, SnapshotError
 
 if TYPE_CHECKING:
     from barman_cloud.snapshots.mounts import Host
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 Record = Mapping[str, str | int | None]
 """Keys and values as ``backup.info`` stores them (``catalog.backup_info.SNAPSHOT_KEYS``)."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-
+from barman_cloud import logs
 from barman_cloud.catalog.backup_info import SnapshotsInfo
 from barman_cloud.errors import LockedError, SnapshotError
 from barman_cloud.snapshots.base import SnapshotOptions, SnapshotProvider, belongs_to
 from barman_cloud.snapshots.open import open_recorded
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 
 def delete_snapshots(info: SnapshotsInfo, backup_id: str, options: SnapshotOptions) -> None:

@@ -7,7 +7,6 @@ Credentials and tokens are google-auth's.
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 import uuid
@@ -15,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from barman_cloud import logs
 from barman_cloud.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -38,7 +38,7 @@ from barman_cloud.snapshots.base import (
 if TYPE_CHECKING:
     from barman_cloud.snapshots.mounts import Host
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 _SCOPE = "https://www.googleapis.com/auth/compute"
 _NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")

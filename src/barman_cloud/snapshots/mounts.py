@@ -13,7 +13,6 @@ for a disk and the kernel's differ:
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import subprocess
@@ -21,10 +20,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from barman_cloud import logs
 from barman_cloud.errors import SnapshotError
 from barman_cloud.snapshots.base import AttachedDisk, SnapshotProvider
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 _AZURE_DATA_CONTROLLER = re.compile(r"\{?f8b3781[b-d]-1e82-4818-a1c3-63d806ec15bb\}?", re.IGNORECASE)
 _FINDMNT_SECONDS = 60

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from barman_cloud import logs
 from barman_cloud.errors import ConfigurationError
 from barman_cloud.snapshots.base import SnapshotOptions, SnapshotProvider
 
@@ -33,9 +33,7 @@ def open_provider(kind: str, options: SnapshotOptions) -> SnapshotProvider:
     ``ConfigurationError`` if an option that it needs is missing or its credentials can't be found, ``OperationError``
     if its libraries aren't installed.
     """
-    for library in _TALKATIVE:
-        # Without a handler Python itself would print their warnings, which are of many lines, beside ours.
-        logging.getLogger(library).addHandler(logging.NullHandler())
+    logs.silence(_TALKATIVE)
     if kind == "aws":
         from barman_cloud.snapshots import aws
 

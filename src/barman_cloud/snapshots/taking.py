@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from barman_cloud import logs
 from barman_cloud.catalog.backup_info import Snapshot, SnapshotsInfo
 from barman_cloud.errors import AccessDeniedError, BarmanCloudError, ConflictError, SnapshotError
 from barman_cloud.snapshots.base import COMPLETE, AttachedDisk, SnapshotProvider, StartedSnapshot, snapshot_name
 from barman_cloud.snapshots.mounts import Mount
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 _FIRST_PAUSE = 0.2
 _DISCARD_PAUSES = (2.0, 5.0, 10.0)

@@ -7,13 +7,13 @@ that ``prefetched`` describes. One process per directory holds the lock; a secon
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import queue
 import select
 import threading
 from typing import TYPE_CHECKING
 
+from barman_cloud import logs
 from barman_cloud.errors import BarmanCloudError, SpoolError
 from barman_cloud.postgres.wal import DEFAULT_SEGMENT_SIZE, WalName, parse_page_header, parse_wal_name
 from barman_cloud.wal.delivery import deliver, remove
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from barman_cloud.wal.restorer import Restorer
 
-log = logging.getLogger(__name__)
+log = logs.get_logger(__name__)
 
 IDLE_SECONDS = 60.0
 """The process ends when nothing was asked for in this time."""
