@@ -94,8 +94,11 @@ def moto_server() -> Iterator[StoreServer]:
 
 
 @contextlib.contextmanager
-def rclone_s3(*, directory: Path | None = None, tls: bool = False) -> Iterator[StoreServer]:
-    """``rclone serve s3`` on a directory: fast, checks signatures; objects are files. With ``tls`` it speaks https."""
+def rclone_s3(*, directory: Path | None = None, tls: bool = False, etag: str = "MD5") -> Iterator[StoreServer]:
+    """``rclone serve s3`` on a directory: fast, checks signatures; objects are files. With ``tls`` it speaks https.
+
+    ``etag`` is the hash that ETags are made of (``rclone hashsum`` lists them); it is computed again for every listing.
+    """
     port = free_port()
     endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
     with _scratch() as scratch:
@@ -103,6 +106,7 @@ def rclone_s3(*, directory: Path | None = None, tls: bool = False) -> Iterator[S
         root.mkdir(exist_ok=True)
         arguments = ["serve", "s3", str(root), "--addr", f"127.0.0.1:{port}"]
         arguments += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--config", str(scratch / "no.conf")]
+        arguments += ["--etag-hash", etag]
         authority = None
         if tls:
             authority, certificate, key = private_certificate(scratch)
