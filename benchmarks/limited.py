@@ -13,7 +13,7 @@ from functools import partial
 from tests.support.postgres import PostgresServer
 from tests.support.servers import StoreServer
 
-from benchmarks.bulk import forget_cached, sync
+from benchmarks.bulk import discard, forget_cached, sync
 from benchmarks.contestants import NONE, CloudScripts, barman, ours
 from benchmarks.data import data_size, make_pgbench
 from benchmarks.meter import Usage, measure
@@ -50,9 +50,10 @@ def _turn(bench: Bench, server: PostgresServer, store: StoreServer, contestant: 
     _add(bench, "backup, --jobs 1", contestant.name, used, size)
     seconds = used.wall
     for reader in [contestant, ours()] if contestant.name != "ours" else [contestant]:
-        parent = bench.directory("restored")
+        parent = bench.new_directory("restored")
         command = reader.restore(place, parent / "data", 1)
         used = measure(command.argv, command.environ, last=partial(sync, parent))
+        discard(parent)
         source = "ours" if contestant.name == "ours" else "Barman's"
         _add(bench, f"restore of {source}, --jobs 1", reader.name, used, size)
         seconds = max(seconds, used.wall)

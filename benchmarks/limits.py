@@ -7,13 +7,14 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.postgres import PostgresServer
 from tests.support.servers import StoreServer
 
+from barman_cloud.archive.buffers import Buffer
 from barman_cloud.archive.compression import compress_stream
 from barman_cloud.store.open import open_store
 from benchmarks.data import data_files
@@ -33,8 +34,8 @@ class Limits:
     read: float = 0.0
     compress: dict[str, float] = field(default_factory=dict)
     """Codec -> seconds with all processors."""
-    put: dict[str, float] = field(default_factory=dict)
-    """Endpoint -> seconds per byte."""
+    together: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Codec and endpoint -> seconds for reading, compressing and sending everything at once."""
 
     @classmethod
     def measure(cls, bench: Bench, server: PostgresServer, data: str) -> Limits:
@@ -64,17 +65,24 @@ class Limits:
             add("lz4", lambda: _pipe(files, ["lz4", "-q", "-c"]), found.size)
         for store, kind in ((bench.secure, "TLS"), (bench.plain, "HTTP")):
             found._measure_store(store, kind, add, files)
+            for codec in (None, "gzip", "lz4", "zstd", "snappy") if store is bench.secure else (None, "lz4"):
+                forget_cached(server.data)
+                found.together[codec or "none", store.endpoint] = add(
+                    f"all together, {codec or 'none'}, {kind}",
+                    lambda codec=codec, store=store: _read_compress_put(files, codec, store),
+                    found.size,
+                )
         return found
 
-    def backup_seconds(self, codec: str, stored: int, store: StoreServer) -> float:
-        """Return the seconds of the slowest of disk, compressor and store, if each had the machine for itself."""
-        return max(self.read, self.compress.get(codec, 0.0), self.put[store.endpoint] * stored)
+    def backup_seconds(self, codec: str, store: StoreServer) -> float:
+        """Return the seconds that disk, compressor and store, which share this machine, take for the whole data set."""
+        return self.together[codec, store.endpoint]
 
     def _measure_store(
         self, store: StoreServer, kind: str, add: Callable[[str, Callable[[], object], int], float], files: list[Path]
     ) -> None:
         bucket = store.new_bucket()
-        chunks = _chunks(files)
+        chunks = _joined(_read(files))
         with open_store(bucket, environ=store.environ) as client, _pool(TRANSFERS) as pool:
             keys: list[str] = []
 
@@ -83,7 +91,7 @@ class Limits:
                     keys.append(f"object/{number}")
                     done.result()
 
-            self.put[store.endpoint] = add(f"PUT, {kind}", put, self.size) / self.size
+            add(f"PUT, {kind}", put, self.size)
             add(f"GET, {kind}", lambda: list(pool.map(lambda key: len(client.get(key)), keys)), self.size)
         if store.directory:
             shutil.rmtree(store.directory / bucket.removeprefix(store.prefix), ignore_errors=True)
@@ -112,9 +120,10 @@ def _read(files: list[Path]) -> Iterator[bytes]:
                 yield data
 
 
-def _chunks(files: list[Path]) -> Iterator[bytes]:
+def _joined(pieces: Iterable[Buffer]) -> Iterator[bytes]:
+    """Yield the same bytes in objects of ``OBJECT`` bytes."""
     waiting = bytearray()
-    for data in _read(files):
+    for data in pieces:
         waiting += data
         while len(waiting) >= OBJECT:
             yield bytes(waiting[:OBJECT])
@@ -124,14 +133,38 @@ def _chunks(files: list[Path]) -> Iterator[bytes]:
 
 def _compress(files: list[Path], codec: str) -> None:
     """Compress with one thread per processor, each its share of the files; the result is thrown away."""
+    shares = _shares(files)
+    with _pool(len(shares)) as pool:
+        list(pool.map(lambda share: sum(map(len, compress_stream(_read(share), codec))), shares))
+
+
+def _read_compress_put(files: list[Path], codec: str | None, store: StoreServer) -> None:
+    """Read, compress and send everything, with one thread per processor to compress, and nothing else that backups do:
+    no tar, no checksums, no server that is asked anything.
+    """
+    shares = _shares(files)
+    with open_store(store.new_bucket(), environ=store.environ) as client, _pool(len(shares)) as pool:
+
+        def work(number: int) -> None:
+            objects = _joined(compress_stream(_read(shares[number]), codec))
+            with _pool(TRANSFERS) as senders:
+                for sent in _bounded(senders, lambda data, key: client.put(f"{number}/{key}", data), objects):
+                    sent.result()
+
+        list(pool.map(work, range(len(shares))))
+        if store.directory:
+            shutil.rmtree(store.directory / client.url.bucket, ignore_errors=True)
+
+
+def _shares(files: list[Path]) -> list[list[Path]]:
+    """Divide files among the processors, by size."""
     shares: list[list[Path]] = [[] for _ in range(os.cpu_count() or 1)]
     loads = [0] * len(shares)
     for path in sorted(files, key=lambda path: path.stat().st_size, reverse=True):
         least = loads.index(min(loads))
         shares[least].append(path)
         loads[least] += path.stat().st_size
-    with _pool(len(shares)) as pool:
-        list(pool.map(lambda share: sum(map(len, compress_stream(_read(share), codec))), shares))
+    return shares
 
 
 def _pipe(files: list[Path], program: list[str]) -> None:

@@ -30,7 +30,7 @@ class Scale:
     start_rounds: int
 
 
-FULL = Scale(3, 60, 750_000, 200, 1000, 200_000, 7)
+FULL = Scale(2, 200, 1_600_000, 200, 1000, 200_000, 7)
 QUICK = Scale(1, 8, 80_000, 16, 100, 10_000, 3)
 
 
@@ -53,6 +53,11 @@ class Bench:
         path = self.scratch / name
         shutil.rmtree(path, ignore_errors=True)
         return server_directory(path)
+
+    def new_directory(self, name: str) -> Path:
+        """Return an empty directory of the servers' user that nobody else is given."""
+        taken = sum(1 for _ in self.scratch.glob(f"{name}-*"))
+        return server_directory(self.scratch / f"{name}-{taken}")
 
 
 @dataclass(frozen=True)
