@@ -45,17 +45,12 @@ def make_realistic(directory: Path, installation: Installation, rows: int) -> Po
     for number in range(PARTITIONS):
         bounds = f"FOR VALUES WITH (MODULUS {PARTITIONS}, REMAINDER {number})"
         server.query(f"CREATE TABLE orders_{number} PARTITION OF orders {bounds}")
-    insert_orders(server, 0, rows)
+    _insert_orders(server, 0, rows)
     server.query(_INDEXES)
     return _settled(server)
 
 
-def prepare_orders(server: PostgresServer) -> None:
-    """Create the table of orders, empty, without indexes, so that WAL of it is replayed quickly."""
-    server.query(_TABLE.replace(" PRIMARY KEY", ""))
-
-
-def insert_orders(server: PostgresServer, first: int, rows: int) -> None:
+def _insert_orders(server: PostgresServer, first: int, rows: int) -> None:
     """Add orders from the id ``first`` on; the same ids are always the same orders."""
     with server.connect() as connection, connection.cursor().copy("COPY orders FROM STDIN") as copy:
         for start in range(first, first + rows, BATCH):

@@ -31,7 +31,7 @@ class Scale:
 
 
 FULL = Scale(2, 200, 1_600_000, 200, 1000, 200_000, 7)
-QUICK = Scale(1, 8, 80_000, 16, 100, 10_000, 3)
+QUICK = Scale(1, 8, 80_000, 40, 100, 10_000, 3)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from tests.support.postgres import PostgresServer, adopt, run_as_server
 from tests.support.privileges import server_account
 
 from benchmarks.contestants import Contestant, barman, others, ours
-from benchmarks.data import insert_orders, prepare_orders
 from benchmarks.meter import Usage, children, end_orphans, sampled, watch
 from benchmarks.setting import Bench, Place
 
@@ -26,9 +25,12 @@ SETTINGS = {
     "archive_mode": "on",
     "archive_command": "",
     "wal_keep_size": "16GB",
+    "synchronous_commit": "off",
     "max_wal_size": "16GB",
 }
-ROWS_AT_A_TIME = 10_000
+PGBENCH_SCALE = 20
+TRANSACTIONS = 10_000
+"""Between two checkpoints: after each, the first change of a page writes the whole page to the WAL."""
 PATIENCE = 900.0
 
 
@@ -39,7 +41,7 @@ class Backlog:
     server: PostgresServer
     base: Path
     segments: list[str]
-    orders: int
+    transactions: int
 
 
 def run(bench: Bench) -> None:
@@ -67,17 +69,18 @@ def _backlog(bench: Bench) -> Iterator[Backlog]:
     directory = bench.directory("wal")
     environ = dict(bench.secure.environ)
     with PostgresServer.create(directory, bench.installation, settings=SETTINGS, environ=environ) as server:
-        prepare_orders(server)
+        server.pgbench("-i", "-s", str(PGBENCH_SCALE))
         server.stop()
         base = directory / "base"
         run_as_server(["cp", "-a", server.data, base])
         server.start()
-        orders = 0
+        transactions = 0
         while len(_named(server, ".ready")) < bench.scale.segments:
-            insert_orders(server, orders, ROWS_AT_A_TIME)
-            orders += ROWS_AT_A_TIME
+            server.pgbench("-n", "-c", "4", "-t", str(TRANSACTIONS // 4))
+            server.query("CHECKPOINT")
+            transactions += TRANSACTIONS
         server.switch_wal()
-        yield Backlog(server, base, _named(server, ".ready"), orders)
+        yield Backlog(server, base, _named(server, ".ready"), transactions)
 
 
 def _named(server: PostgresServer, suffix: str) -> list[str]:
@@ -151,11 +154,11 @@ def _recover(bench: Bench, backlog: Backlog, command: str) -> Usage:
     server.recover_with(command)
     try:
         used = _replay(server)
-        count = server.value("SELECT count(*) FROM orders")
+        count = server.value("SELECT count(*) FROM pgbench_history")
     finally:
         server.stop(mode="immediate")
-    if count != backlog.orders:
-        raise RuntimeError(f"{count} orders are there after recovery with {command}, not {backlog.orders}")
+    if count != backlog.transactions:
+        raise RuntimeError(f"{count} transactions are there after recovery with {command}, not {backlog.transactions}")
     shutil.rmtree(parent)
     return used
 
