@@ -14,20 +14,17 @@ import json
 import os
 import runpy
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 SECONDS = 30
+AT_A_TIME = 2
 
 
-def run(command: list[str]) -> int:
-    """Run one command line in a fork and return its exit code, as a shell would show it."""
+def start(command: list[str]) -> int:
+    """Run one command line in a fork and return its process id."""
     child = os.fork()
     if child == 0:
         _become(command)
-    _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code
+    return child
 
 
 def _become(command: list[str]) -> None:
@@ -48,10 +45,26 @@ def _become(command: list[str]) -> None:
     os._exit(code)
 
 
-def codes(commands: list[list[str]]) -> Iterator[int]:
-    """Yield the exit codes in order."""
-    with ThreadPoolExecutor(2) as pool:
-        yield from pool.map(run, commands)
+def codes(commands: list[list[str]]) -> list[int]:
+    """Return the exit codes in order, as a shell would show them; two commands run at a time.
+
+    There are no threads: a fork of a process that has some may find a lock taken for ever.
+    """
+    found = [0] * len(commands)
+    running: dict[int, int] = {}
+    for number, command in enumerate(commands):
+        if len(running) == AT_A_TIME:
+            _wait(running, found)
+        running[start(command)] = number
+    while running:
+        _wait(running, found)
+    return found
+
+
+def _wait(running: dict[int, int], found: list[int]) -> None:
+    child, status = os.wait()
+    code = os.waitstatus_to_exitcode(status)
+    found[running.pop(child)] = code if code >= 0 else 128 - code
 
 
 def warm_up(scripts: set[str]) -> None:
@@ -68,7 +81,7 @@ def main() -> None:
     for module in task["preload"]:
         importlib.import_module(module)
     warm_up({command[0] for command in task["commands"]})
-    json.dump(list(codes(task["commands"])), sys.stdout)
+    json.dump(codes(task["commands"]), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -125,11 +125,6 @@ def compress_bytes(data: Buffer, name: str | None, level: int | None = None) -> 
 
 def decompress_bytes(data: Buffer, name: str | None, source: str = "stream", limit: int | None = None) -> bytes:
     """Decompress a whole file in memory; ``IntegrityError`` if damaged, cut off or larger than ``limit`` bytes."""
-    return b"".join(decompress_pieces(data, name, source, limit))
-
-
-def decompress_pieces(data: Buffer, name: str | None, source: str = "stream", limit: int | None = None) -> list[Buffer]:
-    """Do the same, but leave the file in the pieces that decompression made: joining takes as long as that."""
     pieces: list[Buffer] = []
     total = 0
     for piece in decompress_stream([data], name, source):
@@ -137,4 +132,4 @@ def decompress_pieces(data: Buffer, name: str | None, source: str = "stream", li
         if limit is not None and total > limit:
             raise IntegrityError(f"{source}: more than {limit} bytes when decompressed")
         pieces.append(piece)
-    return pieces
+    return b"".join(pieces)

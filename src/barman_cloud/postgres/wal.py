@@ -146,32 +146,48 @@ def parse_page_header(data: Buffer) -> PageHeader:
     return PageHeader(magic, timeline, address, system, segment_size, block_size)
 
 
-def check_segment(
-    data: Buffer, name: WalName, *, size: int | None = None, system_identifier: int | None = None
-) -> PageHeader:
+def check_segment(data: Buffer, name: WalName, *, system_identifier: int | None = None) -> PageHeader:
     """Check that ``data`` is the whole segment (or partial segment) that ``name`` says, and return its header.
 
-    With ``size``, in bytes, ``data`` is just the beginning of a segment of that size.
     Raises ``IntegrityError`` if the size, the page address, the timeline or (when given) the system identifier doesn't
-    fit. The first page of a timeline's first segment is a copy from its parent, so an older timeline there is right.
+    fit.
+    """
+    header = check_header(data, name, system_identifier=system_identifier)
+    check_size(len(data), name, header)
+    return header
+
+
+def check_size(size: int, name: WalName, header: PageHeader) -> None:
+    """Check that a segment with this header is complete with ``size`` bytes; ``IntegrityError`` if it isn't."""
+    if size != header.segment_size:
+        raise IntegrityError(
+            f"{name.text} has {size} bytes, but its header says that segments have {header.segment_size}"
+        )
+
+
+def check_header(data: Buffer, name: WalName, *, system_identifier: int | None = None) -> PageHeader:
+    """Check that ``data`` begins like the segment that ``name`` says, and return its header.
+
+    Raises ``IntegrityError`` as :func:`check_segment` does. The first page of a timeline's first segment is a copy from
+    its parent, so an older timeline there is right.
     """
     try:
         header = parse_page_header(data)
     except IntegrityError as error:
         raise IntegrityError(f"{name.text} is not a WAL segment: {error}") from None
-    size = len(data) if size is None else size
-    if size != header.segment_size:
-        raise IntegrityError(
-            f"{name.text} has {size} bytes, but its header says that segments have {header.segment_size}"
-        )
     if header.page_address != name.start_lsn(header.segment_size):
         found = segment_name(header.timeline, header.page_address, header.segment_size)
         raise IntegrityError(f"{name.text} holds another segment: its header is that of {found}")
     if header.timeline > name.timeline:
         raise IntegrityError(f"{name.text} holds WAL of timeline {header.timeline}, newer than its name says")
-    if system_identifier is not None and header.system_identifier != system_identifier:
+    refuse_foreign(name, header, system_identifier)
+    return header
+
+
+def refuse_foreign(name: WalName, header: PageHeader, system_identifier: int | None) -> None:
+    """Raise ``IntegrityError`` if the segment with this header is of another cluster than ``system_identifier``."""
+    if system_identifier not in (None, header.system_identifier):
         raise IntegrityError(
             f"{name.text} belongs to another cluster: its system identifier is {header.system_identifier}, "
             f"not {system_identifier}"
         )
-    return header

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 from barman_cloud import logs
 from barman_cloud.errors import BarmanCloudError, SpoolError
-from barman_cloud.postgres.wal import DEFAULT_SEGMENT_SIZE, WalName, parse_page_header, parse_wal_name
+from barman_cloud.postgres.wal import DEFAULT_SEGMENT_SIZE, WalName, parse_wal_name
 from barman_cloud.wal.delivery import deliver, remove
-from barman_cloud.wal.restorer import beginning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -152,12 +151,12 @@ class Prefetcher:
     def _fetch(self, name: WalName, key: str) -> None:
         with open(self._path(f"{name.text}.part"), "wb"):
             pass  # tells wal-restore that waiting is worth while
-        data = self._restorer.fetch(name, key)
-        header = parse_page_header(beginning(data))
+        header, content = self._restorer.fetch(name, key)
+        assert header is not None  # only segments are fetched ahead
         with self._lock:
             self._settle_cluster(header.segment_size, header.system_identifier)
         if name.text in self._window:
-            deliver(data, self._path(name.text))
+            deliver(content, self._path(name.text))
 
     def _settle_cluster(self, segment_size: int, system: int) -> None:
         """Note whose segments these are; those of another cluster, spooled before, must go."""

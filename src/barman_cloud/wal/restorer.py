@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from barman_cloud import logs
-from barman_cloud.archive.compression import compression_of, decompress_pieces
+from barman_cloud.archive.compression import compression_of, decompress_stream
 from barman_cloud.errors import IntegrityError, NotFoundError, ObjectNotFoundError, UsageError
 from barman_cloud.postgres.wal import (
     LONG_HEADER_SIZE,
     MAX_SEGMENT_SIZE,
+    PageHeader,
     WalKind,
     WalName,
-    check_segment,
+    check_header,
+    check_size,
     parse_wal_name,
+    refuse_foreign,
 )
 from barman_cloud.wal import memory, spool
 from barman_cloud.wal.delivery import deliver
@@ -64,23 +68,60 @@ class Restorer:
             raise NotFoundError(
                 f"{name.text} is a backup history file, which is never restored", hint="recovery doesn't need it"
             )
-        data = self._fetch_expected(name)
-        if data is None:
-            data = self._fetch_listed(name)
-        if name.kind is not WalKind.HISTORY:
-            _refuse_foreign(name, data, destination)
-        deliver(data, destination)
+        if not self._restore_expected(name, destination):
+            self._restore_listed(name, destination)
         log.info("restored WAL file %s to %s", name.text, destination)
 
-    def fetch(self, name: WalName, key: str) -> list[Buffer]:
-        """Return the WAL file stored under ``key``, decompressed, in pieces; segments are checked against ``name``."""
+    def fetch(self, name: WalName, key: str) -> tuple[PageHeader | None, Iterator[Buffer]]:
+        """Return the header of the WAL file stored under ``key`` (None for a history file) and its content in pieces.
+
+        The header is checked against ``name``, and the content is decompressed and checked as it is taken: it raises
+        ``IntegrityError`` when it is damaged or, at its end, if it isn't complete.
+        """
+        content = self._decompressed(key, self._store.get_buffer(key))
+        if name.kind is WalKind.HISTORY:
+            return None, content
+        first: Buffer = next(content, b"")
+        while len(first) < LONG_HEADER_SIZE and (more := next(content, b"")):
+            first = bytes(first) + more
+        with self._naming(key):
+            header = check_header(first, name)
+        return header, self._complete(name, key, header, first, content)
+
+    def _decompressed(self, key: str, data: Buffer) -> Iterator[Buffer]:
+        size = 0
+        with self._naming(key):
+            for piece in decompress_stream([data], compression_of(key)):
+                size += len(piece)
+                if size > MAX_SEGMENT_SIZE:
+                    raise IntegrityError(f"more than {MAX_SEGMENT_SIZE} bytes when decompressed")
+                yield piece
+
+    def _complete(
+        self, name: WalName, key: str, header: PageHeader, first: Buffer, rest: Iterator[Buffer]
+    ) -> Iterator[Buffer]:
+        size = len(first)
+        yield first
+        for piece in rest:
+            size += len(piece)
+            yield piece
+        with self._naming(key):
+            check_size(size, name, header)
+
+    @contextmanager
+    def _naming(self, key: str) -> Iterator[None]:
+        """Let an ``IntegrityError`` say which object is damaged."""
         try:
-            data = decompress_pieces(self._store.get_buffer(key), compression_of(key), limit=MAX_SEGMENT_SIZE)
-            if name.kind is not WalKind.HISTORY:
-                check_segment(beginning(data), name, size=sum(map(len, data)))
+            yield
         except IntegrityError as error:
             raise IntegrityError(f"{self._store.object_url(key)}: {error}", hint=error.hint) from error
-        return data
+
+    def _deliver(self, name: WalName, key: str, destination: str) -> None:
+        header, content = self.fetch(name, key)
+        if header is not None:
+            # The segment must not go to the pg_wal, if it is one, of another cluster.
+            refuse_foreign(name, header, spool.own_system_identifier(os.path.abspath(destination)))
+        deliver(content, destination)
 
     def listing(self, name: WalName) -> Iterator[WalObject]:
         """Yield what one request tells about the archive from the segment ``name`` on, to the end of its folder."""
@@ -92,18 +133,20 @@ class Restorer:
             if found is not None:
                 yield found
 
-    def _fetch_expected(self, name: WalName) -> list[Buffer] | None:
+    def _restore_expected(self, name: WalName, destination: str) -> bool:
+        """Restore the segment if it lies where the last ones let us expect it."""
         if self._memory_dir is None or name.kind is not WalKind.SEGMENT:
-            return None
+            return False
         seen = memory.load(self._memory_dir)
         if seen is None or not seen.expects(name.text):
-            return None
+            return False
         try:
-            return self.fetch(name, self._layout.wal(name.text, seen.suffix))
+            self._deliver(name, self._layout.wal(name.text, seen.suffix), destination)
         except ObjectNotFoundError:
-            return None
+            return False
+        return True
 
-    def _fetch_listed(self, name: WalName) -> list[Buffer]:
+    def _restore_listed(self, name: WalName, destination: str) -> None:
         candidates = self._candidates(name)
         if not candidates:
             raise NotFoundError(
@@ -113,12 +156,13 @@ class Restorer:
             if found.name != name.text:
                 log.warning("there is only a partial copy of segment %s: %s", name.text, found.key)
             try:
-                return self.fetch(name, found.key)
+                self._deliver(name, found.key, destination)
             except IntegrityError as error:
                 if number == len(candidates):
                     raise
                 log.warning("%s; trying its other copy", error)
-        raise AssertionError("unreachable")
+            else:
+                return
 
     def _candidates(self, name: WalName) -> list[WalObject]:
         """Return the stored copies to try: full ones in the order of their keys, or else the partial ones."""
@@ -135,17 +179,3 @@ class Restorer:
         if full or name.kind is not WalKind.SEGMENT or not self._partial:
             return full
         return [wal for wal in found if wal.name == f"{name.text}.partial"]
-
-
-def beginning(data: list[Buffer]) -> Buffer:
-    """Return as much of the beginning of a file in pieces as holds a segment's header, if the file is that long."""
-    if not data or len(data[0]) < LONG_HEADER_SIZE:
-        return b"".join(data)
-    return data[0]
-
-
-def _refuse_foreign(name: WalName, data: list[Buffer], destination: str) -> None:
-    """Refuse a segment of another cluster than the one whose ``pg_wal`` (if it is one) it would go to."""
-    own = spool.own_system_identifier(os.path.abspath(destination))
-    if own is not None:
-        check_segment(beginning(data), name, size=sum(map(len, data)), system_identifier=own)
