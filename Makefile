@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv peers demo test test-all lint format docs bench bench-quick clean
+.PHONY: help venv peers demo test test-versions test-all lint format docs bench bench-quick clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 14
@@ -30,10 +30,12 @@ test: peers lint ## lint, then run every test on the newest PostgreSQL, with cov
 # What depends on the server's version; the rest of the tests doesn't need to run once for each.
 VERSION_TESTS := $(addprefix tests/integration/test_, backup.py point_in_time_recovery.py wal_archive.py wal_restore.py)
 
-test-all: test ## the same, and what depends on the server's version on every PostgreSQL found
+test-versions: peers ## test what depends on the server's version on every other PostgreSQL found
 	for major in $$($(BIN)/python -m tests.support.installations); do \
 	    BARMAN_CLOUD_TEST_POSTGRES=$$major $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup $(VERSION_TESTS) || exit 1; \
 	done
+
+test-all: test test-versions ## both, as CI does
 
 lint: venv ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .
