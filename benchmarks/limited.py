@@ -25,7 +25,7 @@ PIECE = 1 << 17
 
 def run(bench: Bench) -> None:
     """Back up with one job through the limit, and restore what Barman and ours stored, also with one job."""
-    with make_pgbench(bench.directory("limited"), bench.installation, bench.scale.pgbench_scale) as server:
+    with make_pgbench(bench.directory("limited"), bench.installation, bench.scale.pgbench_scale // 2) as server:
         size = data_size(server)
         with limiting_proxy(int(bench.plain.endpoint.rpartition(":")[2]), BYTES_PER_SECOND) as port:
             slow = _behind(bench.plain, port)

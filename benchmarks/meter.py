@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
-SAMPLE_SECONDS = 0.05
+SAMPLE_SECONDS = 0.2
 ORPHAN_SECONDS = 5.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
