@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 def deliver(data: Iterable[Buffer], destination: str) -> None:
     """Write the pieces ``data`` to ``destination``, replacing it: by a temporary name beside it, fsync and rename.
 
-    The signals that end a command wait until it is done (some milliseconds), so only SIGKILL can leave the temporary
-    file behind. The mode follows the umask, which PostgreSQL sets for the commands that it runs.
+    The signals that end a command wait until the temporary file is gone (some milliseconds: the next piece isn't
+    taken), so only SIGKILL can leave it behind. Raises ``InterruptedError`` if such a signal is handled by somebody.
+    The mode follows the umask, which PostgreSQL sets for the commands that it runs.
     """
     directory, name = os.path.split(destination)
     temporary = os.path.join(directory, f".{name}.{os.getpid()}.tmp")
-    with _SignalsPostponed():
+    with _SignalsPostponed() as noted:
         try:
-            _write(data, temporary)
+            _write(data, temporary, noted)
             os.replace(temporary, destination)
         except BaseException:
             remove(temporary)
@@ -59,7 +60,8 @@ class _SignalsPostponed:
     threads than the main one nothing is done.
     """
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> list[int]:
+        """Return the list that signals are noted in."""
         import signal
 
         self._noted: list[int] = []
@@ -69,6 +71,7 @@ class _SignalsPostponed:
                 self._before[number] = signal.signal(number, lambda number, _: self._noted.append(number))
         except ValueError:
             pass  # not the main thread
+        return self._noted
 
     def __exit__(self, *_: object) -> None:
         import signal
@@ -79,10 +82,12 @@ class _SignalsPostponed:
             os.kill(os.getpid(), number)
 
 
-def _write(data: Iterable[Buffer], path: str) -> None:
+def _write(data: Iterable[Buffer], path: str, noted: list[int]) -> None:
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         for piece in data:
+            if noted:  # making the pieces, decompression for one, may take long
+                raise InterruptedError(f"{path}: stopped by signal {noted[0]}")
             rest = memoryview(piece)
             while rest:
                 rest = rest[os.write(file, rest) :]

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,24 @@ def test_a_signal_waits_until_the_file_is_in_place(tmp_path: Path, monkeypatch: 
         other.join()
     assert seen == [True]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_stops_what_takes_long(tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: seen.append(os.listdir(tmp_path)))
+
+    def endless() -> Iterator[bytes]:
+        yield b"content"
+        os.kill(os.getpid(), signal.SIGTERM)
+        while True:
+            yield b"content"
+
+    try:
+        with pytest.raises(InterruptedError, match="stopped by signal 15"):
+            delivery.deliver(endless(), str(tmp_path / "RECOVERYXLOG"))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == [[]]
 
 
 def test_moving_within_a_file_system_is_a_rename(tmp_path: Path) -> None:
