@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import platform
 import shutil
@@ -16,6 +17,7 @@ from tests.support.installations import Installation, find_installations, newest
 from tests.support.privileges import server_account
 from tests.support.servers import rclone_s3
 
+import barman_cloud
 from benchmarks import bulk, catalog, limited, startup, wal
 from benchmarks.contestants import newest_for_pgbackrest
 from benchmarks.meter import adopt_orphans
@@ -44,6 +46,8 @@ def main() -> None:
     for name in [name for name in os.environ if name.startswith(("AWS_", "PG", "WALG_"))]:
         del os.environ[name]
     adopt_orphans()
+    # As pip leaves an installation; the servers' user, who runs our commands, can't write into a clone.
+    compileall.compile_dir(Path(barman_cloud.__file__).parent, quiet=1)
     installation = choose_installation()
     results = Results(describe(installation))
     with (

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -172,7 +172,10 @@ def _replay(server: PostgresServer) -> Usage:
         wall = time.perf_counter() - start
     process = _process(server)
     # The startup process and what it started have ended and were waited for.
-    cpu = sum(process.cpu_times()[:4]) + sum(sum(child.cpu_times()[:2]) for child in process.children())
+    cpu = sum(process.cpu_times()[:4])
+    for child in process.children():
+        with suppress(psutil.NoSuchProcess):
+            cpu += sum(child.cpu_times()[:2])
     return Usage(wall, cpu + end_orphans(before | {process.pid}), peak.bytes)
 
 

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.support.commands import program
+from tests.support.companions import ended_companions
 from tests.support.peers import find_barman
 from tests.support.postgres import command_environment
-from tests.support.prefetchers import ended_prefetchers
 from tests.support.segments import Cluster, segment_name
 from tests.support.servers import StoreServer, rclone_s3
 
@@ -127,7 +127,7 @@ def restore_cases(bench: Bench, rounds: int, barman: Path | None) -> None:
     destination = bench.cluster.wal / "RECOVERYXLOG"
     options = [*bench.server.options, bench.url, server]
     single, ahead = bench.directory / "restore-single", bench.directory / "restore-ahead"
-    with ended_prefetchers(ahead):
+    with ended_companions(ahead):
         for number in range(rounds + 1):
             name = segment_name(number, size=SIZE)
             alone = bench.command(program("wal-restore"), "--spool-dir", single, *options, name, destination)

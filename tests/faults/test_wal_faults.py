@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -19,13 +20,15 @@ from barman_cloud.errors import BarmanCloudError, ConnectivityError, NotFoundErr
 from barman_cloud.store.base import StoreURL
 from barman_cloud.store.memory import MemoryStore
 from barman_cloud.store.open import open_store
-from barman_cloud.wal import acknowledged
+from barman_cloud.wal import acknowledged, companion
 from barman_cloud.wal.archiver import ArchiveOptions, Archiver
 from barman_cloud.wal.restorer import Restorer, wal_name
+from barman_cloud.wal.upload import Uploader
 from tests.support.commands import program, run_command
+from tests.support.companions import ended_companions
 from tests.support.faulty_store import FaultyStore
+from tests.support.ports import wait_for
 from tests.support.postgres import command_environment
-from tests.support.prefetchers import ended_prefetchers
 from tests.support.segments import Cluster, segment, segment_name
 
 LAYOUT = Layout("prod", "main")
@@ -85,18 +88,27 @@ def test_what_is_archived_ahead_is_only_acknowledged_when_it_is_stored(
         paths = [cluster.add(number) for number in range(1, 5)]
         archiver = Archiver(fresh, LAYOUT, GZIP)
         fresh.fail_call(call, after=after)
+        uploader = Uploader(archiver, str(spool), jobs=2)
+        thread = threading.Thread(target=uploader.run, args=(str(paths[0]),))
+        thread.start()
         for path in paths:
-            done = False
-            while not done:
+            while not acknowledged.holds(str(spool), str(path)):
                 try:
-                    archiver.archive_ready(str(path), jobs=3, directory=str(spool))
-                    done = True
+                    archiver.archive(str(path))
+                    break
                 except BarmanCloudError:
                     pass
-                for other in paths:
-                    assert _is_stored(fresh, other) or not acknowledged.holds(str(spool), str(other))
+            for other in paths:
+                if acknowledged.holds(str(spool), str(other)):
+                    assert _is_stored(fresh, other)
             assert _is_stored(fresh, path)
             cluster.archived(path)
+            companion.announce(str(spool), str(path))
+        wait_for(lambda spool=spool: companion.announce(str(spool), "/end"), timeout=10)
+        (spool / "lock").unlink()
+        companion.announce(str(spool), "/end")
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("remember", [False, True])
@@ -150,17 +162,20 @@ def test_archiving_killed_at_any_moment_loses_nothing(cluster: Cluster, tmp_path
         assert decompress_bytes(content, "lz4") == path.read_bytes()
 
     for moment in MOMENTS:
-        if _kill_after([*command, str(waiting[0])], moment) == 0:
-            assert_stored(waiting[0])
-            cluster.archived(waiting.pop(0))
+        with ended_companions(spool):
+            if _kill_after([*command, str(waiting[0])], moment) == 0:
+                assert_stored(waiting[0])
+                cluster.archived(waiting.pop(0))
+            time.sleep(moment / 2)  # and the background process is killed at some moment, too
         for directory in spool.glob("archive-*"):
             for path in waiting:
                 if acknowledged.holds(str(directory), str(path)):
                     assert_stored(path)
-    for path in waiting:
-        done = run_command("wal-archive", *command[1:], path)
-        assert done.returncode == 0, done.stderr
-        cluster.archived(path)
+    with ended_companions(spool):
+        for path in waiting:
+            done = run_command("wal-archive", *command[1:], path)
+            assert done.returncode == 0, done.stderr
+            cluster.archived(path)
     for path in paths:
         assert_stored(path)
 
@@ -176,7 +191,7 @@ def test_restoring_killed_at_any_moment_delivers_whole_segments_or_none(cluster:
     command = [program("wal-restore"), "--parallel", "3", "--spool-dir", str(spool), url, "main"]
     number = 1
     for moment in MOMENTS:
-        with ended_prefetchers(spool):
+        with ended_companions(spool):
             destination.unlink(missing_ok=True)
             code = _kill_after([*command, segment_name(number), str(destination)], moment)
             if destination.exists():
@@ -187,7 +202,7 @@ def test_restoring_killed_at_any_moment_delivers_whole_segments_or_none(cluster:
         for spooled in spool.glob("restore-*/*"):
             if len(spooled.name) == 24:
                 assert spooled.read_bytes() == segment(int(spooled.name[16:], 16))
-    with ended_prefetchers(spool):
+    with ended_companions(spool):
         for last in range(number, number + 4):
             done = run_command("wal-restore", *command[1:], segment_name(last), destination)
             assert done.returncode == 0, done.stderr

@@ -13,9 +13,9 @@ import pytest
 
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.store.open import open_store
+from tests.support.companions import ended_companions
 from tests.support.ports import wait_for
 from tests.support.postgres import command_environment
-from tests.support.prefetchers import ended_prefetchers
 from tests.support.segments import Cluster, segment, segment_name
 from tests.support.servers import StoreServer
 
@@ -42,15 +42,28 @@ OURS = {
     "barman_cloud.wal",
     "barman_cloud.wal.spool",
 }
-ARCHIVE = OURS | {"barman_cloud.cli.wal_archive", "barman_cloud.wal.acknowledged", "barman_cloud.wal.archiver"}
+ARCHIVE = OURS | {
+    "barman_cloud.cli.wal_archive",
+    "barman_cloud.wal.acknowledged",
+    "barman_cloud.wal.archiver",
+    "barman_cloud.wal.companion",
+}
 RESTORE = OURS | {
     "barman_cloud.cli.wal_restore",
+    "barman_cloud.wal.companion",
     "barman_cloud.wal.delivery",
     "barman_cloud.wal.memory",
     "barman_cloud.wal.prefetched",
     "barman_cloud.wal.restorer",
 }
-QUICK = {"barman_cloud", "barman_cloud.cli", "barman_cloud.cli.start", "barman_cloud.wal", "barman_cloud.wal.spool"}
+QUICK = {
+    "barman_cloud",
+    "barman_cloud.cli",
+    "barman_cloud.cli.start",
+    "barman_cloud.wal",
+    "barman_cloud.wal.companion",
+    "barman_cloud.wal.spool",
+}
 
 SMALL = {"__future__", "_blake2", "gc"}
 
@@ -162,9 +175,12 @@ def test_a_segment_archived_ahead(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     first, second = cluster.add(1), cluster.add(2)
     command = ["--parallel", "2", "--spool-dir", tmp_path / "spool", f"file://{tmp_path}/store", "main"]
-    assert imported("wal_archive", *command, first)[0] == "0"
-    cluster.archived(first)
-    code, modules = imported("wal_archive", *command, second)
+    spool = tmp_path / "spool"
+    with ended_companions(spool):
+        assert imported("wal_archive", *command, first)[0] == "0"
+        wait_for(lambda: list(spool.glob(f"archive-*/{second.name}")), what="the segment to be archived ahead")
+        cluster.archived(first)
+        code, modules = imported("wal_archive", *command, second)
     assert code == "quick"
     assert _ours(modules) == QUICK | {"barman_cloud.wal.acknowledged"}
     checksum = {"isal", "isal._isal", "isal._version", "isal.igzip_lib", "isal.isal_zlib", "zlib"}
@@ -179,7 +195,7 @@ def test_a_segment_fetched_ahead(tmp_path: Path) -> None:
             store.put(Layout("", "main").wal(segment_name(number)), segment(number))
     spool = tmp_path / "spool"
     command = ["--parallel", "2", "--spool-dir", spool, url, "main"]
-    with ended_prefetchers(spool):
+    with ended_companions(spool):
         assert imported("wal_restore", *command, segment_name(1), tmp_path / "x")[0] == "0"
         wait_for(lambda: list(spool.glob(f"restore-*/{segment_name(2)}")), what="the segment to be fetched ahead")
         code, modules = imported("wal_restore", *command, segment_name(2), tmp_path / "x")

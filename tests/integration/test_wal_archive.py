@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import pytest
 
 from barman_cloud.archive.compression import SUFFIX, decompress_bytes
 from tests.support.commands import program, run_command
+from tests.support.companions import companions, ended_companions
 from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.support.ports import wait_for
 from tests.support.postgres import PostgresServer, command_environment
@@ -177,24 +179,68 @@ class TestHook:
 
 class TestAhead:
     @pytest.fixture
-    def ahead(self, archive: Archive, tmp_path: Path) -> Archive:
-        return lambda *arguments, **more: archive(
-            "--parallel", "4", "--spool-dir", tmp_path / "spool", *arguments, **more
-        )
+    def ahead(self, archive: Archive, tmp_path: Path) -> Iterator[Archive]:
+        with ended_companions(tmp_path / "spool"):
+            yield lambda *arguments, **more: archive(
+                "--parallel", "4", "--spool-dir", tmp_path / "spool", *arguments, **more
+            )
+
+    @staticmethod
+    def _await_acknowledged(spool_dir: Path, path: Path) -> None:
+        wait_for(lambda: list(spool_dir.glob(f"archive-*/{path.name}")), what=f"{path} to be archived ahead")
 
     def test_calls_after_the_first_find_their_work_done(
-        self, ahead: Archive, cluster: Cluster, bucket: Path, proxy: FaultProxy
+        self, ahead: Archive, cluster: Cluster, bucket: Path, proxy: FaultProxy, tmp_path: Path
     ) -> None:
-        paths = [cluster.add(number) for number in range(1, 9)]
-        for number, path in enumerate(paths):
+        paths = [cluster.add(number) for number in range(1, 13)]
+        for path in paths:
+            if path is not paths[0]:
+                self._await_acknowledged(tmp_path / "spool", path)
             assert ahead(path).returncode == 0
             assert stored(bucket, path.name).read_bytes() == path.read_bytes()
-            assert len(proxy.requests("PUT")) == (4 if number < 4 else 8)
+            cluster.archived(path)
+        assert len(proxy.requests("PUT")) == len(paths)
+        assert len(companions(tmp_path / "spool")) == 1
+
+    def test_a_file_that_waits_alone_starts_nothing(
+        self, ahead: Archive, cluster: Cluster, bucket: Path, tmp_path: Path
+    ) -> None:
+        for number in range(1, 4):
+            path = cluster.add(number)
+            assert ahead(path).returncode == 0
+            assert stored(bucket, path.name).exists()
+            cluster.archived(path)
+        assert not companions(tmp_path / "spool")
+
+    def test_nothing_waits_for_the_background_process(self, ahead: Archive, cluster: Cluster, tmp_path: Path) -> None:
+        first, second = cluster.add(1), cluster.add(2)
+        assert ahead(first).returncode == 0  # its output was read to the end: nobody else has it open
+        self._await_acknowledged(tmp_path / "spool", second)
+        (background,) = companions(tmp_path / "spool")
+        assert background.cwd() == "/"
+        assert not [file.path for file in background.open_files() if file.path.startswith(str(cluster.directory))]
+        assert os.getsid(background.pid) == background.pid
+
+    def test_killed_in_the_middle_it_loses_nothing(
+        self, ahead: Archive, cluster: Cluster, bucket: Path, proxy: FaultProxy, tmp_path: Path
+    ) -> None:
+        paths = [cluster.add(number) for number in range(1, 4)]
+        proxy.add(Fault("PUT", path=paths[1].name, delay=5, times=1))
+        assert ahead(paths[0]).returncode == 0
+        cluster.archived(paths[0])
+        wait_for(lambda: list((tmp_path / "spool").glob(f"archive-*/{paths[1].name}.part")))
+        (background,) = companions(tmp_path / "spool")
+        background.kill()
+        background.wait(10)
+        for path in paths[1:]:
+            assert ahead(path).returncode == 0
+            assert stored(bucket, path.name).read_bytes() == path.read_bytes()
             cluster.archived(path)
 
-    def test_changed_content_is_not_taken_for_archived(self, ahead: Archive, cluster: Cluster) -> None:
+    def test_changed_content_is_not_taken_for_archived(self, ahead: Archive, cluster: Cluster, tmp_path: Path) -> None:
         first, second = cluster.add(1), cluster.add(2)
         assert ahead(first).returncode == 0
+        self._await_acknowledged(tmp_path / "spool", second)
         cluster.archived(first)
         second.write_bytes(segment(2, content=1))
         assert ahead(second).returncode == 1
@@ -220,11 +266,13 @@ class TestAhead:
         assert stored(bucket, path.name).exists()
 
     def test_nothing_is_acknowledged_that_the_store_refused(
-        self, ahead: Archive, cluster: Cluster, bucket: Path, proxy: FaultProxy
+        self, ahead: Archive, cluster: Cluster, bucket: Path, proxy: FaultProxy, tmp_path: Path
     ) -> None:
         paths = [cluster.add(number) for number in range(1, 4)]
         proxy.add(Fault("PUT", path=paths[1].name, status=403, times=1))
         assert ahead(paths[0]).returncode == 0
+        self._await_acknowledged(tmp_path / "spool", paths[2])
+        wait_for(lambda: not list((tmp_path / "spool").glob("archive-*/*.part")), what="the background process to rest")
         assert not stored(bucket, paths[1].name).exists()
         cluster.archived(paths[0])
         assert ahead(paths[1]).returncode == 0
@@ -234,7 +282,7 @@ class TestAhead:
 @pytest.fixture
 def archiving(
     new_postgres: Callable[..., PostgresServer], rclone_s3: StoreServer, bucket: Path, server_dir: Path
-) -> Callable[..., PostgresServer]:
+) -> Iterator[Callable[..., PostgresServer]]:
     """Make a server that archives with our command, with these options."""
 
     def make(*options: str) -> PostgresServer:
@@ -250,9 +298,14 @@ def archiving(
             "%p",
         ]
         server.archive_with(" ".join(command))
+        spools.append(server.directory / "spool")
         return server
 
-    return make
+    spools: list[Path] = []
+    yield make
+    for spool_dir in spools:
+        with ended_companions(spool_dir):
+            pass
 
 
 def _finish_segments(server: PostgresServer, count: int) -> list[str]:

@@ -98,6 +98,7 @@ def rclone_s3(*, directory: Path | None = None, tls: bool = False, etag: str = "
     """``rclone serve s3`` on a directory: fast, checks signatures; objects are files. With ``tls`` it speaks https.
 
     ``etag`` is the hash that ETags are made of (``rclone hashsum`` lists them); it is computed again for every listing.
+    It is the only one that is kept of an upload: by default MD5 is computed too, three times, whatever the ETag is.
     """
     port = free_port()
     endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
@@ -106,7 +107,7 @@ def rclone_s3(*, directory: Path | None = None, tls: bool = False, etag: str = "
         root.mkdir(exist_ok=True)
         arguments = ["serve", "s3", str(root), "--addr", f"127.0.0.1:{port}"]
         arguments += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--config", str(scratch / "no.conf")]
-        arguments += ["--etag-hash", etag]
+        arguments += ["--etag-hash", etag, "--local-hashes", etag]
         authority = None
         if tls:
             authority, certificate, key = private_certificate(scratch)

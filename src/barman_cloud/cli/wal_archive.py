@@ -12,9 +12,11 @@ from barman_cloud.cli.command import main as run_command
 from barman_cloud.errors import OperationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from barman_cloud.cli.plain import Arguments, Declarations
+    from barman_cloud.store.base import ObjectStore
+    from barman_cloud.wal.archiver import Archiver
 
 log = logs.get_logger(__name__)
 
@@ -69,7 +71,28 @@ def add_arguments(parser: Declarations) -> None:
 
 def run(args: Arguments) -> None:
     from barman_cloud.errors import SpoolError
-    from barman_cloud.wal import spool
+    from barman_cloud.wal import acknowledged, spool
+
+    path: str = args.wal_path
+    if args.parallel >= 2:
+        try:
+            directory = spool.prepare(args.spool_dir, "archive", options.spool_key(args))
+        except SpoolError as error:
+            log.warning("archiving without --parallel: %s", error)
+        else:
+            if command := spool.command_of(args.command_line, variable=1):
+                spool.remember_command(directory, command[0])
+            if acknowledged.holds(directory, path):
+                log.info("WAL file %s was archived ahead", path)
+                acknowledged.release_cache(path)
+                return
+            _have_others_archived(directory, path, args.command_line)
+    with options.store_from(args, retry_budget=RETRY_BUDGET) as store:
+        archiver_from(args, store).archive(path)
+
+
+def archiver_from(args: Arguments, store: ObjectStore) -> Archiver:
+    """Return an archiver that stores as the options say."""
     from barman_cloud.wal.archiver import ArchiveOptions, Archiver
 
     wal_options = ArchiveOptions(
@@ -79,21 +102,20 @@ def run(args: Arguments) -> None:
         history_tags=options.tags_from(args, "history-"),
         overwrite=args.overwrite,
     )
-    path: str = args.wal_path
-    with options.store_from(args, retry_budget=RETRY_BUDGET) as store:
-        archiver = Archiver(store, options.layout_from(args, store), wal_options)
-        if args.parallel < 2:
-            archiver.archive(path)
-            return
-        try:
-            directory = spool.prepare(args.spool_dir, "archive", options.spool_key(args))
-        except SpoolError as error:
-            log.warning("archiving without --parallel: %s", error)
-            archiver.archive(path)
-            return
-        if command := spool.command_of(args.command_line, variable=1):
-            spool.remember_command(directory, command[0])
-        archiver.archive_ready(path, jobs=args.parallel, directory=directory)
+    return Archiver(store, options.layout_from(args, store), wal_options)
+
+
+def _have_others_archived(directory: str, path: str, command_line: Sequence[str]) -> None:
+    """Let the background process archive the other files that are ready, if there are any."""
+    from barman_cloud.wal import companion
+    from barman_cloud.wal.archiver import ready_files
+
+    if not ready_files(path):
+        return
+    try:
+        companion.start(directory, "archive", os.path.abspath(path), command_line)
+    except OSError as error:
+        log.warning("archiving without --parallel: %s", error)
 
 
 def validate(args: Arguments) -> None:

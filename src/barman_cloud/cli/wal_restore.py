@@ -54,7 +54,7 @@ def run(args: Arguments) -> None:
 
 def _restore(args: Arguments) -> None:
     from barman_cloud.postgres.wal import WalKind
-    from barman_cloud.wal import prefetched, spool
+    from barman_cloud.wal import companion, prefetched, spool
     from barman_cloud.wal.restorer import Restorer, wal_name
 
     name = wal_name(args.wal_name)
@@ -66,18 +66,21 @@ def _restore(args: Arguments) -> None:
         if ahead:
             raise
         log.debug("not remembering anything between calls: %s", error)
+
+    def fetch_ahead() -> None:
+        if directory is not None and ahead:
+            if command := spool.command_of(args.command_line, variable=2):
+                spool.remember_command(directory, command[0])
+            companion.start(directory, "restore", name.text, args.command_line)
+
     if directory is not None and ahead and prefetched.serve(directory, name.text, args.wal_dest):
         log.info("restored WAL file %s to %s, fetched ahead", name.text, args.wal_dest)
-    else:
-        with options.store_from(args, retry_budget=RETRY_BUDGET) as store:
-            restorer = Restorer(
-                store, options.layout_from(args, store), partial=not args.no_partial, memory_dir=directory
-            )
-            restorer.restore(name, args.wal_dest)
-    if directory is not None and ahead:
-        if command := spool.command_of(args.command_line, variable=2):
-            spool.remember_command(directory, command[0])
-        prefetched.start(directory, name.text, args.command_line)
+        fetch_ahead()
+        return
+    with options.store_from(args, retry_budget=RETRY_BUDGET) as store:
+        restorer = Restorer(store, options.layout_from(args, store), partial=not args.no_partial, memory_dir=directory)
+        # What follows is fetched while this segment is: the background process takes as long to start.
+        restorer.restore(name, args.wal_dest, found=fetch_ahead)
 
 
 def validate(args: Arguments) -> None:

@@ -1,4 +1,4 @@
-"""Files that ``wal-archive --parallel`` uploaded before PostgreSQL asked for them.
+"""Files that the background process of ``wal-archive --parallel`` archived before PostgreSQL asked for them.
 
 For each one the spool holds a small file of its name, written after the store acknowledged the upload, with one line:
 what identified the content at that time. When PostgreSQL asks for the file, the same line is made again from what lies
@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import os
 
-from barman_cloud.wal import spool
+from barman_cloud.wal import companion, spool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
+
+TRUSTED_SECONDS = 600
+"""An older entry counts for nothing: the object may have been deleted since."""
 
 _PIECE = 1 << 20
 
@@ -37,10 +40,14 @@ def record(directory: str, name: str, line: str) -> None:
 
 
 def holds(directory: str, path: str) -> bool:
-    """Tell whether the file at ``path`` was archived with the content that it has now."""
+    """Tell whether the file at ``path`` was archived, lately, with the content that it has now.
+
+    Waits while the background process works on it.
+    """
+    name = os.path.basename(path)
+    companion.await_work(directory, name)
     try:
-        with open(os.path.join(directory, os.path.basename(path)), encoding="utf-8") as entry:
-            line = entry.read(200)
+        line = _entry(os.path.join(directory, name))
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             status = os.fstat(file)
@@ -50,19 +57,6 @@ def holds(directory: str, path: str) -> bool:
             os.close(file)
     except (OSError, ValueError):
         return False
-
-
-def forget_all_but(directory: str, names: Collection[str]) -> None:
-    """Drop the entries of files that PostgreSQL doesn't wait for any more."""
-    from barman_cloud.wal.delivery import remove
-
-    try:
-        entries = os.listdir(directory)
-    except OSError:
-        return
-    for name in entries:
-        if name not in names:
-            remove(os.path.join(directory, name))
 
 
 def answer(arguments: Sequence[str], default_spool_dir: str) -> bool:
@@ -77,6 +71,7 @@ def answer(arguments: Sequence[str], default_spool_dir: str) -> bool:
     directory = spool.directory_of_command(spool_dir, constant)
     if directory is None or not holds(directory, path):
         return False
+    companion.announce(directory, os.path.abspath(path))
     release_cache(path)
     return True
 
@@ -103,6 +98,14 @@ def release_cache(path: str) -> None:
         pass  # not every system and file system has it
     finally:
         os.close(file)
+
+
+def _entry(path: str) -> str:
+    import time
+
+    with open(path, encoding="utf-8") as entry:
+        age = time.time() - os.fstat(entry.fileno()).st_mtime
+        return entry.read(200) if -TRUSTED_SECONDS < age < TRUSTED_SECONDS else ""
 
 
 def _checksum_of(file: int) -> int:

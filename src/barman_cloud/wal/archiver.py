@@ -1,16 +1,14 @@
-"""Archiving WAL files: one file, or the one that was asked for together with the next that are ready."""
+"""Archiving WAL files."""
 
 from __future__ import annotations
 
 import os
-import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from barman_cloud import logs
 from barman_cloud.archive.compression import SUFFIX, compress_stream, compression_of, decompress_bytes, wal_level
 from barman_cloud.errors import (
     AccessDeniedError,
-    BarmanCloudError,
     ConflictError,
     IntegrityError,
     ObjectExistsError,
@@ -52,10 +50,6 @@ class WalFile(NamedTuple):
     data: memoryview
     status: os.stat_result
 
-    def identity(self) -> str:
-        """Return the line of ``acknowledged.identity``."""
-        return acknowledged.identity(self.status, acknowledged.checksum(self.data))
-
 
 class Archiver:
     """Stores WAL files of one server. Safe to use from several threads."""
@@ -73,35 +67,10 @@ class Archiver:
         self._store_file(path)
         acknowledged.release_cache(path)
 
-    def archive_ready(self, path: str, *, jobs: int, directory: str) -> None:
-        """Store the WAL file at ``path`` and, at the same time, up to ``jobs - 1`` others that PostgreSQL has ready.
-
-        What becomes of the others is recorded in ``directory`` (see ``acknowledged``) and never an error: one that
-        fails is stored when PostgreSQL asks for it. Returns when all are done.
-        """
-        ready = ready_files(path)
-        acknowledged.forget_all_but(directory, {*ready, os.path.basename(path)})
-        if acknowledged.holds(directory, path):
-            log.info("WAL file %s was archived ahead", path)
-            acknowledged.release_cache(path)
-            return
-        waiting = [name for name in ready if not os.path.exists(os.path.join(directory, name))]
-        others = [os.path.join(os.path.dirname(path), name) for name in waiting[: jobs - 1]]
-        threads = [threading.Thread(target=self._archive_ahead, args=(other, directory)) for other in others]
-        for thread in threads:
-            thread.start()
-        try:
-            self.archive(path)
-        finally:
-            for thread in threads:
-                thread.join()
-
-    def _archive_ahead(self, path: str, directory: str) -> None:
-        try:
-            file = self._store_file(path)
-            acknowledged.record(directory, file.name.text, file.identity())
-        except (BarmanCloudError, OSError) as error:
-            log.warning("could not archive WAL file %s ahead of time: %s", path, error)
+    def archive_ahead(self, path: str) -> str:
+        """Store the WAL file at ``path``, as :meth:`archive`, and return the line that identifies what was stored."""
+        file = self._store_file(path)
+        return acknowledged.identity(file.status, acknowledged.checksum(file.data))
 
     def _store_file(self, path: str) -> WalFile:
         file = read_wal_file(path)

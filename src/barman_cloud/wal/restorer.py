@@ -25,7 +25,7 @@ from barman_cloud.wal import memory, spool
 from barman_cloud.wal.delivery import deliver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from barman_cloud.catalog.layout import Layout, WalObject
     from barman_cloud.store.base import Buffer, ObjectStore
@@ -58,9 +58,10 @@ class Restorer:
         self._partial = partial
         self._memory_dir = memory_dir
 
-    def restore(self, name: WalName, destination: str) -> None:
+    def restore(self, name: WalName, destination: str, *, found: Callable[[], None] = lambda: None) -> None:
         """Put the WAL file at ``destination``: complete, checked, and all at once.
 
+        ``found`` is called as soon as it is known to be in the archive.
         Raises ``NotFoundError`` only when the archive, asked just now, has no such file. A partial segment is delivered
         only if there is no full one.
         """
@@ -68,8 +69,8 @@ class Restorer:
             raise NotFoundError(
                 f"{name.text} is a backup history file, which is never restored", hint="recovery doesn't need it"
             )
-        if not self._restore_expected(name, destination):
-            self._restore_listed(name, destination)
+        if not self._restore_expected(name, destination, found):
+            self._restore_listed(name, destination, found)
         log.info("restored WAL file %s to %s", name.text, destination)
 
     def fetch(self, name: WalName, key: str) -> tuple[PageHeader | None, Iterator[Buffer]]:
@@ -116,8 +117,9 @@ class Restorer:
         except IntegrityError as error:
             raise IntegrityError(f"{self._store.object_url(key)}: {error}", hint=error.hint) from error
 
-    def _deliver(self, name: WalName, key: str, destination: str) -> None:
+    def _deliver(self, name: WalName, key: str, destination: str, fetched: Callable[[], None] = lambda: None) -> None:
         header, content = self.fetch(name, key)
+        fetched()
         if header is not None:
             # The segment must not go to the pg_wal, if it is one, of another cluster.
             refuse_foreign(name, header, spool.own_system_identifier(os.path.abspath(destination)))
@@ -133,7 +135,7 @@ class Restorer:
             if found is not None:
                 yield found
 
-    def _restore_expected(self, name: WalName, destination: str) -> bool:
+    def _restore_expected(self, name: WalName, destination: str, found: Callable[[], None]) -> bool:
         """Restore the segment if it lies where the last ones let us expect it."""
         if self._memory_dir is None or name.kind is not WalKind.SEGMENT:
             return False
@@ -141,22 +143,23 @@ class Restorer:
         if seen is None or not seen.expects(name.text):
             return False
         try:
-            self._deliver(name, self._layout.wal(name.text, seen.suffix), destination)
+            self._deliver(name, self._layout.wal(name.text, seen.suffix), destination, found)
         except ObjectNotFoundError:
             return False
         return True
 
-    def _restore_listed(self, name: WalName, destination: str) -> None:
+    def _restore_listed(self, name: WalName, destination: str, found: Callable[[], None]) -> None:
         candidates = self._candidates(name)
         if not candidates:
             raise NotFoundError(
                 f"WAL file {name.text} is not in the archive {self._store.object_url(self._layout.wals_dir)}"
             )
-        for number, found in enumerate(candidates, 1):
-            if found.name != name.text:
-                log.warning("there is only a partial copy of segment %s: %s", name.text, found.key)
+        found()
+        for number, candidate in enumerate(candidates, 1):
+            if candidate.name != name.text:
+                log.warning("there is only a partial copy of segment %s: %s", name.text, candidate.key)
             try:
-                self._deliver(name, found.key, destination)
+                self._deliver(name, candidate.key, destination)
             except IntegrityError as error:
                 if number == len(candidates):
                     raise

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,13 @@ def archived(cluster: Cluster, spool_dir: Path) -> Path:
     command = spool.command_of(_command(spool_dir, path), variable=1)
     assert command is not None
     spool.remember_command(directory, command[0])
-    acknowledged.record(directory, path.name, read_wal_file(str(path)).identity())
+    acknowledged.record(directory, path.name, _identity(path))
     return path
+
+
+def _identity(path: Path) -> str:
+    file = read_wal_file(str(path))
+    return acknowledged.identity(file.status, acknowledged.checksum(file.data))
 
 
 def _command(spool_dir: Path, path: Path, *options: str) -> list[str]:
@@ -74,6 +80,34 @@ def test_a_copy_in_place_of_the_file_is_not_answered(archived: Path, spool_dir: 
     copy.write_bytes(archived.read_bytes())
     copy.rename(archived)
     assert not acknowledged.answer(_command(spool_dir, archived), "/nowhere")
+
+
+@pytest.mark.parametrize("seconds", [-3600, 3600])
+def test_an_old_answer_or_one_from_the_future_is_none(archived: Path, spool_dir: Path, seconds: float) -> None:
+    (entry,) = spool_dir.glob(f"archive-*/{archived.name}")
+    os.utime(entry, (time.time() + seconds,) * 2)
+    assert not acknowledged.answer(_command(spool_dir, archived), "/nowhere")
+
+
+def test_a_torn_entry_counts_for_nothing(archived: Path, spool_dir: Path) -> None:
+    (entry,) = spool_dir.glob(f"archive-*/{archived.name}")
+    whole = entry.read_text()
+    for length in range(len(whole)):
+        entry.write_text(whole[:length])
+        assert not acknowledged.holds(str(entry.parent), str(archived))
+    entry.write_text(whole)
+    assert acknowledged.holds(str(entry.parent), str(archived))
+
+
+def test_an_answer_is_announced_to_the_background_process(archived: Path, spool_dir: Path) -> None:
+    (directory,) = spool_dir.glob("archive-*")
+    os.mkfifo(directory / "requests")
+    fifo = os.open(directory / "requests", os.O_RDWR | os.O_NONBLOCK)
+    try:
+        assert acknowledged.answer(_command(spool_dir, archived), "/nowhere")
+        assert os.read(fifo, 1000).decode() == f"{archived}\n"
+    finally:
+        os.close(fifo)
 
 
 @pytest.mark.parametrize("length", [0, 1, 5, (1 << 20) - 1, (1 << 20) + 1, 3 << 20])

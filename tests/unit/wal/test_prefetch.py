@@ -13,7 +13,7 @@ from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import SpoolError, StoreError
 from barman_cloud.store.base import Buffer, StoreURL
 from barman_cloud.store.memory import MemoryStore
-from barman_cloud.wal import prefetched
+from barman_cloud.wal import companion, prefetched
 from barman_cloud.wal.prefetch import Prefetcher
 from barman_cloud.wal.restorer import Restorer
 from tests.support.ports import wait_for
@@ -62,7 +62,7 @@ def start(slow_store: SlowStore, layout: Layout, spool_dir: Path) -> Iterator[St
     yield run
     slow_store.open.set()
     (spool_dir / "lock").unlink(missing_ok=True)  # it ends when its directory has gone
-    prefetched.announce(str(spool_dir), segment_name(1))
+    companion.announce(str(spool_dir), segment_name(1))
     for thread in threads:
         thread.join(20)
         assert not thread.is_alive()
@@ -79,7 +79,7 @@ def _await_spooled(spool_dir: Path, *numbers: int) -> None:
 
 def _ask(spool_dir: Path, number: int, destination: Path) -> bool:
     served = prefetched.serve(str(spool_dir), segment_name(number), str(destination))
-    assert prefetched.announce(str(spool_dir), segment_name(number))
+    assert companion.announce(str(spool_dir), segment_name(number))
     return served
 
 
@@ -97,7 +97,7 @@ def test_the_archive_is_listed_once_for_a_folder(start: Start, slow_store: SlowS
     slow_store.requests.counts.clear()
     start(1, jobs=2)
     _await_spooled(spool_dir, 2, 3, 4, 5)
-    prefetched.announce(str(spool_dir), segment_name(5))
+    companion.announce(str(spool_dir), segment_name(5))
     _await_spooled(spool_dir, 6, 7, 8, 9)
     assert slow_store.requests.counts == {"list": 1, "get": 8}
 
@@ -113,9 +113,9 @@ def test_it_goes_on_in_the_next_folder(start: Start, slow_store: SlowStore, layo
 def test_what_recovery_has_passed_is_dropped(start: Start, spool_dir: Path) -> None:
     start(1)
     _await_spooled(spool_dir, 2, 3, 4, 5)
-    prefetched.announce(str(spool_dir), segment_name(20))
+    companion.announce(str(spool_dir), segment_name(20))
     _await_spooled(spool_dir, 21, 22, 23, 24)
-    prefetched.announce(str(spool_dir), segment_name(10))
+    companion.announce(str(spool_dir), segment_name(10))
     _await_spooled(spool_dir, 11, 12, 13, 14)
 
 
@@ -123,10 +123,10 @@ def test_it_stops_at_a_gap_and_at_the_end(start: Start, slow_store: SlowStore, l
     slow_store.delete([layout.wal(segment_name(4), ".lz4")])
     start(1)
     _await_spooled(spool_dir, 2, 3)
-    prefetched.announce(str(spool_dir), segment_name(37))
+    companion.announce(str(spool_dir), segment_name(37))
     _await_spooled(spool_dir, 38, 39)
     slow_store.put(layout.wal(segment_name(40)), segment(40))
-    prefetched.announce(str(spool_dir), segment_name(38))
+    companion.announce(str(spool_dir), segment_name(38))
     _await_spooled(spool_dir, 39, 40)
 
 
@@ -184,7 +184,7 @@ def test_it_ends_when_nothing_is_asked_for_and_leaves_no_segments(start: Start, 
     thread.join(10)
     assert not thread.is_alive()
     assert _spooled(spool_dir) == []
-    assert not prefetched.announce(str(spool_dir), segment_name(2))
+    assert not companion.announce(str(spool_dir), segment_name(2))
 
 
 def test_it_ends_when_its_directory_is_removed(start: Start, spool_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""The background processes that ``wal-restore --parallel`` leaves; tests end their own."""
+"""The background processes that ``--parallel`` leaves; tests end their own."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 import psutil
 
 
-def prefetchers(spool_dir: Path) -> list[psutil.Process]:
-    """Return the prefetching processes of this spool."""
+def companions(spool_dir: Path) -> list[psutil.Process]:
+    """Return the processes that work on this spool."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         command = process.info["cmdline"] or []
-        if "barman_cloud.cli.wal_prefetch" in command and str(spool_dir) in command:
+        if "barman_cloud.cli.wal_ahead" in command and str(spool_dir) in command:
             found.append(process)
     return found
 
 
 @contextlib.contextmanager
-def ended_prefetchers(spool_dir: Path) -> Iterator[None]:
+def ended_companions(spool_dir: Path) -> Iterator[None]:
     """End at the end of the block what works on this spool."""
     try:
         yield
     finally:
-        for process in prefetchers(spool_dir):
+        for process in companions(spool_dir):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
