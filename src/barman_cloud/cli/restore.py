@@ -79,11 +79,13 @@ def add_arguments(parser: Declarations) -> None:
 
 
 def run(args: Arguments) -> int | None:
+    from barman_cloud.archive.allocator import keep_freed_buffers
     from barman_cloud.catalog.catalog import Catalog
     from barman_cloud.restore import recovery_settings
     from barman_cloud.restore.coordinator import restore_backup
     from barman_cloud.restore.plan import parse_tablespace_rules
 
+    keep_freed_buffers()
     target = Path(args.recovery_dir)
     settings = _settings_from(args) if any(getattr(args, name) for name in _SETTINGS) else None
     with options.store_from(args) as store:

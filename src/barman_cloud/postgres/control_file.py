@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import google_crc32c
+from crc32c import crc32c
 
 from barman_cloud.errors import IntegrityError
 
@@ -39,8 +39,7 @@ def is_whole(data: bytes) -> bool:
     if len(data) <= _MAX_DATA:
         return False
     return any(
-        google_crc32c.value(data[:size]) == struct.unpack_from("=I", data, size)[0]
-        for size in range(_MIN_DATA, _MAX_DATA + 1, 4)
+        crc32c(data[:size]) == struct.unpack_from("=I", data, size)[0] for size in range(_MIN_DATA, _MAX_DATA + 1, 4)
     )
 
 

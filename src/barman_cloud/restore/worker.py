@@ -32,7 +32,7 @@ _LEAST_RANGES = 4
 _BYTES_IN_FLIGHT = 96 << 20
 
 _AHEAD = 8
-"""Decompressed buffers, of up to 1 MiB, that may wait for the writer."""
+"""Buffers of about 1 MiB, decompressed, that may wait for the writer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def read_archive(
     if expected:
         stored = _checked(stored, expected, name)
     data = decompress_stream(stored, archive.compression, name)
-    return read_members(ahead(data, _AHEAD) if archive.compression else data, name)
+    return read_members(ahead(data, _AHEAD), name)
 
 
 def _checked(stored: Iterable[Buffer], expected: ArchiveRecord, name: str) -> Iterator[Buffer]:

@@ -95,12 +95,12 @@ def verify(headers: Mapping[str, str], body: bytes) -> bool:
     import hashlib
     import zlib
 
-    import google_crc32c
+    from crc32c import crc32c
 
     functions: dict[str, Callable[[bytes], bytes]] = {
         "sha256": lambda data: hashlib.sha256(data).digest(),
         "sha1": lambda data: hashlib.sha1(data, usedforsecurity=False).digest(),
-        "crc32c": lambda data: int(google_crc32c.value(data)).to_bytes(4),
+        "crc32c": lambda data: crc32c(data).to_bytes(4),
         "crc32": lambda data: zlib.crc32(data).to_bytes(4),
     }
     for name, function in functions.items():

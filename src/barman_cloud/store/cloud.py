@@ -12,12 +12,13 @@ a streamed upload can't be, so obstore retries those (``store.clients``).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from barman_cloud.errors import (
     AccessDeniedError,
     BarmanCloudError,
+    ConnectivityError,
     ObjectChangedError,
     ObjectExistsError,
     ObjectNotFoundError,
@@ -29,7 +30,7 @@ from barman_cloud.store.bucket_api import BucketApi, Page
 from barman_cloud.store.clients import DOWNLOAD_TIMEOUT, READ_TIMEOUT, client_options, retry_config, upload_timeout
 from barman_cloud.store.failures import Failure, failure_of, to_error
 from barman_cloud.store.retry import Retry
-from barman_cloud.store.upload import CountedChunks, frozen, rejoined, slices
+from barman_cloud.store.upload import CountedChunks, frozen, handed_over, rejoined, slices
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -41,6 +42,7 @@ PART_SIZE = 16 << 20
 SINGLE_PUT_LIMIT = 64 << 20
 """Above this size a body in memory is sent in parts."""
 _FIRST_RANGE = 1 << 20
+_PIECE = 1 << 20
 SINGLE_DELETES = 8
 """Deletions in flight where there is no batch request."""
 
@@ -276,21 +278,52 @@ class CloudStore(ObjectStore):
         fetched = self._first_range(key, start, first_end, etag)
         if fetched is None:
             return
-        data, size, version = fetched
-        yield data
-        del fetched, data
+        pieces, size, version = fetched
+        del fetched
+        yield from handed_over(pieces)
         end = size if end is None else min(end, size)
+        position = first_end
+        if not self._partial_answers and concurrency > 1 and end - position > range_size:
+            position = yield from self._read_whole(key, position, end, version)
         closed = False
 
-        def fetch(begin: int, stop: int) -> Buffer:
+        def fetch(begin: int, stop: int) -> list[Buffer]:
             return self._range(key, begin, stop, version, stopped=lambda: closed)[0]
 
         try:
-            yield from read_ahead(fetch, first_end, end, range_size, concurrency)
+            yield from read_ahead(fetch, position, end, range_size, concurrency)
         finally:
             closed = True
 
-    def _first_range(self, key: str, start: int, end: int, etag: str | None) -> tuple[Buffer, int, str | None] | None:
+    def _read_whole(self, key: str, start: int, end: int, etag: str | None) -> Generator[Buffer, None, int]:
+        """Yield what follows ``start`` from one answer, for stores whose partial answers obstore doesn't take.
+
+        Returns where it stopped: before ``end`` if the connection was cut, or is so slow that several will be faster.
+        """
+        import obstore
+
+        from barman_cloud.store.ranges import while_quick
+
+        options: GetOptions = {} if etag is None else {"if_match": etag}
+        result = self._attempt("get", key, lambda: obstore.get(self._reader, key, options=options))
+        if etag is not None and result.meta["e_tag"] != etag:
+            raise ObjectChangedError(f"{self.object_url(key)} has changed since it was last read")
+        position = 0
+        try:
+            for chunk in while_quick(result.stream(min_chunk_size=_PIECE)):
+                begin, position = position, position + len(chunk)
+                if position > start:
+                    yield memoryview(chunk)[max(0, start - begin) : end - begin]
+                if position >= end:
+                    break
+        except Exception as error:
+            if not isinstance(self._translate(error, key), ConnectivityError):
+                raise self._translate(error, key) from error
+        return min(max(position, start), end)
+
+    def _first_range(
+        self, key: str, start: int, end: int, etag: str | None
+    ) -> tuple[list[Buffer], int, str | None] | None:
         """Return the bytes, the size of the whole object and its ETag; None when nothing of it lies in the range."""
         try:
             return self._range(key, start, end, etag)
@@ -305,7 +338,8 @@ class CloudStore(ObjectStore):
 
     def _range(
         self, key: str, start: int, end: int, etag: str | None, *, stopped: Callable[[], bool] = lambda: False
-    ) -> tuple[Buffer, int, str | None]:
+    ) -> tuple[list[Buffer], int, str | None]:
+        """Return a range in pieces (joining them would cost as much as receiving them), the object's size and ETag."""
         import obstore
 
         options: GetOptions = {"range": (start, end)}
@@ -315,14 +349,16 @@ class CloudStore(ObjectStore):
         # Read once: another thread may learn it from its own range while ours is under way.
         partial_answers = self._partial_answers
 
-        def fetch() -> tuple[Buffer, int, str | None]:
+        def fetch() -> tuple[list[Buffer], int, str | None]:
             if not partial_answers:
-                return self.provider_api.get_range(key, start, end, etag)
+                data, size, version = self.provider_api.get_range(key, start, end, etag)
+                return [data], size, version
             result = obstore.get(self._reader, key, options=options)
-            return memoryview(result.bytes()), result.meta["size"], result.meta["e_tag"]
+            pieces: list[Buffer] = [memoryview(chunk) for chunk in result.stream(min_chunk_size=_PIECE)]
+            return pieces, result.meta["size"], result.meta["e_tag"]
 
         try:
-            data, size, version = self._attempt("get", key, fetch, stopped=stopped)
+            pieces, size, version = self._attempt("get", key, fetch, stopped=stopped)
         except StoreError as error:
             if "non-partial response" not in str(error) or not partial_answers:
                 raise
@@ -331,9 +367,9 @@ class CloudStore(ObjectStore):
             return self._range(key, start, end, etag, stopped=stopped)
         if etag is not None and version != etag:
             raise ObjectChangedError(f"{self.object_url(key)} has changed since it was last read")
-        if memoryview(data).nbytes != min(end, size) - start:
+        if sum(map(len, pieces)) != min(end, size) - start:
             raise StoreError(f"{self.object_url(key)}: the store sent another range than it was asked for")
-        return data, size, version
+        return pieces, size, version
 
     def head(self, key: str) -> ObjectInfo:
         if not _obstore_can_name(key):

@@ -46,11 +46,16 @@ def frozen(chunk: Buffer) -> Buffer:
     return chunk if isinstance(chunk, bytes) or memoryview(chunk).readonly else bytes(chunk)
 
 
+def handed_over(pieces: list[Buffer]) -> Iterator[Buffer]:
+    """Yield the pieces, and keep none of them alive: they are large."""
+    pieces.reverse()
+    while pieces:
+        yield pieces.pop()
+
+
 def rejoined(first: list[Buffer], rest: Iterator[Buffer]) -> Iterator[Buffer]:
     """Yield what was taken off the beginning of a stream, giving up each piece, and then the rest."""
-    first.reverse()
-    while first:
-        yield first.pop()
+    yield from handed_over(first)
     yield from rest
 
 

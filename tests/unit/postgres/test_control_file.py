@@ -3,8 +3,8 @@ import threading
 import time
 from pathlib import Path
 
-import google_crc32c
 import pytest
+from crc32c import crc32c
 
 from barman_cloud.errors import IntegrityError
 from barman_cloud.postgres import control_file
@@ -12,7 +12,7 @@ from barman_cloud.postgres import control_file
 
 def control(size: int = 296, system: int = 7710966728863891090) -> bytes:
     data = struct.pack("=Q", system).ljust(size, b"\x07")
-    return (data + struct.pack("=I", google_crc32c.value(data))).ljust(8192, b"\0")
+    return (data + struct.pack("=I", crc32c(data))).ljust(8192, b"\0")
 
 
 @pytest.mark.parametrize("size", [200, 288, 296, 300, 508])

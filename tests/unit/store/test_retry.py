@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from barman_cloud.errors import StoreError
 from barman_cloud.store import retry as module
 from barman_cloud.store.failures import PassingError
-from barman_cloud.store.ranges import read_ahead
+from barman_cloud.store.ranges import read_ahead, while_quick
 from barman_cloud.store.retry import Retry
 
 
@@ -83,7 +83,7 @@ def test_other_failures_are_final(pauses: list[float]) -> None:
 def test_read_ahead_delivers_in_order(start: int, length: int, size: int, concurrency: int) -> None:
     data = bytes(range(256)) * 4
     end = min(start + length, len(data))
-    pieces = list(read_ahead(lambda a, b: data[a:b], start, end, size, concurrency))
+    pieces = list(read_ahead(lambda a, b: [data[a:b]], start, end, size, concurrency))
     assert b"".join(pieces) == data[start:end]
     assert all(0 < len(piece) <= size for piece in pieces)
 
@@ -91,9 +91,9 @@ def test_read_ahead_delivers_in_order(start: int, length: int, size: int, concur
 def test_read_ahead_is_bounded() -> None:
     begun = []
 
-    def fetch(start: int, end: int) -> bytes:
+    def fetch(start: int, end: int) -> list[bytes]:
         begun.append(start)
-        return bytes(end - start)
+        return [bytes(end - start)]
 
     reader = read_ahead(fetch, 0, 100, 1, 3)
     next(reader)
@@ -103,10 +103,10 @@ def test_read_ahead_is_bounded() -> None:
 
 
 def test_a_failed_range_raises_in_its_turn() -> None:
-    def fetch(start: int, end: int) -> bytes:
+    def fetch(start: int, end: int) -> list[bytes]:
         if start == 2:
             raise StoreError("range 2")
-        return b"x"
+        return [b"x"]
 
     reader = read_ahead(fetch, 0, 6, 1, 4)
     assert [next(reader), next(reader)] == [b"x", b"x"]
@@ -117,10 +117,10 @@ def test_a_failed_range_raises_in_its_turn() -> None:
 def test_closing_does_not_wait() -> None:
     release = threading.Event()
 
-    def fetch(start: int, end: int) -> bytes:
+    def fetch(start: int, end: int) -> list[bytes]:
         if start > 0:
             release.wait(10)
-        return b"x"
+        return [b"x"]
 
     reader = read_ahead(fetch, 0, 4, 1, 4)
     next(reader)
@@ -128,3 +128,24 @@ def test_closing_does_not_wait() -> None:
     reader.close()  # type: ignore[attr-defined]
     assert time.monotonic() - began < 5
     release.set()
+
+
+def test_a_quick_connection_is_read_to_its_end() -> None:
+    assert list(while_quick([b"x" * 1000] * 100)) == [b"x" * 1000] * 100
+
+
+def test_a_slow_connection_is_given_up() -> None:
+    def slow() -> Iterator[bytes]:
+        for _ in range(100):
+            time.sleep(0.02)
+            yield b"x" * 1000
+
+    assert 5 < len(list(while_quick(slow()))) < 20
+
+
+def test_the_time_of_the_consumer_does_not_count() -> None:
+    read = 0
+    for _ in while_quick([b"x" * 1000] * 10):
+        time.sleep(0.05)
+        read += 1
+    assert read == 10
