@@ -17,6 +17,7 @@ from tests.support.servers import StoreServer
 from barman_cloud.archive.buffers import Buffer
 from barman_cloud.archive.compression import compress_stream
 from barman_cloud.store.open import open_store
+from benchmarks.contestants import NONE
 from benchmarks.data import data_files
 from benchmarks.meter import Usage
 from benchmarks.setting import Bench
@@ -34,13 +35,13 @@ class Limits:
     read: float = 0.0
     compress: dict[str, float] = field(default_factory=dict)
     """Codec -> seconds with all processors."""
-    together: dict[tuple[str, str], float] = field(default_factory=dict)
-    """Codec and endpoint -> seconds for reading, compressing and sending everything at once."""
+    together: dict[tuple[str, str, bool], float] = field(default_factory=dict)
+    """Codec, endpoint and whether the data are cached -> seconds for reading, compressing and sending all of it."""
 
     @classmethod
     def measure(cls, bench: Bench, server: PostgresServer, data: str) -> Limits:
         """Measure everything and add it to the results as contestant ``machine``."""
-        from benchmarks.bulk import forget_cached
+        from benchmarks.bulk import CODECS, FROM_DISK, PLAIN_CODECS, cache, forget_cached
 
         files = data_files(server)
         found = cls(sum(path.stat().st_size for path in files))
@@ -65,18 +66,17 @@ class Limits:
             add("lz4", lambda: _pipe(files, ["lz4", "-q", "-c"]), found.size)
         for store, kind in ((bench.secure, "TLS"), (bench.plain, "HTTP")):
             found._measure_store(store, kind, add, files)
-            for codec in (None, "gzip", "lz4", "zstd", "snappy") if store is bench.secure else (None, "lz4"):
-                forget_cached(server.data)
-                found.together[codec or "none", store.endpoint] = add(
-                    f"all together, {codec or 'none'}, {kind}",
-                    lambda codec=codec, store=store: _read_compress_put(files, codec, store),
+            cases = [(codec, True) for codec in (CODECS if store is bench.secure else PLAIN_CODECS)]
+            if store is bench.secure:
+                cases += [(codec, False) for codec in FROM_DISK]
+            for codec, cached in cases:
+                (cache if cached else forget_cached)(server.data)
+                found.together[codec, store.endpoint, cached] = add(
+                    f"all together, {codec}, {kind}{'' if cached else ', from disk'}",
+                    lambda codec=codec, store=store: _read_compress_put(files, None if codec == NONE else codec, store),
                     found.size,
                 )
         return found
-
-    def backup_seconds(self, codec: str, store: StoreServer) -> float:
-        """Return the seconds that disk, compressor and store, which share this machine, take for the whole data set."""
-        return self.together[codec, store.endpoint]
 
     def _measure_store(
         self, store: StoreServer, kind: str, add: Callable[[str, Callable[[], object], int], float], files: list[Path]

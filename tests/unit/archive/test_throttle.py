@@ -53,12 +53,12 @@ def test_idle_time_is_not_saved_up(clock: FakeTime) -> None:
     assert clock.now - start == pytest.approx(10 - 0.1)
 
 
-def test_threads_share_the_limit_without_using_the_processor() -> None:
-    throttle = Throttle(4 << 20)
+def _shared_by_four(throttle: Throttle, each: int, size: int) -> tuple[float, float]:
+    """Let four threads pass ``each`` buffers of ``size`` bytes; return the seconds of wall clock and of CPU."""
     passed = [0] * 4
 
     def work(number: int) -> None:
-        for chunk in throttle_stream([bytes(64 << 10)] * 16, throttle):
+        for chunk in throttle_stream([bytes(size)] * each, throttle):
             passed[number] += len(chunk)
 
     start, busy = time.monotonic(), time.process_time()
@@ -67,9 +67,21 @@ def test_threads_share_the_limit_without_using_the_processor() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert passed == [1 << 20] * 4
-    assert time.monotonic() - start == pytest.approx(1.0, rel=0.25)
-    assert time.process_time() - busy < 0.5
+    assert passed == [each * size] * 4
+    return time.monotonic() - start, time.process_time() - busy
+
+
+def test_threads_share_the_limit_without_using_the_processor() -> None:
+    wall, cpu = _shared_by_four(Throttle(4 << 20), 16, 64 << 10)
+    assert wall == pytest.approx(1.0, rel=0.25)
+    assert cpu < 0.5
+
+
+@pytest.mark.slow
+def test_the_limit_is_exact_over_ten_seconds() -> None:
+    wall, cpu = _shared_by_four(Throttle(32 << 20), 320, 256 << 10)
+    assert wall == pytest.approx(10.0, rel=0.05)
+    assert cpu < 1
 
 
 def test_open_wakes_those_who_wait() -> None:
