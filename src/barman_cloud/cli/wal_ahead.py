@@ -61,7 +61,6 @@ def _restore(args: Arguments, directory: str, position: str) -> None:
     with options.store_from(args, retry_budget=wal_restore.RETRY_BUDGET) as store:
         restorer = Restorer(store, options.layout_from(args, store))
         os.chdir("/")
-        os.nice(5)  # replaying is what recovery is about
         Prefetcher(restorer, directory, jobs=args.parallel).run(position)
 
 
