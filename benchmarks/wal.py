@@ -171,12 +171,21 @@ def _replay(server: PostgresServer) -> Usage:
         server.wait_recovered(timeout=PATIENCE)
         wall = time.perf_counter() - start
     process = _process(server)
+    wait_for(lambda: not _startup_processes(process), what="the startup process to end")
     # The startup process and what it started have ended and were waited for.
     cpu = sum(process.cpu_times()[:4])
     for child in process.children():
         with suppress(psutil.NoSuchProcess):
             cpu += sum(child.cpu_times()[:2])
     return Usage(wall, cpu + end_orphans(before | {process.pid}), peak.bytes)
+
+
+def _startup_processes(postmaster: psutil.Process) -> list[psutil.Process]:
+    found = []
+    for child in postmaster.children():
+        with suppress(psutil.NoSuchProcess):
+            found += [child] if "startup" in " ".join(child.cmdline()) else []
+    return found
 
 
 def _process(server: PostgresServer) -> psutil.Process:

@@ -245,6 +245,30 @@ class TestAhead:
         second.write_bytes(segment(2, content=1))
         assert ahead(second).returncode == 1
 
+    def test_other_options_take_effect_whatever_the_server_is_called(
+        self, cluster: Cluster, tmp_path: Path
+    ) -> None:
+        paths = [cluster.add(number) for number in range(1, 7)]
+        (tmp_path / "store").mkdir()
+        command = ["-p", "4", "--spool-dir", tmp_path / "spool", f"file://{tmp_path}/store", "deadbeef"]
+        with ended_companions(tmp_path / "spool"):
+            assert run_command("wal-archive", "--lz4", *command, paths[0]).returncode == 0
+            self._await_acknowledged(tmp_path / "spool", paths[1])
+            cluster.archived(paths[0])
+            assert run_command("wal-archive", "--gzip", *command, paths[1]).returncode == 0
+        assert list((tmp_path / "store").rglob(f"{paths[1].name}.gz"))
+
+    def test_other_options_take_effect_at_once(
+        self, ahead: Archive, cluster: Cluster, bucket: Path, tmp_path: Path
+    ) -> None:
+        paths = [cluster.add(number) for number in range(1, 7)]
+        assert ahead("--lz4", paths[0]).returncode == 0
+        self._await_acknowledged(tmp_path / "spool", paths[1])
+        cluster.archived(paths[0])
+        assert ahead("--gzip", paths[1]).returncode == 0
+        assert stored(bucket, f"{paths[1].name}.gz").exists()
+        assert len(companions(tmp_path / "spool")) == 2
+
     def test_another_store_is_not_taken_for_this_one(
         self, ahead: Archive, cluster: Cluster, rclone_s3: StoreServer, tmp_path: Path
     ) -> None:

@@ -52,7 +52,6 @@ def main(command: Command, argv: Sequence[str] | None = None, prog: str | None =
     """Run ``command`` and return its exit code; errors are logged here and nowhere else."""
     words = list(sys.argv[1:] if argv is None else argv)
     args = parse(command, words, prog)
-    args.command_line = words
     logs.configure(args.verbose - args.quiet)
     if command.interrupt_exit_code is None:
         import signal
@@ -83,7 +82,7 @@ def main(command: Command, argv: Sequence[str] | None = None, prog: str | None =
 
 
 def parse(command: Command, words: list[str], prog: str | None = None) -> Arguments:
-    """Return the values of a command line; a wrong one ends the process with 3, ``--help`` with 0."""
+    """Return the values of a command line, and itself; a wrong one ends the process with 3, ``--help`` with 0."""
     plain = PlainParser()
     command.add_arguments(plain)
     args = plain.parse(words)
@@ -93,6 +92,7 @@ def parse(command: Command, words: list[str], prog: str | None = None) -> Argume
         parser = Parser(prog=prog or f"barman-cloud-{command.name}", description=SUMMARIES[command.name])
         command.add_arguments(parser)
         args = parser.parse_args(words, Arguments())
+    args.command_line = words
     return args
 
 

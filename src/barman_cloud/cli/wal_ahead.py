@@ -21,18 +21,17 @@ def main() -> int:
     kind, request, arguments = sys.argv[1], sys.argv[2], sys.argv[3:]
 
     from barman_cloud import logs
-    from barman_cloud.cli import options, wal_archive, wal_restore
+    from barman_cloud.cli import wal_archive, wal_restore
     from barman_cloud.cli.command import parse
     from barman_cloud.errors import BarmanCloudError
-    from barman_cloud.wal import spool
 
-    command, work = {
-        "archive": (wal_archive.COMMAND, _archive),
-        "restore": (wal_restore.COMMAND, _restore),
+    command, directory_of, work = {
+        "archive": (wal_archive.COMMAND, wal_archive.spool_directory, _archive),
+        "restore": (wal_restore.COMMAND, wal_restore.spool_directory, _restore),
     }[kind]
     args = parse(command, arguments)
     try:
-        directory = spool.prepare(args.spool_dir, kind, options.spool_key(args))
+        directory = directory_of(args)
         # Made by the first line only: a process that finds another one at work must not touch the file.
         logs.configure(0, os.path.join(directory, "ahead.log"))
         work(args, directory, request)

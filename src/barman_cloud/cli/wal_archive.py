@@ -71,24 +71,37 @@ def add_arguments(parser: Declarations) -> None:
 
 def run(args: Arguments) -> None:
     from barman_cloud.errors import SpoolError
-    from barman_cloud.wal import acknowledged, spool
+    from barman_cloud.wal import acknowledged
 
     path: str = args.wal_path
     if args.parallel >= 2:
         try:
-            directory = spool.prepare(args.spool_dir, "archive", options.spool_key(args))
+            directory = spool_directory(args)
         except SpoolError as error:
             log.warning("archiving without --parallel: %s", error)
         else:
-            if command := spool.command_of(args.command_line, variable=1):
-                spool.remember_command(directory, command[0])
-            if acknowledged.holds(directory, path):
+            held = acknowledged.holds(directory, path)
+            _have_others_archived(directory, path, args.command_line)
+            if held:
                 log.info("WAL file %s was archived ahead", path)
                 acknowledged.release_cache(path)
                 return
-            _have_others_archived(directory, path, args.command_line)
     with options.store_from(args, retry_budget=RETRY_BUDGET) as store:
         archiver_from(args, store).archive(path)
+
+
+def spool_directory(args: Arguments) -> str:
+    """Create (if needed) and return the spool of this command line, so that the next call finds it by a link.
+
+    Raises ``SpoolError`` if that can't be done. Another command line, with another compression or other tags, has a spool and a background process of its own.
+    """
+    from barman_cloud.wal import spool
+
+    constant = ("" if word == args.wal_path else word for word in args.command_line)
+    directory = spool.prepare(args.spool_dir, "archive", (*options.spool_key(args), *constant))
+    if command := spool.command_of(args.command_line, variable=1):
+        spool.remember_command(directory, command[0])
+    return directory
 
 
 def archiver_from(args: Arguments, store: ObjectStore) -> Archiver:

@@ -61,7 +61,7 @@ def _restore(args: Arguments) -> None:
     ahead = args.parallel >= 2 and name.kind is WalKind.SEGMENT
     directory: str | None = None
     try:
-        directory = spool.prepare(args.spool_dir, "restore", options.spool_key(args))
+        directory = spool_directory(args)
     except SpoolError as error:
         if ahead:
             raise
@@ -81,6 +81,13 @@ def _restore(args: Arguments) -> None:
         restorer = Restorer(store, options.layout_from(args, store), partial=not args.no_partial, memory_dir=directory)
         # What follows is fetched while this segment is: the background process takes as long to start.
         restorer.restore(name, args.wal_dest, found=fetch_ahead)
+
+
+def spool_directory(args: Arguments) -> str:
+    """Create (if needed) and return the spool of this store and server; ``SpoolError`` if that can't be done."""
+    from barman_cloud.wal import spool
+
+    return spool.prepare(args.spool_dir, "restore", options.spool_key(args))
 
 
 def validate(args: Arguments) -> None:

@@ -352,7 +352,7 @@ class CloudStore(ObjectStore):
         def fetch() -> tuple[list[Buffer], int, str | None]:
             if not partial_answers:
                 data, size, version = self.provider_api.get_range(key, start, end, etag)
-                return [data], size, version
+                return list(slices(memoryview(data), _PIECE)), size, version
             result = obstore.get(self._reader, key, options=options)
             pieces: list[Buffer] = [memoryview(chunk) for chunk in result.stream(min_chunk_size=_PIECE)]
             return pieces, result.meta["size"], result.meta["e_tag"]

@@ -11,11 +11,11 @@ import os
 import queue
 import select
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from barman_cloud import logs
-from barman_cloud.errors import BarmanCloudError, SpoolError
+from barman_cloud.errors import SpoolError
 from barman_cloud.wal.delivery import remove
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ log = logs.get_logger(__name__)
 
 IDLE_SECONDS = 60.0
 """The process ends when nothing was asked for in this time."""
+FAILURES = 3
+"""So many failures with no success between them end it as well: a new process may have better credentials."""
 
 T = TypeVar("T")
 
@@ -49,7 +51,9 @@ class Requests:
         while select.select([self._fifo], [], [], self._idle_seconds)[0]:
             if not os.path.exists(os.path.join(self._directory, "lock")):
                 return
-            yield os.fsdecode(os.read(self._fifo, 1 << 16)).split("\n")[-2]
+            lines = os.fsdecode(os.read(self._fifo, 1 << 16)).split("\n")[:-1]
+            if lines:
+                yield lines[-1]
 
 
 @contextmanager
@@ -91,9 +95,15 @@ class Crew(Generic[T]):
         self._lock = threading.Lock()
         self._window: frozenset[str] = frozenset()
         self._on_their_way: set[str] = set()
+        self._failures = 0
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(jobs)]
         for thread in self._threads:
             thread.start()
+
+    @property
+    def hopeless(self) -> bool:
+        """Tell whether the work fails again and again, or a thread was lost."""
+        return self._failures >= FAILURES or not all(thread.is_alive() for thread in self._threads)
 
     def wants(self, name: str) -> bool:
         """Tell whether the file is in the window."""
@@ -125,8 +135,11 @@ class Crew(Generic[T]):
                     with open(marker, "wb"):
                         pass  # tells the command that waiting is worth while
                     self._work(name, task)
-            except (BarmanCloudError, OSError) as error:
-                log.error("could not work ahead on %s: %s", name, error)  # noqa: TRY400 - a line, not a trace
+                    self._failures = 0
+            except Exception as error:  # noqa: BLE001 - the command that needs the file will say it
+                self._failures += 1
+                with suppress(OSError):  # the log may be what can't be written
+                    log.error("could not work ahead on %s: %s", name, error)  # noqa: TRY400 - a line, not a trace
             finally:
                 remove(marker)
                 with self._lock:

@@ -55,7 +55,7 @@ class Archiver:
     """Stores WAL files of one server. Safe to use from several threads."""
 
     def __init__(self, store: ObjectStore, layout: Layout, options: ArchiveOptions) -> None:
-        self._store = store
+        self._objects = store
         self._layout = layout
         self._options = options
 
@@ -64,29 +64,36 @@ class Archiver:
 
         A file that is archived already is compared: equal content is success, other content raises ``ConflictError``.
         """
-        self._store_file(path)
+        self._store(read_wal_file(path))
         acknowledged.release_cache(path)
 
-    def archive_ahead(self, path: str) -> str:
-        """Store the WAL file at ``path``, as :meth:`archive`, and return the line that identifies what was stored."""
-        file = self._store_file(path)
+    def archive_ahead(self, path: str) -> str | None:
+        """Store the WAL file at ``path``, as :meth:`archive`, and return the line that identifies what was stored.
+
+        None, and nothing is stored, if PostgreSQL doesn't wait for it any more: it may be recycled at any moment then.
+        That is also why a copy is sent, whose bytes were the file's as long as it waited.
+        """
+        file = read_wal_file(path)
+        file = file._replace(data=memoryview(bytes(file.data)))
+        if not os.path.exists(_ready_mark(path)):
+            return None
+        self._store(file)
         return acknowledged.identity(file.status, acknowledged.checksum(file.data))
 
-    def _store_file(self, path: str) -> WalFile:
-        file = read_wal_file(path)
+    def _store(self, file: WalFile) -> None:
+        path = file.path
         key = self._layout.wal(file.name.text, SUFFIX.get(self._options.compression or "", ""))
         if not self._options.overwrite and not _is_inner_segment(file.name):
             self._compare_other_compressions(file, key)
         try:
-            self._store.put(
+            self._objects.put(
                 key, self._compress(file), if_absent=not self._options.overwrite, tags=self._tags_of(file.name)
             )
         except ObjectExistsError:
             self._compare(file, key)
-            log.info("WAL file %s is archived already as %s", path, self._store.object_url(key))
+            log.info("WAL file %s is archived already as %s", path, self._objects.object_url(key))
         else:
-            log.info("archived WAL file %s as %s", path, self._store.object_url(key))
-        return file
+            log.info("archived WAL file %s as %s", path, self._objects.object_url(key))
 
     def _compress(self, file: WalFile) -> Buffer:
         name = self._options.compression
@@ -108,7 +115,7 @@ class Archiver:
         configuration of this one) archives to the same place.
         """
         try:
-            for info in self._store.list(self._layout.wal_prefix(file.name.text)):
+            for info in self._objects.list(self._layout.wal_prefix(file.name.text)):
                 found = self._layout.parse_wal_key(info.key)
                 if found is not None and found.name == file.name.text and info.key != key:
                     self._compare(file, info.key)
@@ -116,9 +123,9 @@ class Archiver:
             log.info("not looking for copies with another compression: %s", error)
 
     def _compare(self, file: WalFile, key: str) -> None:
-        url = self._store.object_url(key)
+        url = self._objects.object_url(key)
         try:
-            stored = decompress_bytes(self._store.get_buffer(key), compression_of(key))
+            stored = decompress_bytes(self._objects.get_buffer(key), compression_of(key))
         except IntegrityError as error:
             raise ConflictError(f"{url} exists and can't be read, so it isn't {file.path}: {error}") from error
         if stored != bytes(file.data):  # comparing with the view itself would go byte by byte
@@ -164,6 +171,11 @@ def _view(file: int, size: int) -> memoryview:
     import mmap
 
     return memoryview(mmap.mmap(file, size, access=mmap.ACCESS_READ))
+
+
+def _ready_mark(path: str) -> str:
+    folder, name = os.path.split(path)
+    return os.path.join(folder, "archive_status", f"{name}.ready")
 
 
 def ready_files(path: str) -> list[str]:

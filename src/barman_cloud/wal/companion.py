@@ -56,14 +56,23 @@ def start(directory: str, command: Literal["archive", "restore"], request: str, 
 
 
 def await_work(directory: str, name: str) -> None:
-    """Wait while the background process works on ``name``, but no longer than ``PATIENCE``."""
+    """Wait while the background process works on ``name``, unless it has worked on it for longer than ``PATIENCE``."""
     path = os.path.join(directory, name)
-    waited = 0.0
-    while not os.path.exists(path) and os.path.exists(f"{path}.part") and waited < PATIENCE and _is_alive(directory):
+    while not os.path.exists(path) and _age(f"{path}.part") < PATIENCE and _is_alive(directory):
         import time
 
         time.sleep(_PAUSE)
-        waited += _PAUSE
+
+
+def _age(path: str) -> float:
+    """Return the seconds since the file was made; infinity if there is none, or its time is none of this clock's."""
+    import time
+
+    try:
+        age = time.time() - os.stat(path).st_mtime
+    except OSError:
+        return float("inf")
+    return age if age > -1 else float("inf")
 
 
 def _is_alive(directory: str) -> bool:

@@ -52,6 +52,8 @@ class Prefetcher:
             try:
                 self._plan(position)
                 for name in requests:
+                    if self._crew.hopeless:
+                        break
                     self._plan(name)
             finally:
                 self._crew.close()

@@ -3,7 +3,7 @@
 ::
 
     <spool directory>/
-        archive-<key>/        files already archived to one store and server     (wal/acknowledged.py)
+        archive-<key>/        files already archived by one command line         (wal/acknowledged.py)
         restore-<key>/        segments fetched ahead from one store and server   (wal/prefetched.py)
         command-<key>         a symbolic link: this command line leads to that directory
 

@@ -47,6 +47,8 @@ class Uploader:
             try:
                 self._plan(path)
                 for request in requests:
+                    if self._crew.hopeless:
+                        break
                     self._plan(request)
             finally:
                 self._crew.close()
@@ -72,7 +74,9 @@ class Uploader:
         return self._ready[:size]
 
     def _archive(self, name: str, path: str) -> None:
-        acknowledged.record(self._directory, name, self._archiver.archive_ahead(path))
+        line = self._archiver.archive_ahead(path)
+        if line is not None:
+            acknowledged.record(self._directory, name, line)
 
     def _spooled(self) -> set[str]:
         if not os.path.isdir(self._directory):

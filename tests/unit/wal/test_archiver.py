@@ -193,6 +193,30 @@ class TestArchivingAhead:
         path.write_bytes(segment(1, content=1))
         assert not acknowledged.holds(str(spool_dir), str(path))
 
+    def test_a_file_that_waits_no_more_may_be_recycled_and_is_left_alone(
+        self, store: MemoryStore, layout: Layout, cluster: Cluster
+    ) -> None:
+        path = cluster.add(1)
+        archiver = Archiver(store, layout, ArchiveOptions(overwrite=True))
+        archiver.archive(str(path))
+        cluster.archived(path)
+        path.write_bytes(segment(1, content=1))
+        assert archiver.archive_ahead(str(path)) is None
+        assert store.get(layout.wal(path.name)) == segment(1)
+
+    def test_what_is_sent_ahead_is_a_copy(self, layout: Layout, cluster: Cluster) -> None:
+        path = cluster.add(1)
+
+        class Recycling(MemoryStore):
+            def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
+                with open(path, "r+b") as file:
+                    file.write(segment(1, content=1))
+                super().put(key, data, if_absent=if_absent, tags=tags)
+
+        store = Recycling(URL)
+        Archiver(store, layout, ArchiveOptions()).archive_ahead(str(path))
+        assert store.get(layout.wal(path.name)) == segment(1)
+
     def test_the_order_of_ready_files(self, cluster: Cluster) -> None:
         names = [segment_name(9), segment_name(2), "00000003.history", segment_name(5, 2), f"{segment_name(2)}.partial"]
         for name in names:

@@ -27,10 +27,12 @@ class SlowStore(MemoryStore):
         self.open = threading.Event()
         self.open.set()
         self.broken: set[str] = set()
+        self.refused: list[str] = []
 
     def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
         self.open.wait(10)
         if key in self.broken:
+            self.refused.append(key)
             raise StoreError(f"no room for {key}")
         super().put(key, data, if_absent=if_absent, tags=tags)
 
@@ -206,3 +208,58 @@ def test_a_directory_that_cannot_be_used_is_a_spool_error(
     (spool_dir / "requests").mkdir()
     with pytest.raises(SpoolError):
         Uploader(Archiver(slow_store, layout, ArchiveOptions()), str(spool_dir), jobs=2).run(str(cluster.add(1)))
+
+
+def test_it_ends_when_nothing_succeeds_any_more(
+    start: Start, slow_store: SlowStore, layout: Layout, cluster: Cluster, spool_dir: Path
+) -> None:
+    paths = [cluster.add(number) for number in range(1, 8)]
+    slow_store.broken.update(layout.wal(path.name) for path in paths)
+    thread = start(paths[0])
+    wait_for(lambda: len(slow_store.refused) >= 3, timeout=10)
+    wait_for(lambda: not companion.announce(str(spool_dir), str(paths[1])), timeout=10, what="it to end")
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_requests_that_make_no_sense_are_ignored(start: Start, cluster: Cluster, spool_dir: Path) -> None:
+    first, second, third = (cluster.add(number) for number in range(1, 4))
+    start(first, jobs=1)
+    _await_acknowledged(spool_dir, second.name, third.name)
+    fifo = os.open(spool_dir / "requests", os.O_WRONLY | os.O_NONBLOCK)
+    for junk in (b"no line feed", b"\n\n", b"/nowhere/at/all\n", b"\xff\xfe\n"):
+        os.write(fifo, junk)
+        time.sleep(0.02)
+    os.close(fifo)
+    companion.announce(str(spool_dir), str(first))
+    _await_acknowledged(spool_dir, second.name, third.name)
+
+
+def test_a_marker_that_is_too_old_is_not_waited_for(
+    start: Start, slow_store: SlowStore, cluster: Cluster, spool_dir: Path
+) -> None:
+    first, second = cluster.add(1), cluster.add(2)
+    slow_store.open.clear()
+    start(first)
+    marker = spool_dir / f"{second.name}.part"
+    wait_for(marker.exists, timeout=10)
+    os.utime(marker, (time.time() - 2 * companion.PATIENCE,) * 2)
+    began = time.monotonic()
+    assert not acknowledged.holds(str(spool_dir), str(second))
+    assert time.monotonic() - began < 5
+
+
+def test_it_survives_what_nobody_expects(
+    start: Start, slow_store: SlowStore, cluster: Cluster, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [cluster.add(number) for number in range(1, 4)]
+    put = slow_store.put
+
+    def out_of_memory(key: str, *arguments: object, **more: object) -> None:
+        if paths[1].name in key:
+            raise MemoryError
+        put(key, *arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(slow_store, "put", out_of_memory)
+    start(paths[0], jobs=1)
+    _await_acknowledged(spool_dir, paths[2].name)
