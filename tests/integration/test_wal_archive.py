@@ -245,9 +245,7 @@ class TestAhead:
         second.write_bytes(segment(2, content=1))
         assert ahead(second).returncode == 1
 
-    def test_other_options_take_effect_whatever_the_server_is_called(
-        self, cluster: Cluster, tmp_path: Path
-    ) -> None:
+    def test_other_options_take_effect_whatever_the_server_is_called(self, cluster: Cluster, tmp_path: Path) -> None:
         paths = [cluster.add(number) for number in range(1, 7)]
         (tmp_path / "store").mkdir()
         command = ["-p", "4", "--spool-dir", tmp_path / "spool", f"file://{tmp_path}/store", "deadbeef"]

@@ -93,7 +93,8 @@ def run(args: Arguments) -> None:
 def spool_directory(args: Arguments) -> str:
     """Create (if needed) and return the spool of this command line, so that the next call finds it by a link.
 
-    Raises ``SpoolError`` if that can't be done. Another command line, with another compression or other tags, has a spool and a background process of its own.
+    Raises ``SpoolError`` if that can't be done. Another command line, with another compression or other tags, has a
+    spool and a background process of its own.
     """
     from barman_cloud.wal import spool
 
