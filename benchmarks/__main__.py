@@ -22,7 +22,7 @@ from benchmarks import bulk, catalog, limited, startup, wal
 from benchmarks.contestants import newest_for_pgbackrest
 from benchmarks.meter import adopt_orphans
 from benchmarks.results import Results
-from benchmarks.setting import FULL, QUICK, Bench
+from benchmarks.setting import ETAG, FULL, QUICK, Bench
 
 SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "start-up": startup.run,
@@ -31,8 +31,6 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "wal": wal.run,
     "limited": limited.run,
 }
-ETAG = "xxh3"
-"""Quick: rclone reads and hashes an object again whenever it is listed or looked at, which no cloud does."""
 RESULTS = Path(__file__).parent / "results"
 
 

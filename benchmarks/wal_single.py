@@ -23,12 +23,14 @@ from typing import NamedTuple
 from tests.support.commands import program
 from tests.support.companions import ended_companions
 from tests.support.peers import find_barman
+from tests.support.ports import wait_for
 from tests.support.postgres import command_environment
 from tests.support.segments import Cluster, segment_name
 from tests.support.servers import StoreServer, rclone_s3
 
 from barman_cloud.archive.compression import compress_bytes, wal_level
 from barman_cloud.store.open import open_store
+from benchmarks.setting import ETAG
 
 SIZE = 16 << 20
 PARALLEL = 8
@@ -98,20 +100,23 @@ def archive_round(bench: Bench, number: int, barman: Path | None) -> None:
         if options:
             data = compress_bytes(data, codec, wal_level(codec, "low"))
         bench.measure(f"PUT {codec}", partial(bench.warm.put, f"warm{number}/{codec}", data, if_absent=True))
+    spool = bench.directory / "spool"
     ahead = [
         "--parallel",
         "2",
         "--spool-dir",
-        bench.directory / "spool",
+        spool,
         *bench.server.options,
         bench.url,
         f"p{number}",
     ]
     first, second = bench.cluster.add(1000 + 2 * number, size=SIZE), bench.cluster.add(1001 + 2 * number, size=SIZE)
     (bench.cluster.status / f"{path.name}.ready").unlink()
-    bench.command(program("wal-archive"), *ahead, first)()
-    bench.cluster.archived(first)
-    bench.measure("archive, done ahead", bench.command(program("wal-archive"), *ahead, second))
+    with ended_companions(spool):
+        bench.command(program("wal-archive"), *ahead, first)()
+        wait_for(lambda: list(spool.glob(f"archive-*/{second.name}")), what="the segment to be archived ahead")
+        bench.cluster.archived(first)
+        bench.measure("archive, done ahead", bench.command(program("wal-archive"), *ahead, second))
     for done in (path, first, second):
         done.unlink()
     (bench.cluster.status / f"{second.name}.ready").unlink()
@@ -176,7 +181,7 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
     found = find_barman()
     barman = found.bin if found else None
-    with tempfile.TemporaryDirectory() as scratch, rclone_s3() as server:
+    with tempfile.TemporaryDirectory() as scratch, rclone_s3(etag=ETAG) as server:
         bench = Bench(server, Path(scratch))
         for number in range(1, rounds + 1):
             archive_round(bench, number, barman)
