@@ -140,7 +140,7 @@ def test_a_slow_connection_is_given_up() -> None:
             time.sleep(0.02)
             yield b"x" * 1000
 
-    assert 5 < len(list(while_quick(slow()))) < 20
+    assert 0 < len(list(while_quick(slow()))) < 20
 
 
 def test_the_time_of_the_consumer_does_not_count() -> None:
