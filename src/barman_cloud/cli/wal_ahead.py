@@ -23,7 +23,7 @@ def main() -> int:
     from barman_cloud import logs
     from barman_cloud.cli import wal_archive, wal_restore
     from barman_cloud.cli.command import parse
-    from barman_cloud.errors import BarmanCloudError
+    from barman_cloud.errors import BarmanCloudError, UnexpectedError
 
     command, directory_of, work = {
         "archive": (wal_archive.COMMAND, wal_archive.spool_directory, _archive),
@@ -38,6 +38,9 @@ def main() -> int:
     except BarmanCloudError as error:
         logs.get_logger("barman_cloud").error("%s", error)  # a line for the user, not a trace
         return error.exit_code
+    except Exception:  # noqa: BLE001 - nobody would ever see it
+        logs.get_logger("barman_cloud").error("ended by a defect", exc_info=True)
+        return UnexpectedError.exit_code
     return 0
 
 

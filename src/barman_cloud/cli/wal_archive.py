@@ -129,7 +129,7 @@ def _have_others_archived(directory: str, path: str, command_line: Sequence[str]
     try:
         companion.start(directory, "archive", os.path.abspath(path), command_line)
     except OSError as error:
-        log.warning("archiving without --parallel: %s", error)
+        log.warning("archiving without --parallel: no process can be started: %s", error)
 
 
 def validate(args: Arguments) -> None:

@@ -71,7 +71,10 @@ def _restore(args: Arguments) -> None:
         if directory is not None and ahead:
             if command := spool.command_of(args.command_line, variable=2):
                 spool.remember_command(directory, command[0])
-            companion.start(directory, "restore", name.text, args.command_line)
+            try:
+                companion.start(directory, "restore", name.text, args.command_line)
+            except OSError as error:
+                log.warning("restoring without --parallel: no process can be started: %s", error)
 
     if directory is not None and ahead and prefetched.serve(directory, name.text, args.wal_dest):
         log.info("restored WAL file %s to %s, fetched ahead", name.text, args.wal_dest)

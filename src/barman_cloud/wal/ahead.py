@@ -11,24 +11,84 @@ import os
 import queue
 import select
 import threading
+from abc import ABC, abstractmethod
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from barman_cloud import logs
 from barman_cloud.errors import SpoolError
+from barman_cloud.postgres.wal import parse_wal_name
 from barman_cloud.wal.delivery import remove
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
 log = logs.get_logger(__name__)
 
 IDLE_SECONDS = 60.0
 """The process ends when nothing was asked for in this time."""
+WINDOW_PER_JOB = 2
+"""Files worked on ahead, per job."""
 FAILURES = 3
 """So many failures with no success between them end it as well: a new process may have better credentials."""
 
 T = TypeVar("T")
+
+
+class Ahead(ABC, Generic[T]):
+    """One of the two processes: keeps the files that PostgreSQL asks for next in ``directory``, done."""
+
+    def __init__(self, directory: str, jobs: int, idle_seconds: float) -> None:
+        self._directory = directory
+        self._jobs = jobs
+        self._window_size = jobs * WINDOW_PER_JOB
+        self._idle_seconds = idle_seconds
+
+    def run(self, request: str) -> None:
+        """Work on what follows ``request``, and on, until nothing is asked for any more.
+
+        Returns at once if another process does so already. Raises ``SpoolError`` if the directory can't be used.
+        """
+        with only_one(self._directory, self._idle_seconds) as requests:
+            if requests is None:
+                return
+            self._crew = Crew(self._directory, self._jobs, self._work)
+            try:
+                self._move(request)
+                for latest in requests:
+                    if self._crew.hopeless:
+                        break
+                    self._move(latest)
+            finally:
+                self._crew.close()
+                self._drop_all_but(())
+
+    @abstractmethod
+    def _window_after(self, request: str) -> Mapping[str, T] | None:
+        """Return the files that follow ``request``, in order, each with what :meth:`_work` needs; None: no change."""
+
+    @abstractmethod
+    def _work(self, name: str, task: T) -> None:
+        """Leave the file ``name``, done, in the directory."""
+
+    def _still_wanted(self, request: str) -> Collection[str]:
+        """Return what must not be dropped although it isn't in the window after ``request``."""
+        return ()
+
+    def _move(self, request: str) -> None:
+        window = self._window_after(request)
+        if window is not None:
+            self._crew.move(window)
+            self._drop_all_but({*window, *self._still_wanted(request)})
+
+    def _drop_all_but(self, names: Collection[str]) -> None:
+        with suppress(FileNotFoundError):  # the directory was removed
+            for name in os.listdir(self._directory):
+                if parse_wal_name(name) and name not in names:
+                    remove(self._path(name))
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._directory, name)
 
 
 class Requests:

@@ -73,9 +73,13 @@ class Archiver:
         None, and nothing is stored, if PostgreSQL doesn't wait for it any more: it may be recycled at any moment then.
         That is also why a copy is sent, whose bytes were the file's as long as it waited.
         """
+        folder, name = os.path.split(path)
+        mark = os.path.join(folder, "archive_status", f"{name}.ready")
+        if not os.path.exists(mark):
+            return None
         file = read_wal_file(path)
         file = file._replace(data=memoryview(bytes(file.data)))
-        if not os.path.exists(_ready_mark(path)):
+        if not os.path.exists(mark):  # the copy may be of what came after
             return None
         self._store(file)
         return acknowledged.identity(file.status, acknowledged.checksum(file.data))
@@ -171,11 +175,6 @@ def _view(file: int, size: int) -> memoryview:
     import mmap
 
     return memoryview(mmap.mmap(file, size, access=mmap.ACCESS_READ))
-
-
-def _ready_mark(path: str) -> str:
-    folder, name = os.path.split(path)
-    return os.path.join(folder, "archive_status", f"{name}.ready")
 
 
 def ready_files(path: str) -> list[str]:

@@ -12,62 +12,35 @@ from typing import TYPE_CHECKING
 from barman_cloud import logs
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.postgres.wal import DEFAULT_SEGMENT_SIZE, WalName, parse_wal_name
-from barman_cloud.wal.ahead import IDLE_SECONDS, Crew, only_one
-from barman_cloud.wal.delivery import deliver, remove
+from barman_cloud.wal.ahead import IDLE_SECONDS, Ahead
+from barman_cloud.wal.delivery import deliver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
     from barman_cloud.wal.restorer import Restorer
 
 log = logs.get_logger(__name__)
 
-WINDOW_PER_JOB = 2
-"""Segments kept ahead, per job."""
 
-
-class Prefetcher:
-    """Fetches the segments that follow those that recovery asks for, ``jobs`` at a time."""
+class Prefetcher(Ahead[tuple[WalName, str]]):
+    """Fetches the segments that follow those that recovery asks for, ``jobs`` at a time. Requests are their names."""
 
     def __init__(self, restorer: Restorer, directory: str, *, jobs: int, idle_seconds: float = IDLE_SECONDS) -> None:
+        super().__init__(directory, jobs, idle_seconds)
         self._restorer = restorer
-        self._directory = directory
-        self._jobs = jobs
-        self._idle_seconds = idle_seconds
         self._segment_size, self._system = self._read_cluster()
         self._known: dict[str, str] = {}
         """Keys by segment name, from listings."""
         self._lock = threading.Lock()
         self._processors = threading.Semaphore(os.cpu_count() or 1)
 
-    def run(self, position: str) -> None:
-        """Go on after the segment ``position`` until nothing is asked for any more.
-
-        Returns at once if another process does so already. Raises ``SpoolError`` if the directory can't be used.
-        """
-        with only_one(self._directory, self._idle_seconds) as requests:
-            if requests is None:
-                return
-            self._crew = Crew(self._directory, self._jobs, self._fetch)
-            try:
-                self._plan(position)
-                for name in requests:
-                    if self._crew.hopeless:
-                        break
-                    self._plan(name)
-            finally:
-                self._crew.close()
-                self._drop(self._spooled())
-
-    def _plan(self, text: str) -> None:
-        """Make the segments after ``text`` the window: drop what is spooled outside it, order what is missing in it."""
-        position = parse_wal_name(text)
+    def _window_after(self, request: str) -> Mapping[str, tuple[WalName, str]] | None:
+        position = parse_wal_name(request)
         if position is None:
-            return
-        self._known = {name: key for name, key in self._known.items() if name[:8] == text[:8] and name > text}
-        window = {name.text: (name, self._known[name.text]) for name in self._next_stored(position)}
-        self._crew.move(window)
-        self._drop(self._spooled() - window.keys())
+            return None
+        self._known = {name: key for name, key in self._known.items() if name[:8] == request[:8] and name > request}
+        return {name.text: (name, self._known[name.text]) for name in self._next_stored(position)}
 
     def _next_stored(self, position: WalName) -> list[WalName]:
         """Return the segments after ``position`` that are in the archive, to the first gap or the end of the window."""
@@ -75,7 +48,7 @@ class Prefetcher:
         listed: set[str] = set()
         for text in position.following(self._segment_size):
             name = parse_wal_name(text)
-            if name is None or len(wanted) == self._jobs * WINDOW_PER_JOB:
+            if name is None or len(wanted) == self._window_size:
                 break
             if text not in self._known and name.folder not in listed:
                 listed.add(name.folder)
@@ -93,7 +66,7 @@ class Prefetcher:
             if len(found.name) == 24:
                 self._known.setdefault(found.name, found.key)
 
-    def _fetch(self, text: str, task: tuple[WalName, str]) -> None:
+    def _work(self, name: str, task: tuple[WalName, str]) -> None:
         header, content = self._restorer.fetch(*task)
         assert header is not None  # only segments are fetched ahead
         with self._lock:
@@ -101,14 +74,14 @@ class Prefetcher:
         # Downloads overlap, but what the processors have to do is done one segment after the other: recovery waits for
         # the first one, and would get it last if all took turns.
         with self._processors:
-            if self._crew.wants(text):
-                deliver(content, self._path(text))
+            if self._crew.wants(name):
+                deliver(content, self._path(name))
 
     def _settle_cluster(self, segment_size: int, system: int) -> None:
         """Note whose segments these are; those of another cluster, spooled before, must go."""
         if (segment_size, system) == (self._segment_size, self._system):
             return
-        self._drop(self._spooled())
+        self._drop_all_but(())
         deliver([f"{segment_size} {system}\n".encode()], self._path("cluster"))
         self._segment_size, self._system = segment_size, system
 
@@ -119,15 +92,3 @@ class Prefetcher:
         except (OSError, ValueError):
             return DEFAULT_SEGMENT_SIZE, None
         return size, system
-
-    def _spooled(self) -> set[str]:
-        if not os.path.isdir(self._directory):
-            return set()
-        return {name for name in os.listdir(self._directory) if len(name) == 24 and parse_wal_name(name)}
-
-    def _drop(self, names: Iterable[str]) -> None:
-        for name in names:
-            remove(self._path(name))
-
-    def _path(self, name: str) -> str:
-        return os.path.join(self._directory, name)

@@ -10,35 +10,18 @@ import pytest
 
 from barman_cloud.archive.compression import compress_bytes
 from barman_cloud.catalog.layout import Layout
-from barman_cloud.errors import SpoolError, StoreError
-from barman_cloud.store.base import Buffer, StoreURL
-from barman_cloud.store.memory import MemoryStore
+from barman_cloud.errors import SpoolError
 from barman_cloud.wal import companion, prefetched
 from barman_cloud.wal.prefetch import Prefetcher
 from barman_cloud.wal.restorer import Restorer
 from tests.support.ports import wait_for
 from tests.support.segments import SYSTEM, Cluster, segment, segment_name
-
-
-class SlowStore(MemoryStore):
-    """A store whose objects arrive when the test says so."""
-
-    def __init__(self) -> None:
-        super().__init__(StoreURL("memory", "bucket", "prod", "memory://bucket/prod"))
-        self.open = threading.Event()
-        self.open.set()
-        self.broken: set[str] = set()
-
-    def get_buffer(self, key: str) -> Buffer:
-        self.open.wait(10)
-        if key in self.broken:
-            raise StoreError(f"{key} is broken")
-        return super().get_buffer(key)
+from tests.unit.wal.gated_store import GatedStore
 
 
 @pytest.fixture
-def slow_store(layout: Layout) -> SlowStore:
-    store = SlowStore()
+def gated_store(layout: Layout) -> GatedStore:
+    store = GatedStore()
     for number in range(1, 40):
         store.put(layout.wal(segment_name(number), ".lz4"), compress_bytes(segment(number), "lz4"))
     return store
@@ -48,19 +31,19 @@ Start = Callable[..., threading.Thread]
 
 
 @pytest.fixture
-def start(slow_store: SlowStore, layout: Layout, spool_dir: Path) -> Iterator[Start]:
+def start(gated_store: GatedStore, layout: Layout, spool_dir: Path) -> Iterator[Start]:
     """Run a prefetcher in a thread; it is ended with the test."""
     threads: list[threading.Thread] = []
 
     def run(position: int = 1, *, jobs: int = 2, idle_seconds: float = 60.0) -> threading.Thread:
-        prefetcher = Prefetcher(Restorer(slow_store, layout), str(spool_dir), jobs=jobs, idle_seconds=idle_seconds)
+        prefetcher = Prefetcher(Restorer(gated_store, layout), str(spool_dir), jobs=jobs, idle_seconds=idle_seconds)
         thread = threading.Thread(target=prefetcher.run, args=(segment_name(position),))
         thread.start()
         threads.append(thread)
         return thread
 
     yield run
-    slow_store.open.set()
+    gated_store.open.set()
     (spool_dir / "lock").unlink(missing_ok=True)  # it ends when its directory has gone
     companion.announce(str(spool_dir), segment_name(1))
     for thread in threads:
@@ -93,18 +76,18 @@ def test_a_window_is_kept_ahead_of_recovery(start: Start, spool_dir: Path, tmp_p
         _await_spooled(spool_dir, *range(number + 1, number + 5))
 
 
-def test_the_archive_is_listed_once_for_a_folder(start: Start, slow_store: SlowStore, spool_dir: Path) -> None:
-    slow_store.requests.counts.clear()
+def test_the_archive_is_listed_once_for_a_folder(start: Start, gated_store: GatedStore, spool_dir: Path) -> None:
+    gated_store.requests.counts.clear()
     start(1, jobs=2)
     _await_spooled(spool_dir, 2, 3, 4, 5)
     companion.announce(str(spool_dir), segment_name(5))
     _await_spooled(spool_dir, 6, 7, 8, 9)
-    assert slow_store.requests.counts == {"list": 1, "get": 8}
+    assert gated_store.requests.counts == {"list": 1, "get": 8}
 
 
-def test_it_goes_on_in_the_next_folder(start: Start, slow_store: SlowStore, layout: Layout, spool_dir: Path) -> None:
+def test_it_goes_on_in_the_next_folder(start: Start, gated_store: GatedStore, layout: Layout, spool_dir: Path) -> None:
     for number in range(4093, 4100):  # of 1 MiB each: 4096 to a folder
-        slow_store.put(layout.wal(segment_name(number)), segment(number))
+        gated_store.put(layout.wal(segment_name(number)), segment(number))
     (spool_dir / "cluster").write_text(f"{1 << 20} {SYSTEM}\n")
     start(4092, jobs=3)
     _await_spooled(spool_dir, *range(4093, 4099))
@@ -119,24 +102,26 @@ def test_what_recovery_has_passed_is_dropped(start: Start, spool_dir: Path) -> N
     _await_spooled(spool_dir, 11, 12, 13, 14)
 
 
-def test_it_stops_at_a_gap_and_at_the_end(start: Start, slow_store: SlowStore, layout: Layout, spool_dir: Path) -> None:
-    slow_store.delete([layout.wal(segment_name(4), ".lz4")])
+def test_it_stops_at_a_gap_and_at_the_end(
+    start: Start, gated_store: GatedStore, layout: Layout, spool_dir: Path
+) -> None:
+    gated_store.delete([layout.wal(segment_name(4), ".lz4")])
     start(1)
     _await_spooled(spool_dir, 2, 3)
     companion.announce(str(spool_dir), segment_name(37))
     _await_spooled(spool_dir, 38, 39)
-    slow_store.put(layout.wal(segment_name(40)), segment(40))
+    gated_store.put(layout.wal(segment_name(40)), segment(40))
     companion.announce(str(spool_dir), segment_name(38))
     _await_spooled(spool_dir, 39, 40)
 
 
 def test_a_segment_on_its_way_is_waited_for(
-    start: Start, slow_store: SlowStore, spool_dir: Path, tmp_path: Path
+    start: Start, gated_store: GatedStore, spool_dir: Path, tmp_path: Path
 ) -> None:
-    slow_store.open.clear()
+    gated_store.open.clear()
     start(1)
     wait_for(lambda: (spool_dir / f"{segment_name(2)}.part").exists(), timeout=10)
-    threading.Timer(0.2, slow_store.open.set).start()
+    threading.Timer(0.2, gated_store.open.set).start()
     began = time.monotonic()
     assert _ask(spool_dir, 2, tmp_path / "RECOVERYXLOG")
     assert time.monotonic() - began > 0.1
@@ -145,13 +130,13 @@ def test_a_segment_on_its_way_is_waited_for(
 
 def test_a_failed_fetch_is_left_to_the_call_that_needs_it(
     start: Start,
-    slow_store: SlowStore,
+    gated_store: GatedStore,
     layout: Layout,
     spool_dir: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    slow_store.broken.add(layout.wal(segment_name(2), ".lz4"))
+    gated_store.broken.add(layout.wal(segment_name(2), ".lz4"))
     start(1)
     _await_spooled(spool_dir, 3, 4, 5)
     assert not prefetched.serve(str(spool_dir), segment_name(2), str(tmp_path / "x"))
@@ -160,16 +145,16 @@ def test_a_failed_fetch_is_left_to_the_call_that_needs_it(
 
 
 def test_a_damaged_segment_never_enters_the_spool(
-    start: Start, slow_store: SlowStore, layout: Layout, spool_dir: Path
+    start: Start, gated_store: GatedStore, layout: Layout, spool_dir: Path
 ) -> None:
-    slow_store.put(layout.wal(segment_name(3), ".lz4"), compress_bytes(segment(7), "lz4"))
-    slow_store.put(layout.wal(segment_name(4), ".lz4"), compress_bytes(segment(4), "lz4")[:1000])
+    gated_store.put(layout.wal(segment_name(3), ".lz4"), compress_bytes(segment(7), "lz4"))
+    gated_store.put(layout.wal(segment_name(4), ".lz4"), compress_bytes(segment(4), "lz4")[:1000])
     start(1)
     _await_spooled(spool_dir, 2, 5)
 
 
 def test_segments_of_another_cluster_push_out_the_old_ones(
-    start: Start, slow_store: SlowStore, layout: Layout, spool_dir: Path
+    start: Start, gated_store: GatedStore, layout: Layout, spool_dir: Path
 ) -> None:
     (spool_dir / "cluster").write_text(f"{1 << 20} {SYSTEM + 1}\n")
     (spool_dir / segment_name(2)).write_bytes(segment(2, system=SYSTEM + 1))
@@ -200,7 +185,7 @@ def test_it_ends_when_its_directory_is_removed(start: Start, spool_dir: Path) ->
     assert not thread.is_alive()
 
 
-def test_only_one_works_on_a_spool(start: Start, slow_store: SlowStore, spool_dir: Path) -> None:
+def test_only_one_works_on_a_spool(start: Start, gated_store: GatedStore, spool_dir: Path) -> None:
     start(1)
     _await_spooled(spool_dir, 2, 3, 4, 5)
     second = start(20)
@@ -218,11 +203,11 @@ def test_leftovers_of_a_killed_one_are_cleared(start: Start, spool_dir: Path) ->
 
 
 def test_a_directory_that_cannot_be_used_is_a_spool_error(
-    slow_store: SlowStore, layout: Layout, spool_dir: Path
+    gated_store: GatedStore, layout: Layout, spool_dir: Path
 ) -> None:
     (spool_dir / "requests").mkdir()
     with pytest.raises(SpoolError):
-        Prefetcher(Restorer(slow_store, layout), str(spool_dir), jobs=2).run(segment_name(1))
+        Prefetcher(Restorer(gated_store, layout), str(spool_dir), jobs=2).run(segment_name(1))
 
 
 class TestServing:

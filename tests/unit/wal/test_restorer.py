@@ -7,8 +7,12 @@ import pytest
 
 from barman_cloud.archive.compression import SUFFIX, compress_bytes
 from barman_cloud.catalog.layout import Layout
+from barman_cloud.cli.command import parse
+from barman_cloud.cli.wal_restore import COMMAND, run
 from barman_cloud.errors import IntegrityError, NotFoundError, UsageError
 from barman_cloud.store.memory import MemoryStore
+from barman_cloud.store.open import open_store
+from barman_cloud.wal import companion
 from barman_cloud.wal.restorer import Restorer, wal_name
 from tests.support.segments import SYSTEM, Cluster, segment, segment_name
 
@@ -216,3 +220,20 @@ def test_lower_case_names_are_found_as_they_were_stored(
 def test_other_names_are_usage_errors(name: str) -> None:
     with pytest.raises(UsageError):
         wal_name(name)
+
+
+def test_a_background_process_that_cannot_be_started_costs_only_the_parallelism(
+    tmp_path: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(companion, "start", refuse)
+    (tmp_path / "store").mkdir()
+    url = f"file://{tmp_path}/store"
+    with open_store(url) as store:
+        store.put(Layout("", "main").wal(segment_name(3)), segment(3))
+    command = ["--parallel", "4", "--spool-dir", str(spool_dir), url, "main"]
+    run(parse(COMMAND, [*command, segment_name(3), str(tmp_path / "x")]))
+    assert "no process can be started" in caplog.text
+    assert (tmp_path / "x").read_bytes() == segment(3)

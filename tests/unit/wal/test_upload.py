@@ -9,49 +9,30 @@ from pathlib import Path
 import pytest
 
 from barman_cloud.catalog.layout import Layout
-from barman_cloud.errors import SpoolError, StoreError
-from barman_cloud.store.base import Buffer, StoreURL, Tags
-from barman_cloud.store.memory import MemoryStore
+from barman_cloud.errors import SpoolError
 from barman_cloud.wal import acknowledged, companion
 from barman_cloud.wal.archiver import ArchiveOptions, Archiver
 from barman_cloud.wal.upload import Uploader
 from tests.support.ports import wait_for
 from tests.support.segments import Cluster, segment, segment_name
-
-
-class SlowStore(MemoryStore):
-    """A store that takes objects when the test says so, and refuses some."""
-
-    def __init__(self) -> None:
-        super().__init__(StoreURL("memory", "bucket", "prod", "memory://bucket/prod"))
-        self.open = threading.Event()
-        self.open.set()
-        self.broken: set[str] = set()
-        self.refused: list[str] = []
-
-    def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
-        self.open.wait(10)
-        if key in self.broken:
-            self.refused.append(key)
-            raise StoreError(f"no room for {key}")
-        super().put(key, data, if_absent=if_absent, tags=tags)
+from tests.unit.wal.gated_store import GatedStore
 
 
 @pytest.fixture
-def slow_store() -> SlowStore:
-    return SlowStore()
+def gated_store() -> GatedStore:
+    return GatedStore()
 
 
 Start = Callable[..., threading.Thread]
 
 
 @pytest.fixture
-def start(slow_store: SlowStore, layout: Layout, spool_dir: Path) -> Iterator[Start]:
+def start(gated_store: GatedStore, layout: Layout, spool_dir: Path) -> Iterator[Start]:
     """Run an uploader in a thread; it is ended with the test."""
     threads: list[threading.Thread] = []
 
     def run(path: Path, *, jobs: int = 2, idle_seconds: float = 60.0) -> threading.Thread:
-        archiver = Archiver(slow_store, layout, ArchiveOptions())
+        archiver = Archiver(gated_store, layout, ArchiveOptions())
         uploader = Uploader(archiver, str(spool_dir), jobs=jobs, idle_seconds=idle_seconds)
         thread = threading.Thread(target=uploader.run, args=(str(path),))
         thread.start()
@@ -59,7 +40,7 @@ def start(slow_store: SlowStore, layout: Layout, spool_dir: Path) -> Iterator[St
         return thread
 
     yield run
-    slow_store.open.set()
+    gated_store.open.set()
     (spool_dir / "lock").unlink(missing_ok=True)  # it ends when its directory has gone
     companion.announce(str(spool_dir), "/nowhere/000000010000000000000001")
     for thread in threads:
@@ -77,7 +58,7 @@ def _await_acknowledged(spool_dir: Path, *names: str) -> None:
 
 
 def test_a_window_is_kept_ahead_of_the_archiver(
-    start: Start, slow_store: SlowStore, layout: Layout, cluster: Cluster, spool_dir: Path
+    start: Start, gated_store: GatedStore, layout: Layout, cluster: Cluster, spool_dir: Path
 ) -> None:
     paths = [cluster.add(number) for number in range(1, 13)]
     start(paths[0], jobs=2)
@@ -86,7 +67,7 @@ def test_a_window_is_kept_ahead_of_the_archiver(
         own = [path.name] if number else []  # kept in case PostgreSQL asks again
         _await_acknowledged(spool_dir, *own, *ahead)
         for name in ahead:
-            assert slow_store.get(layout.wal(name)) == (cluster.wal / name).read_bytes()
+            assert gated_store.get(layout.wal(name)) == (cluster.wal / name).read_bytes()
         if number + 1 < len(paths):
             cluster.archived(path)
             assert acknowledged.holds(str(spool_dir), str(paths[number + 1]))
@@ -133,14 +114,30 @@ def test_another_cluster_may_take_over(start: Start, tmp_path: Path, cluster: Cl
     _await_acknowledged(spool_dir, second.name)
 
 
+def test_a_file_that_waits_no_more_is_not_sent(
+    start: Start, gated_store: GatedStore, cluster: Cluster, spool_dir: Path
+) -> None:
+    first, second, third = (cluster.add(number) for number in range(1, 4))
+    gated_store.open.clear()
+    start(first, jobs=1)
+    wait_for(lambda: (spool_dir / f"{second.name}.part").exists(), timeout=10)
+    cluster.archived(third)
+    third.unlink()
+    gated_store.open.set()
+    _await_acknowledged(spool_dir, second.name)
+    wait_for(lambda: not list(spool_dir.glob("*.part")), timeout=10)
+    assert gated_store.requests.counts == {"put": 1}
+    assert not gated_store.refused
+
+
 def test_a_file_on_its_way_is_waited_for(
-    start: Start, slow_store: SlowStore, cluster: Cluster, spool_dir: Path
+    start: Start, gated_store: GatedStore, cluster: Cluster, spool_dir: Path
 ) -> None:
     first, second = cluster.add(1), cluster.add(2)
-    slow_store.open.clear()
+    gated_store.open.clear()
     start(first)
     wait_for(lambda: (spool_dir / f"{second.name}.part").exists(), timeout=10)
-    threading.Timer(0.2, slow_store.open.set).start()
+    threading.Timer(0.2, gated_store.open.set).start()
     began = time.monotonic()
     assert acknowledged.holds(str(spool_dir), str(second))
     assert time.monotonic() - began > 0.1
@@ -148,14 +145,14 @@ def test_a_file_on_its_way_is_waited_for(
 
 def test_a_failed_upload_is_left_to_its_own_call(
     start: Start,
-    slow_store: SlowStore,
+    gated_store: GatedStore,
     layout: Layout,
     cluster: Cluster,
     spool_dir: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     paths = [cluster.add(number) for number in range(1, 4)]
-    slow_store.broken.add(layout.wal(paths[1].name))
+    gated_store.broken.add(layout.wal(paths[1].name))
     start(paths[0])
     _await_acknowledged(spool_dir, paths[2].name)
     assert not acknowledged.holds(str(spool_dir), str(paths[1]))
@@ -182,14 +179,14 @@ def test_it_ends_when_nothing_is_asked_for_and_leaves_no_entries(
     assert not companion.announce(str(spool_dir), str(second))
 
 
-def test_only_one_works_on_a_spool(start: Start, cluster: Cluster, spool_dir: Path, slow_store: SlowStore) -> None:
+def test_only_one_works_on_a_spool(start: Start, cluster: Cluster, spool_dir: Path, gated_store: GatedStore) -> None:
     paths = [cluster.add(number) for number in range(1, 4)]
     start(paths[0])
     _await_acknowledged(spool_dir, paths[1].name, paths[2].name)
     second = start(paths[0])
     second.join(5)
     assert not second.is_alive()
-    assert slow_store.requests.counts == {"put": 2}
+    assert gated_store.requests.counts == {"put": 2}
 
 
 def test_leftovers_of_a_killed_one_are_cleared(start: Start, cluster: Cluster, spool_dir: Path) -> None:
@@ -203,20 +200,20 @@ def test_leftovers_of_a_killed_one_are_cleared(start: Start, cluster: Cluster, s
 
 
 def test_a_directory_that_cannot_be_used_is_a_spool_error(
-    slow_store: SlowStore, layout: Layout, cluster: Cluster, spool_dir: Path
+    gated_store: GatedStore, layout: Layout, cluster: Cluster, spool_dir: Path
 ) -> None:
     (spool_dir / "requests").mkdir()
     with pytest.raises(SpoolError):
-        Uploader(Archiver(slow_store, layout, ArchiveOptions()), str(spool_dir), jobs=2).run(str(cluster.add(1)))
+        Uploader(Archiver(gated_store, layout, ArchiveOptions()), str(spool_dir), jobs=2).run(str(cluster.add(1)))
 
 
 def test_it_ends_when_nothing_succeeds_any_more(
-    start: Start, slow_store: SlowStore, layout: Layout, cluster: Cluster, spool_dir: Path
+    start: Start, gated_store: GatedStore, layout: Layout, cluster: Cluster, spool_dir: Path
 ) -> None:
     paths = [cluster.add(number) for number in range(1, 8)]
-    slow_store.broken.update(layout.wal(path.name) for path in paths)
+    gated_store.broken.update(layout.wal(path.name) for path in paths)
     thread = start(paths[0])
-    wait_for(lambda: len(slow_store.refused) >= 3, timeout=10)
+    wait_for(lambda: len(gated_store.refused) >= 3, timeout=10)
     wait_for(lambda: not companion.announce(str(spool_dir), str(paths[1])), timeout=10, what="it to end")
     thread.join(10)
     assert not thread.is_alive()
@@ -236,10 +233,10 @@ def test_requests_that_make_no_sense_are_ignored(start: Start, cluster: Cluster,
 
 
 def test_a_marker_that_is_too_old_is_not_waited_for(
-    start: Start, slow_store: SlowStore, cluster: Cluster, spool_dir: Path
+    start: Start, gated_store: GatedStore, cluster: Cluster, spool_dir: Path
 ) -> None:
     first, second = cluster.add(1), cluster.add(2)
-    slow_store.open.clear()
+    gated_store.open.clear()
     start(first)
     marker = spool_dir / f"{second.name}.part"
     wait_for(marker.exists, timeout=10)
@@ -250,16 +247,16 @@ def test_a_marker_that_is_too_old_is_not_waited_for(
 
 
 def test_it_survives_what_nobody_expects(
-    start: Start, slow_store: SlowStore, cluster: Cluster, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+    start: Start, gated_store: GatedStore, cluster: Cluster, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [cluster.add(number) for number in range(1, 4)]
-    put = slow_store.put
+    put = gated_store.put
 
     def out_of_memory(key: str, *arguments: object, **more: object) -> None:
         if paths[1].name in key:
             raise MemoryError
         put(key, *arguments, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(slow_store, "put", out_of_memory)
+    monkeypatch.setattr(gated_store, "put", out_of_memory)
     start(paths[0], jobs=1)
     _await_acknowledged(spool_dir, paths[2].name)

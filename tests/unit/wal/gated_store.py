@@ -1,0 +1,34 @@
+"""A store whose objects travel when the test says so."""
+
+from __future__ import annotations
+
+import threading
+
+from barman_cloud.errors import StoreError
+from barman_cloud.store.base import Buffer, StoreURL, Tags
+from barman_cloud.store.memory import MemoryStore
+
+
+class GatedStore(MemoryStore):
+    """Objects are read and written once ``open`` is set; the keys in ``broken`` fail, and are noted in ``refused``."""
+
+    def __init__(self) -> None:
+        super().__init__(StoreURL("memory", "bucket", "prod", "memory://bucket/prod"))
+        self.open = threading.Event()
+        self.open.set()
+        self.broken: set[str] = set()
+        self.refused: list[str] = []
+
+    def get_buffer(self, key: str) -> Buffer:
+        self._pass(key)
+        return super().get_buffer(key)
+
+    def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
+        self._pass(key)
+        super().put(key, data, if_absent=if_absent, tags=tags)
+
+    def _pass(self, key: str) -> None:
+        self.open.wait(10)
+        if key in self.broken:
+            self.refused.append(key)
+            raise StoreError(f"{key} is broken")
