@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from barman_cloud.errors import ObjectChangedError, ObjectNotFoundError
 from barman_cloud.store.base import ObjectStore
+from barman_cloud.store.cloud import CloudStore
+from tests.store.cases import StoreCase
+from tests.support.fault_proxy import Fault, FaultProxy, SeenRequest
 
 MIB = 1 << 20
 
@@ -82,3 +87,58 @@ def test_a_reader_may_stop_early(store: ObjectStore, content: bytes) -> None:
     reader = store.read("big", range_size=MIB // 2)
     assert bytes(next(reader)) == content[: MIB // 2]
     reader.close()  # type: ignore[attr-defined]
+
+
+class TestOneConnection:
+    """What follows the first range comes in one answer, from stores whose partial answers obstore doesn't take."""
+
+    @pytest.fixture
+    def data(self) -> bytes:
+        return os.urandom(9 * MIB + 17)
+
+    @pytest.fixture
+    def proxy(self, cloud: StoreCase) -> Iterator[FaultProxy]:
+        with cloud.proxied() as proxy:
+            yield proxy
+
+    @pytest.fixture
+    def reader(self, cloud: StoreCase, proxy: FaultProxy, data: bytes, tmp_path: Path) -> Iterator[CloudStore]:
+        store = cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint)
+        assert isinstance(store, CloudStore)
+        with store:
+            store.put("k", data)
+            store.partial_answers = False
+            yield store
+
+    def test_all_bytes_in_order(self, reader: CloudStore, proxy: FaultProxy, data: bytes) -> None:
+        assert b"".join(reader.read("k", range_size=MIB)) == data
+        assert _is_whole(proxy.requests("GET")[1])
+        assert b"".join(reader.read("k", start=7, end=8 * MIB + 3, range_size=MIB)) == data[7 : 8 * MIB + 3]
+
+    @pytest.mark.parametrize("cut", [0, MIB // 2, 5 * MIB + 1])
+    def test_a_cut_connection_goes_on_by_ranges(
+        self, reader: CloudStore, proxy: FaultProxy, data: bytes, cut: int
+    ) -> None:
+        fault = proxy.add(Fault("GET", "k", cut=cut, only_if=_is_whole))
+        assert b"".join(reader.read("k", range_size=MIB)) == data
+        assert fault.times == 0
+        assert not _is_whole(proxy.requests("GET")[-1])
+
+    def test_an_object_that_changed_meanwhile(self, reader: CloudStore, data: bytes) -> None:
+        chunks = reader.read("k", range_size=MIB)
+        next(chunks)
+        time.sleep(0.01)
+        reader.put("k", bytes(len(data)))
+        with pytest.raises(ObjectChangedError):
+            list(chunks)
+
+    def test_closing_ends_the_transfer(self, reader: CloudStore) -> None:
+        chunks = reader.read("k", range_size=MIB)
+        next(chunks)
+        next(chunks)
+        chunks.close()  # type: ignore[attr-defined]
+        assert reader.head("k").size == 9 * MIB + 17
+
+
+def _is_whole(request: SeenRequest) -> bool:
+    return request.method == "GET" and "range" not in request.headers and "x-ms-range" not in request.headers

@@ -111,10 +111,10 @@ class AzureStore(CloudStore):
     def _delete_batch(self, keys: list[str]) -> dict[str, str]:
         if self._batches:
             try:
-                return self._attempt("delete", None, lambda: self._azure_api.delete(keys))
+                return self.attempt("delete", None, lambda: self._azure_api.delete(keys))
             except StoreError:
                 self._batches = False  # Not every kind of account takes batches; single deletions work on all.
         return self._delete_singly(keys)
 
     def object_lock(self, key: str) -> ObjectLock | None:
-        return self._attempt("lock", key, lambda: self._azure_api.object_lock(key))
+        return self.attempt("lock", key, lambda: self._azure_api.object_lock(key))

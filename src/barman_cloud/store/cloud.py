@@ -12,14 +12,12 @@ a streamed upload can't be, so obstore retries those (``store.clients``).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias, TypeVar
 
 from barman_cloud.errors import (
     AccessDeniedError,
     BarmanCloudError,
-    ConnectivityError,
-    ObjectChangedError,
     ObjectExistsError,
     ObjectNotFoundError,
     OperationError,
@@ -30,10 +28,7 @@ from barman_cloud.store.bucket_api import BucketApi, Page
 from barman_cloud.store.clients import DOWNLOAD_TIMEOUT, READ_TIMEOUT, client_options, retry_config, upload_timeout
 from barman_cloud.store.failures import Failure, failure_of, to_error
 from barman_cloud.store.retry import Retry
-from barman_cloud.store.upload import CountedChunks, frozen, handed_over, rejoined, slices
-
-if TYPE_CHECKING:
-    from obstore import GetOptions
+from barman_cloud.store.upload import CountedChunks, frozen, rejoined, slices
 
 T = TypeVar("T")
 Keys: TypeAlias = list[str]
@@ -41,8 +36,6 @@ Keys: TypeAlias = list[str]
 PART_SIZE = 16 << 20
 SINGLE_PUT_LIMIT = 64 << 20
 """Above this size a body in memory is sent in parts."""
-_FIRST_RANGE = 1 << 20
-_PIECE = 1 << 20
 SINGLE_DELETES = 8
 """Deletions in flight where there is no batch request."""
 
@@ -61,7 +54,8 @@ class CloudStore(ObjectStore):
         self.requests = Requests()
         self._retry = retry
         self._clients: dict[tuple[str, float], Any] = {}
-        self._partial_answers = True
+        self.partial_answers = True
+        """Whether obstore takes the store's answers to ranges; reading finds out."""
 
     @property
     @abstractmethod
@@ -91,12 +85,12 @@ class CloudStore(ObjectStore):
         return client
 
     @property
-    def _reader(self) -> Any:
+    def reader(self) -> Any:
         return self._client("read", DOWNLOAD_TIMEOUT)
 
     # Errors -------------------------------------------------------------------------------------------------------
 
-    def _attempt(
+    def attempt(
         self, kind: str, key: str | None, action: Callable[[], T], *, stopped: Callable[[], bool] = lambda: False
     ) -> T:
         """Run a request that may be made again, and turn its failure into our error.
@@ -109,7 +103,7 @@ class CloudStore(ObjectStore):
             try:
                 return action()
             except Exception as error:
-                raise self._translate(error, key) from error
+                raise self.translate(error, key) from error
 
         while True:
             try:
@@ -125,7 +119,7 @@ class CloudStore(ObjectStore):
     def _settle(self) -> None:
         """Find out whatever :meth:`_adapt` may have to know, before a stream that can't be sent twice."""
 
-    def _translate(self, error: Exception, key: str | None) -> Exception:
+    def translate(self, error: Exception, key: str | None) -> Exception:
         """Return our error for what a request raised; what isn't a failure of a request is returned as it is."""
         if isinstance(error, BarmanCloudError):
             return error
@@ -139,7 +133,7 @@ class CloudStore(ObjectStore):
     def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
         view = memoryview(data).cast("B")
         if not _obstore_can_name(key):
-            self._attempt("put", key, lambda: self.provider_api.put(key, view, if_absent=if_absent, tags=tags))
+            self.attempt("put", key, lambda: self.provider_api.put(key, view, if_absent=if_absent, tags=tags))
         elif view.nbytes > self.single_put_limit and not if_absent:
             self._put_parts(key, slices(view, self.part_size), self.part_size, self.put_concurrency, tags)
         else:
@@ -157,7 +151,7 @@ class CloudStore(ObjectStore):
                 self._refuse_existing(client, key)
             obstore.put(client, key, data, mode=mode, use_multipart=False, **self._put_extras(tags))  # type: ignore[arg-type]
 
-        self._attempt("put", key, send)
+        self.attempt("put", key, send)
 
     def _refuse_existing(self, client: Any, key: str) -> None:
         """Look before a conditional create, on stores that may take no notice of its condition.
@@ -170,7 +164,7 @@ class CloudStore(ObjectStore):
         try:
             obstore.head(client, key)
         except Exception as error:
-            if not isinstance(self._translate(error, key), ObjectNotFoundError | AccessDeniedError):
+            if not isinstance(self.translate(error, key), ObjectNotFoundError | AccessDeniedError):
                 raise
         else:
             raise ObjectExistsError(f"{self.object_url(key)} exists already")
@@ -224,7 +218,7 @@ class CloudStore(ObjectStore):
             if counter.failure is not None:
                 raise counter.failure from None
             if not self._was_completed(key, counter, error):
-                raise self._translate(error, key) from error
+                raise self.translate(error, key) from error
         finally:
             self.requests.add("part", -(-counter.size // part_size))
         return counter.size
@@ -247,10 +241,10 @@ class CloudStore(ObjectStore):
 
     def get_buffer(self, key: str) -> Buffer:
         if not _obstore_can_name(key):
-            return self._attempt("get", key, lambda: self.provider_api.get(key))
+            return self.attempt("get", key, lambda: self.provider_api.get(key))
         import obstore
 
-        return self._attempt("get", key, lambda: memoryview(obstore.get(self._reader, key).bytes()))
+        return self.attempt("get", key, lambda: memoryview(obstore.get(self.reader, key).bytes()))
 
     def read(
         self,
@@ -262,121 +256,21 @@ class CloudStore(ObjectStore):
         concurrency: int = 4,
         range_size: int = 8 << 20,
     ) -> Iterator[Buffer]:
-        from barman_cloud.store.ranges import read_ahead
+        from barman_cloud.store.reading import read_object
 
         if end is not None and end <= start:
             return
-        if not _obstore_can_name(key):
+        if _obstore_can_name(key):
+            yield from read_object(self, key, start, end, etag, concurrency, range_size)
+        else:
             yield memoryview(self.get(key))[start:end]
-            return
-        first_end = start + range_size
-        if concurrency > 1 and (end is None or end > first_end):
-            # Only its answer tells size and version, so the other ranges wait for it.
-            first_end = start + min(range_size, _FIRST_RANGE)
-        if end is not None:
-            first_end = min(first_end, end)
-        fetched = self._first_range(key, start, first_end, etag)
-        if fetched is None:
-            return
-        pieces, size, version = fetched
-        del fetched
-        yield from handed_over(pieces)
-        end = size if end is None else min(end, size)
-        position = first_end
-        if not self._partial_answers and concurrency > 1 and end - position > range_size:
-            position = yield from self._read_whole(key, position, end, version)
-        closed = False
-
-        def fetch(begin: int, stop: int) -> list[Buffer]:
-            return self._range(key, begin, stop, version, stopped=lambda: closed)[0]
-
-        try:
-            yield from read_ahead(fetch, position, end, range_size, concurrency)
-        finally:
-            closed = True
-
-    def _read_whole(self, key: str, start: int, end: int, etag: str | None) -> Generator[Buffer, None, int]:
-        """Yield what follows ``start`` from one answer, for stores whose partial answers obstore doesn't take.
-
-        Returns where it stopped: before ``end`` if the connection was cut, or is so slow that several will be faster.
-        """
-        import obstore
-
-        from barman_cloud.store.ranges import while_quick
-
-        options: GetOptions = {} if etag is None else {"if_match": etag}
-        result = self._attempt("get", key, lambda: obstore.get(self._reader, key, options=options))
-        if etag is not None and result.meta["e_tag"] != etag:
-            raise ObjectChangedError(f"{self.object_url(key)} has changed since it was last read")
-        position = 0
-        try:
-            for chunk in while_quick(result.stream(min_chunk_size=_PIECE)):
-                begin, position = position, position + len(chunk)
-                if position > start:
-                    yield memoryview(chunk)[max(0, start - begin) : end - begin]
-                if position >= end:
-                    break
-        except Exception as error:
-            if not isinstance(self._translate(error, key), ConnectivityError):
-                raise self._translate(error, key) from error
-        return min(max(position, start), end)
-
-    def _first_range(
-        self, key: str, start: int, end: int, etag: str | None
-    ) -> tuple[list[Buffer], int, str | None] | None:
-        """Return the bytes, the size of the whole object and its ETag; None when nothing of it lies in the range."""
-        try:
-            return self._range(key, start, end, etag)
-        except StoreError:
-            # Stores answer 416 to any range of an empty object, and to one that begins at or after the end.
-            info = self.head(key)
-            if start < info.size:
-                raise
-            if etag is not None and info.etag is not None and info.etag != etag:
-                raise ObjectChangedError(f"{self.object_url(key)} has changed since it was last read") from None
-            return None
-
-    def _range(
-        self, key: str, start: int, end: int, etag: str | None, *, stopped: Callable[[], bool] = lambda: False
-    ) -> tuple[list[Buffer], int, str | None]:
-        """Return a range in pieces (joining them would cost as much as receiving them), the object's size and ETag."""
-        import obstore
-
-        options: GetOptions = {"range": (start, end)}
-        if etag is not None:
-            options["if_match"] = etag
-
-        # Read once: another thread may learn it from its own range while ours is under way.
-        partial_answers = self._partial_answers
-
-        def fetch() -> tuple[list[Buffer], int, str | None]:
-            if not partial_answers:
-                data, size, version = self.provider_api.get_range(key, start, end, etag)
-                return list(slices(memoryview(data), _PIECE)), size, version
-            result = obstore.get(self._reader, key, options=options)
-            pieces: list[Buffer] = [memoryview(chunk) for chunk in result.stream(min_chunk_size=_PIECE)]
-            return pieces, result.meta["size"], result.meta["e_tag"]
-
-        try:
-            pieces, size, version = self._attempt("get", key, fetch, stopped=stopped)
-        except StoreError as error:
-            if "non-partial response" not in str(error) or not partial_answers:
-                raise
-            # Some stores answer a range rightly but with status 200, which obstore takes for the whole object.
-            self._partial_answers = False
-            return self._range(key, start, end, etag, stopped=stopped)
-        if etag is not None and version != etag:
-            raise ObjectChangedError(f"{self.object_url(key)} has changed since it was last read")
-        if sum(map(len, pieces)) != min(end, size) - start:
-            raise StoreError(f"{self.object_url(key)}: the store sent another range than it was asked for")
-        return pieces, size, version
 
     def head(self, key: str) -> ObjectInfo:
         if not _obstore_can_name(key):
-            return self._attempt("head", key, lambda: self.provider_api.head(key))
+            return self.attempt("head", key, lambda: self.provider_api.head(key))
         import obstore
 
-        meta = self._attempt("head", key, lambda: obstore.head(self._reader, key))
+        meta = self.attempt("head", key, lambda: obstore.head(self.reader, key))
         return ObjectInfo(key, meta["size"], meta["e_tag"], meta["last_modified"])
 
     # Listing, deleting, the bucket --------------------------------------------------------------------------------
@@ -396,7 +290,7 @@ class CloudStore(ObjectStore):
 
         token: str | None = None
         while True:
-            page = self._attempt("list", None, ask)
+            page = self.attempt("list", None, ask)
             yield page
             token = page.token
             if token is None:
@@ -426,7 +320,7 @@ class CloudStore(ObjectStore):
 
         def one(key: str) -> str | None:
             try:
-                self._attempt("delete", key, lambda: self.provider_api.delete_one(key))
+                self.attempt("delete", key, lambda: self.provider_api.delete_one(key))
             except ObjectNotFoundError:
                 return None
             except (OperationError, AccessDeniedError, StoreError) as error:
@@ -438,10 +332,10 @@ class CloudStore(ObjectStore):
 
     def check(self) -> None:
         prefix = f"{self.url.path}/" if self.url.path else ""
-        self._attempt("check", None, lambda: self.provider_api.check(prefix))
+        self.attempt("check", None, lambda: self.provider_api.check(prefix))
 
     def create_bucket(self) -> None:
-        self._attempt("create", None, self.provider_api.create_bucket)
+        self.attempt("create", None, self.provider_api.create_bucket)
 
     def close(self) -> None:
         if self._api is not None:

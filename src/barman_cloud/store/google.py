@@ -93,4 +93,4 @@ class GoogleStore(CloudStore):
         return self._delete_singly(keys)
 
     def object_lock(self, key: str) -> ObjectLock | None:
-        return self._attempt("lock", key, lambda: self._google_api.object_lock(key))
+        return self.attempt("lock", key, lambda: self._google_api.object_lock(key))

@@ -228,7 +228,7 @@ class S3Store(CloudStore):
             except _ProbeDoneError:
                 self._checksums.confirm()
 
-        self._attempt("probe", None, probe)
+        self.attempt("probe", None, probe)
 
     def _probe_key(self) -> str:
         """A key where parts may be put; it never becomes an object, because the upload is aborted."""
@@ -239,14 +239,14 @@ class S3Store(CloudStore):
     def get_buffer(self, key: str) -> Buffer:
         if not self._settings.validate_responses:
             return super().get_buffer(key)
-        return self._attempt("get", key, lambda: self._s3_api.get_validated(key))
+        return self.attempt("get", key, lambda: self._s3_api.get_validated(key))
 
     # Deleting and locks -------------------------------------------------------------------------------------------
 
     def _delete_batch(self, keys: list[str]) -> dict[str, str]:
         if self._bulk_delete:
             try:
-                return self._attempt("delete", None, lambda: self._s3_api.delete(keys))
+                return self.attempt("delete", None, lambda: self._s3_api.delete(keys))
             except StoreError as error:
                 failure = failure_of(error.__cause__) if error.__cause__ else None
                 if failure is None or not _refuses_bulk_delete(failure):
@@ -258,7 +258,7 @@ class S3Store(CloudStore):
         return self._delete_singly(keys)
 
     def object_lock(self, key: str) -> ObjectLock | None:
-        return self._attempt("lock", key, lambda: self._s3_api.object_lock(key))
+        return self.attempt("lock", key, lambda: self._s3_api.object_lock(key))
 
     def create_bucket(self) -> None:
         if self._settings.bucket.startswith("arn:"):

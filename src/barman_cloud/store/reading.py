@@ -1,0 +1,142 @@
+"""Reading large objects of a cloud store, in ranges of one version. Imported only by commands that do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING
+
+from barman_cloud import logs
+from barman_cloud.errors import ConnectivityError, ObjectChangedError, StoreError
+from barman_cloud.store.ranges import read_ahead, while_quick
+from barman_cloud.store.upload import handed_over, slices
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
+
+    from barman_cloud.store.base import Buffer
+    from barman_cloud.store.cloud import CloudStore
+
+log = logs.get_logger(__name__)
+
+_FIRST_RANGE = 1 << 20
+_PIECE = 1 << 20
+
+
+def read_object(
+    store: CloudStore, key: str, start: int, end: int | None, etag: str | None, concurrency: int, range_size: int
+) -> Iterator[Buffer]:
+    """Yield bytes ``start`` to ``end`` of an object; see ``ObjectStore.read`` for the rest."""
+    first_end = start + range_size
+    if concurrency > 1 and (end is None or end > first_end):
+        # Only its answer tells size and version, so the other ranges wait for it.
+        first_end = start + min(range_size, _FIRST_RANGE)
+    if end is not None:
+        first_end = min(first_end, end)
+    fetched = _first_range(store, key, start, first_end, etag)
+    if fetched is None:
+        return
+    pieces, size, version = fetched
+    del fetched
+    yield from handed_over(pieces)
+    end = size if end is None else min(end, size)
+    position = first_end
+    if not store.partial_answers and concurrency > 1 and end - position > range_size:
+        position = yield from _read_whole(store, key, position, end, version)
+    closed = False
+
+    def fetch(begin: int, stop: int) -> list[Buffer]:
+        return _range(store, key, begin, stop, version, stopped=lambda: closed)[0]
+
+    try:
+        yield from read_ahead(fetch, position, end, range_size, concurrency)
+    finally:
+        closed = True
+
+
+def _read_whole(store: CloudStore, key: str, start: int, end: int, etag: str | None) -> Generator[Buffer, None, int]:
+    """Yield what follows ``start`` from one answer, for stores whose partial answers obstore doesn't take.
+
+    Returns where it stopped: before ``end`` if the connection was cut, or is so slow that several will be faster.
+    """
+    import obstore
+
+    options: GetOptions = {} if etag is None else {"if_match": etag}
+    result = store.attempt("get", key, lambda: obstore.get(store.reader, key, options=options))
+    if etag is not None and result.meta["e_tag"] != etag:
+        raise _changed(store, key)
+    position = 0
+    try:
+        for chunk in while_quick(result.stream(min_chunk_size=_PIECE)):
+            begin, position = position, position + len(chunk)
+            if position > start:
+                yield memoryview(chunk)[max(0, start - begin) : end - begin]
+            if position >= end:
+                break
+    except Exception as error:
+        failure = store.translate(error, key)
+        if not isinstance(failure, ConnectivityError):
+            raise failure from error
+        log.info("%s; going on by ranges", failure)
+    return min(max(position, start), end)
+
+
+def _first_range(
+    store: CloudStore, key: str, start: int, end: int, etag: str | None
+) -> tuple[list[Buffer], int, str | None] | None:
+    """Return the bytes, the size of the whole object and its ETag; None when nothing of it lies in the range."""
+    try:
+        return _range(store, key, start, end, etag)
+    except StoreError:
+        # Stores answer 416 to any range of an empty object, and to one that begins at or after the end.
+        info = store.head(key)
+        if start < info.size:
+            raise
+        if etag is not None and info.etag is not None and info.etag != etag:
+            raise _changed(store, key) from None
+        return None
+
+
+def _range(
+    store: CloudStore,
+    key: str,
+    start: int,
+    end: int,
+    etag: str | None,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+) -> tuple[list[Buffer], int, str | None]:
+    """Return a range in pieces (joining them would cost as much as receiving them), the object's size and ETag."""
+    import obstore
+
+    options: GetOptions = {"range": (start, end)}
+    if etag is not None:
+        options["if_match"] = etag
+
+    # Read once: another thread may learn it from its own range while ours is under way.
+    partial_answers = store.partial_answers
+
+    def fetch() -> tuple[list[Buffer], int, str | None]:
+        if not partial_answers:
+            data, size, version = store.provider_api.get_range(key, start, end, etag)
+            return list(slices(memoryview(data), _PIECE)), size, version
+        result = obstore.get(store.reader, key, options=options)
+        pieces: list[Buffer] = [memoryview(chunk) for chunk in result.stream(min_chunk_size=_PIECE)]
+        return pieces, result.meta["size"], result.meta["e_tag"]
+
+    try:
+        pieces, size, version = store.attempt("get", key, fetch, stopped=stopped)
+    except StoreError as error:
+        if "non-partial response" not in str(error) or not partial_answers:
+            raise
+        # Some stores answer a range rightly but with status 200, which obstore takes for the whole object.
+        store.partial_answers = False
+        return _range(store, key, start, end, etag, stopped=stopped)
+    if etag is not None and version != etag:
+        raise _changed(store, key)
+    if sum(map(len, pieces)) != min(end, size) - start:
+        raise StoreError(f"{store.object_url(key)}: the store sent another range than it was asked for")
+    return pieces, size, version
+
+
+def _changed(store: CloudStore, key: str) -> ObjectChangedError:
+    return ObjectChangedError(f"{store.object_url(key)} has changed since it was last read")
