@@ -14,8 +14,8 @@ def keep_freed_buffers() -> None:
     """Let freed buffers be used again, instead of giving their memory back to the kernel and asking for it anew.
 
     The pipe makes and frees buffers of MiB thousands of times, in one thread and the other. By default the kernel
-    fetches and clears most of their pages again and again: five to fifteen per cent of the time of a restore. The peak
-    stays what it was. Call it before there are threads. Other C libraries are left alone.
+    fetches and clears most of their pages again and again: five to fifteen per cent of the time of a restore. What was
+    freed stays with the process until it ends. Call it before there are threads. Other C libraries are left alone.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from barman_cloud import logs
@@ -182,46 +183,28 @@ def upload_archive(
     key = uploads.layout.archive(
         uploads.backup_id, base, part, SUFFIX[uploads.compression] if uploads.compression else ""
     )
-    turn = _Turn(turns or threading.Semaphore(1))
-    turn.take()
-    began = time.monotonic()
-    try:
+    with ExitStack() as turn:
+        if turns is not None:
+            turn.enter_context(turns)
+        began = time.monotonic()
         tar = _Tar(members, cancelled)
         stored = Tally(compress_stream(tar, uploads.compression, uploads.level))
         uploads.store.put_stream(
             key,
-            turn.given_back_after(throttle_stream(stored, uploads.throttle)),
+            _followed_by(throttle_stream(stored, uploads.throttle), turn.close),
             part_size=part_size,
             concurrency=UPLOAD_CONCURRENCY,
             tags=uploads.tags,
         )
-    finally:
-        turn.give_back()
     ended = time.monotonic()
     url = uploads.store.object_url(key)
     log.info("%s: %d members, %.1f MiB stored in %.1f s", url, tar.count, stored.size / 2**20, ended - began)
     return StoredArchive(base, part, key, stored.size, stored.crc32c, tar.count, began, ended)
 
 
-class _Turn:
-    """One worker's right to read and compress."""
-
-    def __init__(self, turns: threading.Semaphore) -> None:
-        self._turns = turns
-        self._taken = False
-
-    def take(self) -> None:
-        self._turns.acquire()
-        self._taken = True
-
-    def give_back(self) -> None:
-        if self._taken:
-            self._taken = False
-            self._turns.release()
-
-    def given_back_after(self, chunks: Iterable[Buffer]) -> Iterator[Buffer]:
-        yield from chunks
-        self.give_back()
+def _followed_by(chunks: Iterable[Buffer], action: Callable[[], None]) -> Iterator[Buffer]:
+    yield from chunks
+    action()
 
 
 class _Tar:
