@@ -19,7 +19,6 @@ import pytest
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.layout import Layout
-from barman_cloud.cli import backup as backup_command
 from barman_cloud.cli.command import main
 from barman_cloud.store.open import StoreOptions, open_store
 from tests.support import segments
@@ -197,7 +196,6 @@ def world(moto: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> World:
 @pytest.fixture
 def _as_in_a_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Undo what the commands change in their process, which is this one: quicker than 220 processes."""
-    monkeypatch.setattr(backup_command, "_dont_wait_for_transfers", lambda: None)
     ours = logging.getLogger("barman_cloud")
     before = ours.handlers[:], ours.propagate, ours.level
     handler = signal.getsignal(signal.SIGINT)

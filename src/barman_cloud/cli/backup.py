@@ -125,12 +125,8 @@ def run(args: Arguments) -> int | None:
 
         lower_priority(args.nice)
     store = options.store_from(args)
-    try:
-        _run(args, store, options.layout_from(args, store))
-    except BaseException:
-        _dont_wait_for_transfers()
-        raise
-    store.close()
+    _run(args, store, options.layout_from(args, store))
+    store.close()  # not after an error: threads may still wait for a store that doesn't answer
     return 0
 
 
@@ -145,15 +141,6 @@ def _run(args: Arguments, store: ObjectStore, layout: Layout) -> None:
         _run_snapshot_backup(args, store, layout, settings.request)
     else:
         run_backup(store, layout, settings)
-
-
-def _dont_wait_for_transfers() -> None:
-    """End the process with 1 as soon as the error was logged, if threads still wait for a store that doesn't answer."""
-    import atexit
-    import threading
-
-    if threading.active_count() > 1:
-        atexit.register(os._exit, 1)
 
 
 def _backup_options(args: Arguments) -> BackupOptions:

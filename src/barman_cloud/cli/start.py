@@ -1,7 +1,8 @@
-"""Where ``barman-cloud-wal-archive`` and ``barman-cloud-wal-restore`` start: as quick as Python can.
+"""Where the commands start that do long or frequent work, and how they end: at once.
 
-With ``--parallel``, most calls find their work done by an earlier one. They are answered here, before the parser,
-logging or a store is imported; everything else goes on to the command's own module.
+``barman-cloud-wal-archive`` and ``barman-cloud-wal-restore`` are as quick as Python can. With ``--parallel``, most
+calls find their work done by an earlier one. They are answered here, before the parser, logging or a store is imported;
+everything else goes on to the command's own module.
 """
 
 from __future__ import annotations
@@ -16,6 +17,27 @@ if TYPE_CHECKING:
 
 ARCHIVE_SPOOL_DIR = "/var/tmp/walarchive"  # noqa: S108 - beside the one below
 RESTORE_SPOOL_DIR = "/var/tmp/walrestore"  # noqa: S108 - the original's default
+
+
+def umbrella() -> NoReturn:
+    """Run ``barman-cloud COMMAND`` and end the process with its exit code."""
+    from barman_cloud.cli.main import main
+
+    _leave(main())
+
+
+def backup() -> NoReturn:
+    """Run ``barman-cloud-backup`` and end the process with its exit code."""
+    from barman_cloud.cli.backup import main
+
+    _leave(main())
+
+
+def restore() -> NoReturn:
+    """Run ``barman-cloud-restore`` and end the process with its exit code."""
+    from barman_cloud.cli.restore import main
+
+    _leave(main())
 
 
 def wal_archive() -> NoReturn:
@@ -47,9 +69,14 @@ def wal_restore() -> NoReturn:
 
 
 def _leave(code: int) -> NoReturn:
-    """End at once: taking interpreter and store client down in an orderly way takes longer than sending a segment.
+    """End at once, without taking interpreter and store client down.
 
-    Nothing is lost with it: what these commands do is durable when they return, no thread of theirs is left then, they
-    print nothing to stdout, and stderr holds no complete line back.
+    That takes longer than sending a segment, and waits for threads that may wait for a store which doesn't answer.
+    Nothing is lost with it: what these commands do is durable when they return, and stderr holds no complete line back.
     """
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        code = code or 4  # nobody reads the output
     os._exit(code)

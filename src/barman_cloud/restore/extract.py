@@ -16,7 +16,7 @@ from barman_cloud.archive.buffers import Buffer
 from barman_cloud.archive.checksum import crc32c
 from barman_cloud.archive.tar import Member
 from barman_cloud.errors import UnsafeArchiveError
-from barman_cloud.restore.durability import WRITEBACK_STEP, start_writeback
+from barman_cloud.restore.output import Outputs
 from barman_cloud.restore.tree import (
     Attributes,
     Link,
@@ -34,7 +34,6 @@ log = logs.get_logger(__name__)
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORIES = 64
-_SMALL_FILE = 256 << 10
 _RACES = 16
 _LATEST = 2**33
 
@@ -54,6 +53,7 @@ class Extractor:
         self._tree = tree
         self._order = order
         self._record = record
+        self._outputs = Outputs()
         self._open: OrderedDict[Parts, int] = OrderedDict()
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class Extractor:
         name = self._tree.set_aside.get(path, parts[-1])
         fd = self._create(name, self._directory(parts[:-1]))
         try:
-            size, crc = self._write(fd, content)
+            size, crc = self._write(fd, member, content)
             attributes = _attributes(member)
             apply(fd, attributes)
             os.utime(fd, ns=(attributes.mtime, attributes.mtime))
@@ -103,22 +103,17 @@ class Extractor:
         if self._record is not None:
             self._record(path, size, crc)
 
-    def _write(self, fd: int, content: Iterable[Buffer]) -> tuple[int, int]:
+    def _write(self, fd: int, member: Member, content: Iterable[Buffer]) -> tuple[int, int]:
         """Write ``content`` and return its size and CRC-32C (0 when nobody wants it)."""
         wanted = self._record is not None
-        size = crc = flushed = 0
+        output = self._outputs.open(fd, member.size)
+        size = crc = 0
         for data in content:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
+            output.write(data)
             size += len(data)
             if wanted:
                 crc = crc32c(data, crc)
-            if size - flushed >= WRITEBACK_STEP:
-                start_writeback(fd, flushed, size - flushed)
-                flushed = size
-        if size - flushed >= _SMALL_FILE:
-            start_writeback(fd, flushed, size - flushed)
+        output.end()
         return size, crc
 
     def _create(self, name: str, folder: int) -> int:

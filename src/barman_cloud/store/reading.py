@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from barman_cloud import logs
 from barman_cloud.errors import ConnectivityError, ObjectChangedError, StoreError
+from barman_cloud.store import crossing
 from barman_cloud.store.ranges import read_ahead, while_quick
 from barman_cloud.store.upload import handed_over, slices
 
@@ -61,12 +62,14 @@ def _read_whole(store: CloudStore, key: str, start: int, end: int, etag: str | N
     import obstore
 
     options: GetOptions = {} if etag is None else {"if_match": etag}
-    result = store.attempt("get", key, lambda: obstore.get(store.reader, key, options=options))
+    result = store.attempt(
+        "get", key, lambda: crossing.call(lambda: obstore.get_async(store.reader, key, options=options))
+    )
     if etag is not None and result.meta["e_tag"] != etag:
         raise _changed(store, key)
     position = 0
     try:
-        for chunk in while_quick(result.stream(min_chunk_size=_PIECE)):
+        for chunk in while_quick(crossing.iterate(result.stream(min_chunk_size=_PIECE))):
             begin, position = position, position + len(chunk)
             if position > start:
                 yield memoryview(chunk)[max(0, start - begin) : end - begin]
@@ -119,8 +122,11 @@ def _range(
         if not partial_answers:
             data, size, version = store.provider_api.get_range(key, start, end, etag)
             return list(slices(memoryview(data), _PIECE)), size, version
-        result = obstore.get(store.reader, key, options=options)
-        pieces: list[Buffer] = [memoryview(chunk) for chunk in result.stream(min_chunk_size=_PIECE)]
+        return crossing.call(receive)
+
+    async def receive() -> tuple[list[Buffer], int, str | None]:
+        result = await obstore.get_async(store.reader, key, options=options)
+        pieces: list[Buffer] = [memoryview(chunk) async for chunk in result.stream(min_chunk_size=_PIECE)]
         return pieces, result.meta["size"], result.meta["e_tag"]
 
     try:
