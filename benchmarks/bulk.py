@@ -109,6 +109,7 @@ def _backup_and_restore(
 def _restore(bench: Bench, contestant: Contestant, place: Place) -> Usage:
     parent = bench.new_directory("restored")
     command = contestant.restore(place, parent / "data", bench.jobs)
+    sync(parent)  # what the store still has to write is no part of the restore
     used = measure(command.argv, command.environ, last=partial(sync, parent))
     discard(parent)
     return used

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +47,7 @@ class Backlog:
 def run(bench: Bench) -> None:
     """Generate the segments once, then let all contestants archive and replay them, in turns."""
     with _backlog(bench) as backlog:
+        _measure_limits(bench, backlog)
         runs: list[Callable[[], float]] = [
             partial(_archive_and_recover, bench, backlog, contestants) for contestants in _contestants(bench)
         ]
@@ -87,6 +88,17 @@ def _named(server: PostgresServer, suffix: str) -> list[str]:
     """Return the names of the WAL files with this archive status."""
     status = server.data / "pg_wal" / "archive_status"
     return sorted(path.stem for path in status.glob(f"*{suffix}"))
+
+
+def _measure_limits(bench: Bench, backlog: Backlog) -> None:
+    """Recover from segments that are in ``pg_wal`` already, and by ``cp`` from a local directory."""
+    archive = bench.directory("archive")
+    stored = [backlog.server.data / "pg_wal" / name for name in backlog.segments]
+    run_as_server(["cp", *stored, archive])
+    for case, command, present in (("in pg_wal", "false", stored), ("cp", f"cp {archive}/%f %p", ())):
+        used = _recover(bench, backlog, command, present)
+        bench.results.add("limits", f"recovery, {case}", "machine", used, _each(used, backlog))
+    shutil.rmtree(archive)
 
 
 def _archive_and_recover(bench: Bench, backlog: Backlog, contestants: list[Contestant]) -> float:
@@ -145,10 +157,15 @@ def _archiver(server: PostgresServer) -> int:
     return found()[0]
 
 
-def _recover(bench: Bench, backlog: Backlog, command: str) -> Usage:
-    """Recover a copy of the base backup to the end of the archive; the CPU seconds are those of PostgreSQL as well."""
+def _recover(bench: Bench, backlog: Backlog, command: str, present: Sequence[Path] = ()) -> Usage:
+    """Recover a copy of the base backup to the end of the archive; the CPU seconds are those of PostgreSQL as well.
+
+    The WAL files ``present`` are in ``pg_wal`` from the beginning.
+    """
     parent = bench.directory("recovered")
     run_as_server(["cp", "-a", backlog.base, parent / "data"])
+    if present:
+        run_as_server(["cp", *present, parent / "data" / "pg_wal"])
     server = adopt(parent / "data", bench.installation)
     server.environ.update(bench.secure.environ)
     server.recover_with(command)
