@@ -243,7 +243,7 @@ def test_memory_stays_within_the_documented_formula(rclone_s3: StoreServer, targ
             peak = max(peak, next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")))
         time.sleep(0.01)
     assert process.returncode == 0
-    assert 40 < peak / 1024 < 240 + jobs * 12  # docs/explanation/memory.md
+    assert 20 < peak / 1024 < 240 + jobs * 12  # docs/explanation/memory.md
 
 
 class TestRealBackup:

@@ -58,7 +58,10 @@ def main(command: Command, argv: Sequence[str] | None = None, prog: str | None =
 
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        return _run(command, args)
+        code = _run(command, args)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what can't be written is an error like any other
+        return code
     except BarmanCloudError as error:
         _log_error(str(error), error.hint)
         if isinstance(error, ConnectivityError):

@@ -1,4 +1,4 @@
-"""Where the commands start that do long or frequent work, and how they end: at once.
+"""Where the commands start, and how they end: at once.
 
 ``barman-cloud-wal-archive`` and ``barman-cloud-wal-restore`` are as quick as Python can. With ``--parallel``, most
 calls find their work done by an earlier one. They are answered here, before the parser, logging or a store is imported;
@@ -13,31 +13,36 @@ import sys
 
 TYPE_CHECKING = False  # as in typing, whose import would cost more than the short way takes
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
 ARCHIVE_SPOOL_DIR = "/var/tmp/walarchive"  # noqa: S108 - beside the one below
 RESTORE_SPOOL_DIR = "/var/tmp/walrestore"  # noqa: S108 - the original's default
 
 
-def umbrella() -> NoReturn:
-    """Run ``barman-cloud COMMAND`` and end the process with its exit code."""
-    from barman_cloud.cli.main import main
+def _starting(module: str) -> Callable[[], NoReturn]:
+    """Return an entry point: it runs a command's module and ends the process with its exit code."""
 
-    _leave(main())
+    def start() -> NoReturn:
+        from importlib import import_module
+
+        try:
+            code = import_module(f"barman_cloud.cli.{module}").main()
+        except KeyboardInterrupt:
+            code = 1  # not even the message about the first one got through
+        _leave(code)
+
+    return start
 
 
-def backup() -> NoReturn:
-    """Run ``barman-cloud-backup`` and end the process with its exit code."""
-    from barman_cloud.cli.backup import main
-
-    _leave(main())
-
-
-def restore() -> NoReturn:
-    """Run ``barman-cloud-restore`` and end the process with its exit code."""
-    from barman_cloud.cli.restore import main
-
-    _leave(main())
+umbrella = _starting("main")
+backup = _starting("backup")
+backup_delete = _starting("backup_delete")
+backup_keep = _starting("backup_keep")
+backup_list = _starting("backup_list")
+backup_show = _starting("backup_show")
+check_wal_archive = _starting("check_wal_archive")
+restore = _starting("restore")
 
 
 def wal_archive() -> NoReturn:
@@ -72,11 +77,12 @@ def _leave(code: int) -> NoReturn:
     """End at once, without taking interpreter and store client down.
 
     That takes longer than sending a segment, and waits for threads that may wait for a store which doesn't answer.
-    Nothing is lost with it: what these commands do is durable when they return, and stderr holds no complete line back.
+    Nothing is lost with it: what the commands do is durable when they return, and stderr holds no complete line back.
     """
     try:
         if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:
-        code = code or 4  # nobody reads the output
+            sys.stdout.flush()  # the version, or the help of the umbrella; commands did it themselves
+    except OSError as error:
+        print(f"{sys.argv[0]}: standard output: {error.strerror}", file=sys.stderr)
+        code = code or 4
     os._exit(code)

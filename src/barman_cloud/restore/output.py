@@ -2,8 +2,9 @@
 
 A restore writes every byte once and reads none of it again. Through the page cache each of them costs a page of memory,
 a copy and the kernel's write-back, which together take longer than the rest of a restore, push out what a server beside
-it had cached, and count against the memory limit of a container. Small files aren't worth it, and not every file system
-can do it: those go through the cache, their write-back started early.
+it had cached, and count against the memory limit of a container. Small files aren't worth it, and few file systems do
+it well (others wait for the disk after each write, or copy all the same): those go through the cache, their write-back
+started early.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import fcntl
 import mmap
 import os
 from abc import ABC, abstractmethod
+from functools import cache
+from pathlib import Path
 
 from barman_cloud.archive.buffers import Buffer
 from barman_cloud.restore.durability import WRITEBACK_STEP, start_writeback
@@ -25,6 +28,7 @@ BUFFER_SIZE = 4 << 20
 _BLOCK = mmap.PAGESIZE
 """What the address, the offset and the length of a direct write are multiples of."""
 _SMALL_FILE = 256 << 10
+_FILE_SYSTEMS = frozenset({"ext4", "xfs"})
 _O_DIRECT = getattr(os, "O_DIRECT", 0)
 
 
@@ -36,12 +40,28 @@ class Outputs:
 
     def open(self, fd: int, size: int) -> Output:
         """Return an output to the new, empty file ``fd``, which will have about ``size`` bytes."""
-        if size < DIRECT_FROM or not _switch(fd, direct=True):
+        device = os.fstat(fd).st_dev
+        if size < DIRECT_FROM or file_system(device) not in _FILE_SYSTEMS or not _switch(fd, direct=True):
             return CachedOutput(fd)
         if self._buffer is None:
             # Memory of its own begins on a page's boundary.
             self._buffer = memoryview(mmap.mmap(-1, BUFFER_SIZE))
         return DirectOutput(fd, self._buffer)
+
+
+@cache
+def file_system(device: int) -> str | None:
+    """Return the type of the file system on a device, as in proc_pid_mountinfo(5); None if that doesn't tell."""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        lines = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        place, _, kind = line.partition(" - ")
+        if place.split()[2] == number:
+            return kind.split()[0]
+    return None
 
 
 class Output(ABC):

@@ -15,14 +15,18 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_starting = threading.Lock()
+
 
 def call(function: Callable[[], Awaitable[T]]) -> T:
     """Return the result of an asynchronous function, or raise its error."""
 
+    loop = _loop()
+
     async def run() -> T:
         return await function()
 
-    return asyncio.run_coroutine_threadsafe(run(), _loop()).result()
+    return asyncio.run_coroutine_threadsafe(run(), loop).result()
 
 
 def iterate(items: AsyncIterable[T]) -> Iterator[T]:
@@ -43,9 +47,14 @@ def iterate(items: AsyncIterable[T]) -> Iterator[T]:
         del item
 
 
-@cache
 def _loop() -> asyncio.AbstractEventLoop:
     """Return the process's one event loop; its thread ends with the process."""
+    with _starting:
+        return _started_loop()
+
+
+@cache
+def _started_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="store-events", daemon=True).start()
     return loop

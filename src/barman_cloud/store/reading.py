@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from barman_cloud import logs
 from barman_cloud.errors import ConnectivityError, ObjectChangedError, StoreError
@@ -12,7 +12,7 @@ from barman_cloud.store.ranges import read_ahead, while_quick
 from barman_cloud.store.upload import handed_over, slices
 
 if TYPE_CHECKING:
-    from obstore import GetOptions
+    from obstore import GetOptions, GetResult
 
     from barman_cloud.store.base import Buffer
     from barman_cloud.store.cloud import CloudStore
@@ -62,9 +62,12 @@ def _read_whole(store: CloudStore, key: str, start: int, end: int, etag: str | N
     import obstore
 
     options: GetOptions = {} if etag is None else {"if_match": etag}
-    result = store.attempt(
-        "get", key, lambda: crossing.call(lambda: obstore.get_async(store.reader, key, options=options))
-    )
+
+    def ask() -> GetResult:
+        reader = store.reader  # made here, if need be, and not where all other answers wait for it
+        return crossing.call(lambda: obstore.get_async(reader, key, options=options))
+
+    result = store.attempt("get", key, ask)
     if etag is not None and result.meta["e_tag"] != etag:
         raise _changed(store, key)
     position = 0
@@ -122,10 +125,11 @@ def _range(
         if not partial_answers:
             data, size, version = store.provider_api.get_range(key, start, end, etag)
             return list(slices(memoryview(data), _PIECE)), size, version
-        return crossing.call(receive)
+        reader = store.reader
+        return crossing.call(lambda: receive(reader))
 
-    async def receive() -> tuple[list[Buffer], int, str | None]:
-        result = await obstore.get_async(store.reader, key, options=options)
+    async def receive(reader: Any) -> tuple[list[Buffer], int, str | None]:
+        result = await obstore.get_async(reader, key, options=options)
         pieces: list[Buffer] = [memoryview(chunk) async for chunk in result.stream(min_chunk_size=_PIECE)]
         return pieces, result.meta["size"], result.meta["e_tag"]
 

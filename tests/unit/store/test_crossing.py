@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator
 
@@ -73,3 +74,34 @@ def test_no_more_than_one_item_is_taken_ahead() -> None:
     next(items)
     crossing.call(lambda: asyncio.sleep(0.05))
     assert taken == [0, 1]
+
+
+def test_threads_that_come_first_at_once_share_one_loop() -> None:
+    crossing._started_loop.cache_clear()
+    together = threading.Barrier(8, timeout=30)
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def own_loop() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    def come() -> None:
+        together.wait()
+        loops.append(crossing.call(own_loop))
+
+    threads = [threading.Thread(target=come) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(loops) == 8
+    assert len(set(loops)) == 1
+
+
+def test_a_consumer_that_stops_early_leaves_nothing_to_complain_about(caplog: pytest.LogCaptureFixture) -> None:
+    items = crossing.iterate(count(1, []))
+    assert next(items) == 0
+    items.close()  # while the step that fails is pending
+    gc.collect()
+    crossing.call(lambda: asyncio.sleep(0.05))
+    gc.collect()
+    assert not caplog.records

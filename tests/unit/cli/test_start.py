@@ -1,0 +1,67 @@
+"""The installed programs end at once, and still say everything."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from tests.support.peers import our_commands
+
+PROGRAM = Path(our_commands().path("barman-cloud"))
+
+
+def run(*arguments: str | Path, stdout: int | None = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*arguments], stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+
+
+def test_every_program_begins_here() -> None:
+    ours = [point for point in entry_points(group="console_scripts") if point.name.startswith("barman-cloud")]
+    assert len(ours) == 8
+    assert {point.module for point in ours} == {"barman_cloud.cli.start"}
+    for point in ours:
+        assert callable(point.load())
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> str:
+    """A place with 300 empty backups: 20 KiB to list."""
+    for number in range(300):
+        directory = tmp_path / "main" / "base" / f"20260101T0{number // 60 % 10}{number % 60:02}00"
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "backup.info").write_text("[cloud]\nstatus=FAILED\nerror=x\n")
+    return f"file://{tmp_path}"
+
+
+def test_output_to_a_pipe_or_file_is_complete(catalog: str) -> None:
+    done = run(PROGRAM, "backup-list", "--format", "json", catalog, "main")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("20260101T") >= 300
+    assert done.stdout.endswith("\n")
+
+
+def test_output_that_cannot_be_written_is_an_error_in_one_line(catalog: str) -> None:
+    for program in ([PROGRAM, "backup-list"], [Path(f"{PROGRAM}-backup-list")], [PROGRAM, "--version"]):
+        arguments = [catalog, "main"] if len(program) == 1 or program[1] == "backup-list" else []
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [*program, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+            )
+        assert done.returncode == 4
+        assert "No space left on device" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_second_interrupt_is_no_traceback(tmp_path: Path) -> None:
+    script = (
+        "import barman_cloud.cli.main as m\n"
+        "def interrupted(): raise KeyboardInterrupt\n"
+        "m.main = interrupted\n"
+        "from barman_cloud.cli.start import umbrella\n"
+        "umbrella()\n"
+    )
+    done = run(sys.executable, "-c", script)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
