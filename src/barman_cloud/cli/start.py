@@ -30,6 +30,8 @@ def _starting(module: str) -> Callable[[], NoReturn]:
             code = import_module(f"barman_cloud.cli.{module}").main()
         except KeyboardInterrupt:
             code = 1  # not even the message about the first one got through
+        except OSError as error:
+            code = _unwritten(error)
         _leave(code)
 
     return start
@@ -83,6 +85,10 @@ def _leave(code: int) -> NoReturn:
         if sys.stdout is not None:
             sys.stdout.flush()  # the version, or the help of the umbrella; commands did it themselves
     except OSError as error:
-        print(f"{sys.argv[0]}: standard output: {error.strerror}", file=sys.stderr)
-        code = code or 4
+        code = code or _unwritten(error)
     os._exit(code)
+
+
+def _unwritten(error: OSError) -> int:
+    print(f"{sys.argv[0]}: standard output: {error.strerror}", file=sys.stderr)
+    return 4

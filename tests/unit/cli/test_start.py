@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from barman_cloud.catalog import backup_info
+from barman_cloud.catalog.backup_info import BackupInfo
 from tests.support.peers import our_commands
 
 PROGRAM = Path(our_commands().path("barman-cloud"))
@@ -28,11 +30,12 @@ def test_every_program_begins_here() -> None:
 
 @pytest.fixture
 def catalog(tmp_path: Path) -> str:
-    """A place with 300 empty backups: 20 KiB to list."""
+    """A place with 300 failed backups: more to list than a buffer holds."""
     for number in range(300):
-        directory = tmp_path / "main" / "base" / f"20260101T0{number // 60 % 10}{number % 60:02}00"
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "backup.info").write_text("[cloud]\nstatus=FAILED\nerror=x\n")
+        backup_id = f"20260101T{number // 60:02}{number % 60:02}00"
+        directory = tmp_path / "main" / "base" / backup_id
+        directory.mkdir(parents=True)
+        (directory / "backup.info").write_text(backup_info.dump(BackupInfo(backup_id, status="FAILED")))
     return f"file://{tmp_path}"
 
 
