@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -25,6 +26,8 @@ WAITING_FOR_WALS = "WAITING_FOR_WALS"
 COMPLETE = frozenset({DONE, WAITING_FOR_WALS})
 
 DEFAULT_SEGMENT_SIZE = 16 << 20
+
+_evaluating = threading.Lock()
 
 _NOT_STORED = frozenset({"backup_id"})
 _IGNORED_KEYS = frozenset({"backup_id", "backup_version"})
@@ -260,9 +263,16 @@ def _unchanged(value: Any) -> Any:
     return value
 
 
+def _evaluated(text: str) -> Any:
+    # CPython 3.11 counts the depth of the tree in a place that threads share, and raises SystemError when another one
+    # was there meanwhile; a garbage collection is enough for that.
+    with _evaluating:
+        return ast.literal_eval(text)
+
+
 def _literal(kind: type) -> Callable[[str], Any]:
     def parse_literal(text: str) -> Any:
-        value = ast.literal_eval(text)
+        value = _evaluated(text)
         if not isinstance(value, kind):
             raise TypeError(f"not a {kind.__name__}")
         return value
@@ -271,7 +281,7 @@ def _literal(kind: type) -> Callable[[str], Any]:
 
 
 def _parse_tablespaces(text: str) -> list[Tablespace] | None:
-    entries = ast.literal_eval(text)
+    entries = _evaluated(text)
     return [Tablespace(str(name), int(oid), str(location)) for name, oid, location in entries] or None
 
 
@@ -280,7 +290,7 @@ def _dump_tablespaces(tablespaces: list[Tablespace]) -> str:
 
 
 def _parse_snapshots(text: str) -> SnapshotsInfo:
-    return SnapshotsInfo.from_dict(ast.literal_eval(text))
+    return SnapshotsInfo.from_dict(_evaluated(text))
 
 
 def _dump_snapshots(info: SnapshotsInfo) -> str:

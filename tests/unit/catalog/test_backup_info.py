@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import threading
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -196,3 +200,35 @@ def test_keys_are_those_of_the_format_and_ascending() -> None:
     assert list(STORED_KEYS) == sorted(STORED_KEYS)
     assert set(STORED_KEYS) == set(backup_info._CODECS)
     assert len(STORED_KEYS) == 35
+
+
+def test_many_threads_at_once() -> None:
+    """Catalogs are read by many threads, and garbage collections make them take turns inside Python's parser."""
+    text = backup_info.dump(
+        BackupInfo("20260101T000000", tablespaces=[Tablespace(f"space{n}", 16384 + n, f"/srv/{n}") for n in range(60)])
+    )
+    problems: list[SystemError] = []
+
+    def work() -> None:
+        try:
+            for _ in range(30):
+                backup_info.parse(text, "20260101T000000")
+        except SystemError as error:
+            problems.append(error)
+
+    def take_turns(_phase: str, _info: dict[str, Any]) -> None:
+        time.sleep(0)
+
+    before = gc.get_threshold()
+    gc.callbacks.append(take_turns)
+    gc.set_threshold(20)
+    try:
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(take_turns)
+    assert not problems
