@@ -194,7 +194,7 @@ def world(moto: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture
-def _as_in_a_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _as_in_a_process() -> Iterator[None]:
     """Undo what the commands change in their process, which is this one: quicker than 220 processes."""
     ours = logging.getLogger("barman_cloud")
     before = ours.handlers[:], ours.propagate, ours.level

@@ -90,5 +90,6 @@ def _leave(code: int) -> NoReturn:
 
 
 def _unwritten(error: OSError) -> int:
-    print(f"{sys.argv[0]}: standard output: {error.strerror}", file=sys.stderr)
+    """Say in one line which file an error is about: standard output if it names none."""
+    print(f"{sys.argv[0]}: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
     return 4

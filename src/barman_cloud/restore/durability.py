@@ -2,9 +2,9 @@
 
 Write-back of files that go through the page cache (``output``) is started while they are written
 (``sync_file_range(2)``), so that the disk works while the network does; at the end one ``syncfs(2)`` per file system
-waits for the rest. PostgreSQL offers the same method
-(``recovery_init_sync_method = syncfs``), with the same condition: before Linux 5.8, ``syncfs`` reports no write errors.
-There, and on other systems, each file and directory gets its own ``fsync``.
+waits for the rest. PostgreSQL offers the same method (``recovery_init_sync_method = syncfs``), with the same condition:
+before Linux 5.8, ``syncfs`` reports no write errors. There, and on other systems, each file and directory gets its own
+``fsync``.
 """
 
 from __future__ import annotations

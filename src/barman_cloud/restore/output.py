@@ -40,8 +40,7 @@ class Outputs:
 
     def open(self, fd: int, size: int) -> Output:
         """Return an output to the new, empty file ``fd``, which will have about ``size`` bytes."""
-        device = os.fstat(fd).st_dev
-        if size < DIRECT_FROM or file_system(device) not in _FILE_SYSTEMS or not _switch(fd, direct=True):
+        if size < DIRECT_FROM or file_system(os.fstat(fd).st_dev) not in _FILE_SYSTEMS or not _switch(fd, direct=True):
             return CachedOutput(fd)
         if self._buffer is None:
             # Memory of its own begins on a page's boundary.

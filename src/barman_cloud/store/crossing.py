@@ -20,7 +20,6 @@ _starting = threading.Lock()
 
 def call(function: Callable[[], Awaitable[T]]) -> T:
     """Return the result of an asynchronous function, or raise its error."""
-
     loop = _loop()
 
     async def run() -> T:

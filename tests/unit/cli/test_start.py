@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.support.peers import our_commands
 PROGRAM = Path(our_commands().path("barman-cloud"))
 
 
-def run(*arguments: str | Path, stdout: int | None = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path, stdout: int | TextIO = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*arguments], stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
 
 
@@ -46,19 +47,17 @@ def test_output_to_a_pipe_or_file_is_complete(catalog: str) -> None:
     assert done.stdout.endswith("\n")
 
 
-def test_output_that_cannot_be_written_is_an_error_in_one_line(catalog: str) -> None:
-    for program in ([PROGRAM, "backup-list"], [Path(f"{PROGRAM}-backup-list")], [PROGRAM, "--version"]):
-        arguments = [catalog, "main"] if len(program) == 1 or program[1] == "backup-list" else []
-        with open("/dev/full", "w") as full:
-            done = subprocess.run(
-                [*program, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
-            )
-        assert done.returncode == 4
-        assert "No space left on device" in done.stderr
-        assert len(done.stderr.splitlines()) == 1
+@pytest.mark.parametrize("program", [[PROGRAM, "backup-list"], [f"{PROGRAM}-backup-list"], [PROGRAM, "--version"]])
+def test_output_that_cannot_be_written_is_an_error_in_one_line(program: list[str | Path], catalog: str) -> None:
+    arguments = [] if "--version" in program else [catalog, "main"]
+    with open("/dev/full", "w") as full:
+        done = run(*program, *arguments, stdout=full)
+    assert done.returncode == 4
+    assert "No space left on device" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_second_interrupt_is_no_traceback(tmp_path: Path) -> None:
+def test_a_second_interrupt_is_no_traceback() -> None:
     script = (
         "import barman_cloud.cli.main as m\n"
         "def interrupted(): raise KeyboardInterrupt\n"
