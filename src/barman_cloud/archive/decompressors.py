@@ -11,7 +11,8 @@ from barman_cloud.errors import IntegrityError
 
 STEP: Final = 1 << 20
 """No decompression step returns more than this many bytes, whatever the input."""
-_FEED: Final = 128 << 10
+_FEED: Final = 384 << 10
+"""Bytes given to a library at once: about ``STEP`` when decompressed, since each step costs a change of threads."""
 
 
 class Decompressor(Protocol):
@@ -108,7 +109,7 @@ class FrameReader:
         self._frame: _Frame | None = new_frame()
 
     def decompress(self, data: Buffer) -> Iterator[Buffer]:
-        # Small inputs, since what the library can't digest within one step is copied.
+        # Not larger, since what the library can't digest within one step is copied.
         view = memoryview(data)
         for start in range(0, len(view), _FEED):
             yield from self._digest(view[start : start + _FEED])
