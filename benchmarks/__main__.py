@@ -67,11 +67,15 @@ def main() -> None:
 
 
 def choose_installation() -> Installation:
-    """Return the newest PostgreSQL that pgBackRest knows, if that is here, else the newest."""
+    """Return the newest PostgreSQL that pgBackRest knows, if that is here, else the newest.
+
+    ``BARMAN_CLOUD_TEST_POSTGRES`` asks for another major version, for peers that know only older ones.
+    """
     program = shutil.which("pgbackrest")
-    newest = newest_for_pgbackrest(program) if program else newest_installation().major
-    known = [found for found in find_installations() if found.major <= newest and found.has("pgbench")]
-    return known[0] if known else newest_installation()
+    newest = newest_installation()
+    most = min(newest.major, newest_for_pgbackrest(program)) if program else newest.major
+    known = [found for found in find_installations() if found.major <= most and found.has("pgbench")]
+    return known[0] if known else newest
 
 
 def describe(installation: Installation) -> dict[str, object]:

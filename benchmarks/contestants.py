@@ -164,7 +164,7 @@ class PgBackRest:
 
 @dataclass(frozen=True)
 class WalG:
-    """WAL-G."""
+    """WAL-G, which archives and fetches WAL with the concurrency of its defaults."""
 
     program: str
     name: str = "WAL-G"
@@ -175,9 +175,7 @@ class WalG:
             **place.environ,
             "WALG_S3_PREFIX": f"{place.url}/walg", "AWS_ENDPOINT": place.store.endpoint,
             "AWS_S3_FORCE_PATH_STYLE": "true", "AWS_REGION": REGION, "WALG_COMPRESSION_METHOD": codec,
-            "WALG_UPLOAD_CONCURRENCY": str(jobs), "WALG_UPLOAD_DISK_CONCURRENCY": str(jobs),
-            "WALG_DOWNLOAD_CONCURRENCY": str(jobs), "WALG_DELTA_MAX_STEPS": "0",
-            "WALG_LOG_LEVEL": "ERROR", "PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": SUPERUSER,
+            "WALG_DELTA_MAX_STEPS": "0", "PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": SUPERUSER,
         }  # fmt: skip
         if place.store.certificate:
             settings["WALG_S3_CA_CERT_FILE"] = str(place.store.certificate)
@@ -187,10 +185,12 @@ class WalG:
         script.chmod(0o755)
 
     def backup(self, server: PostgresServer, place: Place, codec: str, jobs: int) -> Command:
-        return Command.of(self._script(place), "backup-push", str(server.data), environ=place.environ)
+        environ = {f"WALG_UPLOAD{kind}_CONCURRENCY": str(jobs) for kind in ("", "_DISK")}
+        return Command.of(self._script(place), "backup-push", str(server.data), environ={**place.environ, **environ})
 
     def restore(self, place: Place, target: Path, jobs: int) -> Command:
-        return Command.of(self._script(place), "backup-fetch", target, "LATEST", environ=place.environ)
+        environ = {**place.environ, "WALG_DOWNLOAD_CONCURRENCY": str(jobs)}
+        return Command.of(self._script(place), "backup-fetch", target, "LATEST", environ=environ)
 
     def archive_command(self, place: Place) -> str:
         return f"{self._script(place)} wal-push %p"

@@ -20,7 +20,7 @@ MEMBER_OVERHEAD = 1536
 """Bytes of a member besides its content: a tar header, and a pax header with its record for the time."""
 
 ARCHIVES_PER_JOB = 8
-"""So few that each is worth its requests, so many that the workers of a backup and of a restore end at about the same time."""
+"""Enough for the workers, also those of a restore, to end at about the same time."""
 MIN_TARGET = 32 * MIB
 MAX_TARGET = 4 * GIB
 DEFAULT_PART_SIZE = 8 * MIB
