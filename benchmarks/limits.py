@@ -1,4 +1,4 @@
-"""What this machine can do at best: read the disk, compress, move bytes to and from the store."""
+"""What this machine can do at best: read and write the disk, compress, move bytes to and from the store."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.support.servers import StoreServer
 
 from barman_cloud.archive.buffers import Buffer
 from barman_cloud.archive.compression import compress_stream
+from barman_cloud.restore.output import Outputs
 from barman_cloud.store.open import open_store
 from benchmarks.contestants import NONE
 from benchmarks.data import data_files
@@ -56,6 +57,8 @@ class Limits:
 
         forget_cached(server.data)
         found.read = add("disk read", lambda: sum(map(len, _read(files))), found.size)
+        add("disk write", lambda: _write(bench.directory("written") / "file", found.size), found.size)
+        bench.directory("written")
         for codec in ("gzip", "lz4", "zstd", "snappy"):
             found.compress[codec] = add(
                 f"{codec}, all processors", lambda codec=codec: _compress(files, codec), found.size
@@ -118,6 +121,20 @@ def _read(files: list[Path]) -> Iterator[bytes]:
         with path.open("rb", buffering=0) as file:
             while data := file.read(READ):
                 yield data
+
+
+def _write(path: Path, size: int) -> None:
+    """Write so many bytes to a new file as restores do, and make them durable."""
+    block = os.urandom(READ)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        output = Outputs().open(descriptor, size)
+        for position in range(0, size, READ):
+            output.write(block[: size - position])
+        output.end()
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _joined(pieces: Iterable[Buffer]) -> Iterator[bytes]:
