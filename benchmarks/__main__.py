@@ -72,10 +72,11 @@ def choose_installation() -> Installation:
     ``BARMAN_CLOUD_TEST_POSTGRES`` asks for another major version, for peers that know only older ones.
     """
     program = shutil.which("pgbackrest")
-    newest = newest_installation()
-    most = min(newest.major, newest_for_pgbackrest(program)) if program else newest.major
+    if program is None or "BARMAN_CLOUD_TEST_POSTGRES" in os.environ:
+        return newest_installation()
+    most = newest_for_pgbackrest(program)
     known = [found for found in find_installations() if found.major <= most and found.has("pgbench")]
-    return known[0] if known else newest
+    return known[0] if known else newest_installation()
 
 
 def describe(installation: Installation) -> dict[str, object]:

@@ -1,7 +1,8 @@
 """The tools that are compared, each behind the same few verbs.
 
 All are run as black boxes by what their documentation says; none is told anything that makes it slower than its
-defaults, except that every one uses as many workers as ours, and what its documentation recommends for speed is on.
+defaults, except that every one uses as many workers as ours, and what its documentation recommends for speed is on. All
+compress WAL with fast LZ4, the default of pgBackRest and WAL-G.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ from benchmarks.setting import Command, Place
 
 SERVER = "main"
 NONE = "none"
+PARALLEL = 8
+"""WAL files archived or fetched at a time, by those that can be told."""
+_UNKNOWN = "0.0"
+"""The version of a program that doesn't tell."""
 _FOR_BOTO3 = (("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required"),)
 """Over TLS, boto3 sends checksums behind the data by default, which ``rclone serve s3`` doesn't take."""
 
@@ -129,7 +134,8 @@ class PgBackRest:
             "pg1-path": str(server.data), "pg1-port": str(server.port), "pg1-user": SUPERUSER,
             "pg1-socket-path": str(server.directory),
         }  # fmt: skip
-        sections = {"global": settings, SERVER: cluster}
+        wal = {f"global:archive-{action}": {"process-max": str(PARALLEL)} for action in ("push", "get")}
+        sections = {"global": settings, **wal, SERVER: cluster}
         text = "".join(
             f"[{name}]\n" + "".join(f"{key}={value}\n" for key, value in values.items())
             for name, values in sections.items()
@@ -185,7 +191,7 @@ class WalG:
         script.chmod(0o755)
 
     def backup(self, server: PostgresServer, place: Place, codec: str, jobs: int) -> Command:
-        environ = {f"WALG_UPLOAD{kind}_CONCURRENCY": str(jobs) for kind in ("", "_DISK")}
+        environ = {"WALG_UPLOAD_CONCURRENCY": str(jobs), "WALG_UPLOAD_DISK_CONCURRENCY": str(jobs)}
         return Command.of(self._script(place), "backup-push", str(server.data), environ={**place.environ, **environ})
 
     def restore(self, place: Place, target: Path, jobs: int) -> Command:
@@ -219,12 +225,12 @@ def barman(parallel: int = 0) -> CloudScripts | None:
 
 
 def others(major: int) -> list[Contestant]:
-    """Return what is on the PATH and knows this major version of PostgreSQL."""
+    """Return what is on the PATH; pgBackRest only if it knows this major version of PostgreSQL."""
     found: list[Contestant] = []
     if (program := shutil.which("pgbackrest")) and newest_for_pgbackrest(program) >= major:
         found.append(PgBackRest(program, f"pgBackRest {_version(program, 'version')}"))
     if program := shutil.which("wal-g"):
-        found.append(WalG(program, f"WAL-G {_version(program, '--version')}"))
+        found.append(WalG(program, f"WAL-G {_version(program, '--version')}".removesuffix(f" {_UNKNOWN}")))
     return found
 
 
@@ -238,4 +244,4 @@ def newest_for_pgbackrest(program: str) -> int:
 def _version(program: str, question: str) -> str:
     shown = subprocess.run([program, question], capture_output=True, text=True, check=False).stdout
     match = re.search(r"\d+(\.\d+)+", shown)
-    return match[0] if match else "0.0"
+    return match[0] if match else _UNKNOWN

@@ -33,9 +33,7 @@ class Limits:
     """Seconds for one data set."""
 
     size: int
-    read: float = 0.0
-    compress: dict[str, float] = field(default_factory=dict)
-    """Codec -> seconds with all processors."""
+    """Of the data, in bytes."""
     together: dict[tuple[str, str, bool], float] = field(default_factory=dict)
     """Codec, endpoint and whether the data are cached -> seconds for reading, compressing and sending all of it."""
 
@@ -56,13 +54,10 @@ class Limits:
             return wall
 
         forget_cached(server.data)
-        found.read = add("disk read", lambda: sum(map(len, _read(files))), found.size)
+        add("disk read", lambda: sum(map(len, _read(files))), found.size)
         add("disk write", lambda: _write(bench.directory("written") / "file", found.size), found.size)
-        bench.directory("written")
         for codec in ("gzip", "lz4", "zstd", "snappy"):
-            found.compress[codec] = add(
-                f"{codec}, all processors", lambda codec=codec: _compress(files, codec), found.size
-            )
+            add(f"{codec}, all processors", lambda codec=codec: _compress(files, codec), found.size)
         if shutil.which("zstd"):
             add("zstd -1 -T0", lambda: _pipe(files, ["zstd", "-1", "-T0", "-q", "-c"]), found.size)
         if shutil.which("lz4"):
@@ -135,6 +130,7 @@ def _write(path: Path, size: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+        path.unlink()
 
 
 def _joined(pieces: Iterable[Buffer]) -> Iterator[bytes]:

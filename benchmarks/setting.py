@@ -26,7 +26,7 @@ class Scale:
     pgbench_scale: int
     """15 MiB each."""
     rows: int
-    """Of the realistic data set, about 1.1 KiB each with their index entries."""
+    """Of the realistic data set, about 0.6 KiB each with their index entries."""
     segments: int
     backups: int
     wal_objects: int

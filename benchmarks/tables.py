@@ -3,60 +3,84 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from benchmarks.results import OURS
 
 RESULTS = Path(__file__).parent / "results" / "results.json"
 PEERS = ("Barman", "pgBackRest", "WAL-G")
 SIDE_BY_SIDE = ("backup", "restore", "restore of Barman's", "50 MB/s each")
+WAL = ("wal-archive", "recovery")
+
+_Row: TypeAlias = dict[str, Any]
 
 
 def main() -> None:
-    """Print all three, for the scenarios that were run."""
-    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text())["rows"]
+    """Print a table of bulk transfers, one of WAL and one of the machine's limits, and what failed."""
+    found = json.loads(RESULTS.read_text())
+    rows: list[_Row] = found["rows"]
     peers = [peer for peer in PEERS if any(row["contestant"].startswith(peer) for row in rows)]
-    print("| | ours | " + " | ".join(peers) + " | of the limit |\n" + "|---" * (len(peers) + 3) + "|")
-    cases: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    cases: dict[tuple[str, str], list[_Row]] = {}
     for row in rows:
-        cases.setdefault((row["scenario"], row["case"]), []).append(row)
-    for (scenario, case), measured in cases.items():
-        if scenario in SIDE_BY_SIDE:
-            cells = [_cell(_of(measured, name), _of(measured, OURS)) for name in (OURS, *peers)]
-            print(f"| {scenario}: {case} | " + " | ".join([*cells, _of_the_limit(_of(measured, OURS))]) + " |")
-    print("\n| | | wall / CPU / MiB | |\n|---|---|---|---|")
-    for row in rows:
-        if row["scenario"] in ("wal-archive", "recovery"):
-            print(f"| {row['scenario']}: {row['case']} | {row['contestant']} | {_cell(row, None)} | {row['note']} |")
-    print("\n| | wall / CPU | |\n|---|---|---|")
-    for row in rows:
-        if row["scenario"] == "limits":
-            print(f"| {row['case']} | {_cell(row, None)} | {row['note']} |")
+        if row["scenario"] in SIDE_BY_SIDE:
+            cases.setdefault((row["scenario"], row["case"]), []).append(row)
+    bulk = [
+        [f"{scenario}: {case}", *_cells(measured, (OURS, *peers)), _of_the_limit(_of(measured, OURS))]
+        for (scenario, case), measured in cases.items()
+    ]
+    wal = [
+        [f"{row['scenario']}: {row['case']}", row["contestant"], _cell(row, None), row["note"]]
+        for row in rows
+        if row["scenario"] in WAL
+    ]
+    limits = [[row["case"], _cell(row, None), row["note"]] for row in rows if row["scenario"] == "limits"]
+    _print(["", OURS, *peers, "of the limit"], bulk)
+    _print(["", "", "wall / CPU / MiB", ""], wal)
+    _print(["", "wall / CPU", ""], limits)
+    for failure in found["failures"]:
+        print(f"Failed: {failure.splitlines()[0]}")
 
 
-def _of(measured: list[dict[str, Any]], contestant: str) -> dict[str, Any] | None:
+def _print(head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    if lines:
+        for line in (head, ["---"] * len(head), *lines):
+            print(f"| {' | '.join(line)} |")
+        print()
+
+
+def _cells(measured: Sequence[_Row], contestants: Sequence[str]) -> list[str]:
+    ours = _of(measured, OURS)
+    return [_cell(_of(measured, contestant), ours) for contestant in contestants]
+
+
+def _of(measured: Sequence[_Row], contestant: str) -> _Row | None:
     return next((row for row in measured if row["contestant"].startswith(contestant)), None)
 
 
-def _cell(row: dict[str, Any] | None, ours: dict[str, Any] | None) -> str:
+def _cell(row: _Row | None, ours: _Row | None) -> str:
+    """Return seconds, MiB, how much data that was for each stored byte, and how many times as long as ours."""
     if row is None:
         return ""
     median = row["median"]
     shown = f"{_seconds(median['wall'])} / {_seconds(median['cpu'])}"
     if row["scenario"] != "limits":
-        shown += f" / {median['memory'] >> 20}"
+        shown += f" / {median['memory'] / 2**20:.0f}"
+    ratio = row["note"].rpartition(", ")[2]
+    if ratio.endswith(":1"):
+        shown += f", {ratio}"
     if ours is None or ours is row:
         return shown
     return f"{shown} (**{median['wall'] / ours['median']['wall']:.1f}**)"
 
 
-def _of_the_limit(row: dict[str, Any] | None) -> str:
+def _of_the_limit(row: _Row | None) -> str:
     return f"{row['limit'] / row['median']['wall']:.0%}" if row and row["limit"] else ""
 
 
 def _seconds(value: float) -> str:
-    return f"{value:.2f}" if value < 20 else f"{value:.3g}"
+    return f"{value:.2f}" if value < 20 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
 if __name__ == "__main__":

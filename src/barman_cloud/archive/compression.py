@@ -119,7 +119,7 @@ def decompress_stream(chunks: Iterable[Buffer], name: str | None, source: str = 
 
 
 def compress_bytes(data: Buffer, name: str | None, level: int | None = None) -> bytes:
-    """Compress a whole file in memory, such as a WAL segment. The same input always gives the same output."""
+    """Compress a whole file in memory, such as a WAL segment. The same version always gives the same output."""
     return b"".join(compress_stream([data], name, level))
 
 

@@ -12,7 +12,9 @@ from barman_cloud.errors import IntegrityError
 STEP: Final = 1 << 20
 """No decompression step returns more than this many bytes, whatever the input."""
 _FEED: Final = 384 << 10
-"""Bytes given to a library at once: about ``STEP`` when decompressed, since each step costs a change of threads."""
+"""Bytes given to a library at once: many, since each step costs a change of threads, but not many times ``STEP`` when
+decompressed, since the library copies what it can't digest within a step.
+"""
 
 
 class Decompressor(Protocol):
@@ -109,7 +111,6 @@ class FrameReader:
         self._frame: _Frame | None = new_frame()
 
     def decompress(self, data: Buffer) -> Iterator[Buffer]:
-        # Not larger, since what the library can't digest within one step is copied.
         view = memoryview(data)
         for start in range(0, len(view), _FEED):
             yield from self._digest(view[start : start + _FEED])
