@@ -16,10 +16,11 @@ from tests.support.ports import wait_for
 from tests.support.postgres import PostgresServer, adopt, run_as_server
 from tests.support.privileges import server_account
 
-from benchmarks.contestants import PARALLEL, Contestant, barman, others, ours
+from benchmarks.contestants import Contestant, barman, others, ours
 from benchmarks.meter import Usage, children, end_orphans, sampled, watch
 from benchmarks.setting import Bench, Place
 
+PARALLEL = 8
 SETTINGS = {
     "archive_mode": "on",
     "archive_command": "",
