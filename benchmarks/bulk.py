@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from tests.support.postgres import PostgresServer
 from tests.support.servers import StoreServer
 
-from benchmarks.contestants import NONE, Contestant, barman, others, ours
+from benchmarks.contestants import Contestant, barman, others, ours
 from benchmarks.data import data_size, make_pgbench, make_realistic
+from benchmarks.disk import cache, discard, forget_cached, sync
 from benchmarks.limits import Limits
 from benchmarks.meter import Usage, measure
-from benchmarks.setting import Bench, Place
-
-CODECS = (NONE, "gzip", "lz4", "zstd", "snappy")
-PLAIN_CODECS = (NONE, "lz4")
-FROM_DISK = ("lz4", "zstd")
+from benchmarks.setting import CODECS, FROM_DISK, PLAIN_CODECS, Bench, Place
 
 
 def run(bench: Bench) -> None:
@@ -90,13 +85,14 @@ def _backup_and_restore(
         contestant.name,
         taken,
         _speed(size, taken, stored),
-        limits.together[codec, store.endpoint, cached],
+        limits.backup[codec, store.endpoint, cached],
     )
     if not cached:
         place.forget()
         return taken.wall
+    limit = limits.restore[codec, store.endpoint]
     restored = _restore(bench, contestant, place)
-    bench.results.add("restore", case, contestant.name, restored, _speed(size, restored))
+    bench.results.add("restore", case, contestant.name, restored, _speed(size, restored), limit)
     slowest = max(taken.wall, restored.wall)
     if contestant.name.startswith("Barman"):
         mixed = _restore(bench, ours(), place)
@@ -113,48 +109,6 @@ def _restore(bench: Bench, contestant: Contestant, place: Place) -> Usage:
     used = measure(command.argv, command.environ, last=partial(sync, parent))
     discard(parent)
     return used
-
-
-def discard(directory: Path) -> None:
-    """Free the space of the files below ``directory``, but keep their names until the end of the run.
-
-    ext4 avoids the inodes of files that were deleted a short time ago; looking for others would make the next
-    contestant's files slow to create.
-    """
-    for path in directory.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            os.truncate(path, 0)
-
-
-def sync(directory: Path) -> None:
-    """Make everything written below ``directory`` durable, for tools that left that to the kernel (syncfs(2))."""
-    import ctypes
-
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        ctypes.CDLL(None).syncfs(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def forget_cached(directory: Path) -> None:
-    """Drop the files below ``directory`` from the page cache, so that they are read from the disk again."""
-    sync(directory)
-    for path in directory.rglob("*"):
-        if path.is_file():
-            descriptor = os.open(path, os.O_RDONLY)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            os.close(descriptor)
-
-
-def cache(directory: Path) -> None:
-    """Read the files below ``directory``, so that they are in the page cache as a server's often used data are."""
-    sync(directory)
-    for path in directory.rglob("*"):
-        if path.is_file():
-            with path.open("rb", buffering=0) as file:
-                while file.read(1 << 20):
-                    pass
 
 
 def _speed(size: int, usage: Usage, stored: int = 0) -> str:

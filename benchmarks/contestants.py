@@ -21,10 +21,9 @@ from tests.support.privileges import server_account
 from tests.support.servers import ACCESS_KEY, REGION, SECRET_KEY
 
 from benchmarks.results import OURS
-from benchmarks.setting import Command, Place
+from benchmarks.setting import NONE, Command, Place
 
 SERVER = "main"
-NONE = "none"
 _UNKNOWN = "0.0"
 """The version of a program that doesn't tell."""
 _FOR_BOTO3 = (("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required"),)
@@ -34,9 +33,12 @@ _FOR_BOTO3 = (("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required"),)
 class Contestant(Protocol):
     """A tool that backs up, restores, archives and fetches."""
 
-    name: str
-    codecs: frozenset[str]
-    """Of backups."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def codecs(self) -> frozenset[str]:
+        """Return the compressions of backups that it knows."""
 
     def prepare(self, server: PostgresServer, place: Place, codec: str, jobs: int) -> None:
         """Do what must be done once for a new bucket; not measured."""

@@ -48,7 +48,9 @@ class CountingStore:
 
     def page(self, prefix: str, delimiter: str, after: str, limit: int) -> tuple[list[str], list[str], str]:
         """Return keys, common prefixes, and the last name given if there is more after it, else an empty text."""
-        keys, found, prefixes = self.keys(), [], []
+        keys = self.keys()
+        found: list[str] = []
+        prefixes: list[str] = []
         position = bisect.bisect_left(keys, prefix)
         if after:
             # A common prefix stands for everything below it.

@@ -13,11 +13,11 @@ from functools import partial
 from tests.support.postgres import PostgresServer
 from tests.support.servers import StoreServer
 
-from benchmarks.bulk import discard, forget_cached, sync
-from benchmarks.contestants import NONE, CloudScripts, barman, ours
+from benchmarks.contestants import CloudScripts, barman, ours
 from benchmarks.data import data_size, make_pgbench
+from benchmarks.disk import discard, forget_cached, sync
 from benchmarks.meter import Usage, measure
-from benchmarks.setting import Bench, Place
+from benchmarks.setting import NONE, Bench, Place
 
 BYTES_PER_SECOND = 50e6
 PIECE = 1 << 17

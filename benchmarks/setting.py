@@ -12,7 +12,16 @@ from tests.support.postgres import command_environment, server_directory
 from tests.support.privileges import server_account
 from tests.support.servers import StoreServer
 
+from barman_cloud.store.base import ObjectStore
+from barman_cloud.store.open import open_store
 from benchmarks.results import Results
+
+NONE = "none"
+CODECS = (NONE, "gzip", "lz4", "zstd", "snappy")
+PLAIN_CODECS = (NONE, "lz4")
+"""Also measured without TLS."""
+FROM_DISK = ("lz4", "zstd")
+"""Also measured with the data on the disk instead of in the page cache."""
 
 ETAG = "xxh3"
 """Quick: rclone reads and hashes an object again whenever it is listed or looked at, which no cloud does."""
@@ -82,6 +91,10 @@ class Place:
     @property
     def environ(self) -> dict[str, str]:
         return command_environment(self.store.environ)
+
+    def open(self) -> ObjectStore:
+        """Return a client of the bucket."""
+        return open_store(self.url, environ=self.store.environ)
 
     def stored_bytes(self) -> int:
         """Return the size of everything in the bucket."""

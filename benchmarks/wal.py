@@ -56,7 +56,7 @@ def run(bench: Bench) -> None:
 
 def _contestants(bench: Bench) -> list[list[Contestant]]:
     """Return who archives, each with those that recover from what it archived."""
-    theirs = [found for found in (barman(), barman(PARALLEL)) if found]
+    theirs: list[Contestant] = [found for found in (barman(), barman(PARALLEL)) if found]
     return [
         [ours()],
         [ours(PARALLEL)],

@@ -101,7 +101,7 @@ def archive_round(bench: Bench, number: int, barman: Path | None) -> None:
             data = compress_bytes(data, codec, wal_level(codec, "low"))
         bench.measure(f"PUT {codec}", partial(bench.warm.put, f"warm{number}/{codec}", data, if_absent=True))
     spool = bench.directory / "spool"
-    ahead = [
+    ahead: list[str | Path] = [
         "--parallel",
         "2",
         "--spool-dir",
@@ -136,7 +136,7 @@ def restore_cases(bench: Bench, rounds: int, barman: Path | None) -> None:
         for number in range(rounds + 1):
             name = segment_name(number, size=SIZE)
             alone = bench.command(program("wal-restore"), "--spool-dir", single, *options, name, destination)
-            parallel = ["--parallel", str(PARALLEL), "--spool-dir", ahead]
+            parallel: list[str | Path] = ["--parallel", str(PARALLEL), "--spool-dir", ahead]
             fetched = bench.command(program("wal-restore"), *parallel, *options, name, destination)
             if number == 0:
                 alone()

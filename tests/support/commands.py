@@ -24,7 +24,7 @@ def run_command(
 ) -> subprocess.CompletedProcess[str]:
     """Run ``barman-cloud-<name>`` with only ``environ`` beside a minimal environment; the exit code isn't checked."""
     return subprocess.run(
-        [program(name), *map(os.fspath, arguments)],
+        [program(name), *(os.fspath(argument) for argument in arguments)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -28,7 +28,7 @@ SUFFIX: Final[dict[str, str]] = {
 }
 """The suffix of an object's key by the name of its compression."""
 
-DEFAULT_LEVEL: Final[dict[str, int]] = {"gzip": 1, "bzip2": 9, "xz": 3, "snappy": 0, "zstd": 1, "lz4": 0}
+DEFAULT_LEVEL: Final[dict[str, int]] = {"gzip": 1, "bzip2": 9, "xz": 3, "snappy": 0, "zstd": 2, "lz4": 0}
 """The level of base backup archives, where speed counts most."""
 
 _WAL_LEVELS: Final[dict[str, dict[str, int]]] = {
