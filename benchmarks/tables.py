@@ -27,7 +27,7 @@ def main() -> None:
         if row["scenario"] in SIDE_BY_SIDE:
             cases.setdefault((row["scenario"], row["case"]), []).append(row)
     bulk = [
-        [f"{scenario}: {case}", *_cells(measured, (OURS, *peers)), _of_the_limit(_of(measured, OURS))]
+        [f"{scenario}: {case}", *_cells(measured, (OURS, *peers)), *_limits(measured)]
         for (scenario, case), measured in cases.items()
     ]
     wal = [
@@ -36,7 +36,7 @@ def main() -> None:
         if row["scenario"] in WAL
     ]
     limits = [[row["case"], _cell(row, None), row["note"]] for row in rows if row["scenario"] == "limits"]
-    _print(["", OURS, *peers, "of the limit"], bulk)
+    _print(["", OURS, *peers, "of the limit", "Barman / limit"], bulk)
     _print(["", "", "wall / CPU / MiB", ""], wal)
     _print(["", "wall / CPU", ""], limits)
     for failure in found["failures"]:
@@ -75,8 +75,13 @@ def _cell(row: _Row | None, ours: _Row | None) -> str:
     return f"{shown} (**{median['wall'] / ours['median']['wall']:.1f}**)"
 
 
-def _of_the_limit(row: _Row | None) -> str:
-    return f"{row['limit'] / row['median']['wall']:.0%}" if row and row["limit"] else ""
+def _limits(measured: Sequence[_Row]) -> list[str]:
+    """Return how near ours came to the machine's limit, and how many times as long as that limit Barman took."""
+    ours, barman = _of(measured, OURS), _of(measured, "Barman")
+    if ours is None or not ours["limit"]:
+        return ["", ""]
+    limit = ours["limit"]
+    return [f"{limit / ours['median']['wall']:.0%}", f"{barman['median']['wall'] / limit:.1f}" if barman else ""]
 
 
 def _seconds(value: float) -> str:

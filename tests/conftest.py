@@ -19,9 +19,11 @@ from tests.support.postgres import PostgresServer
 from tests.support.privileges import server_account
 from tests.support.servers import StoreServer
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell starts background jobs with interrupts ignored, and every program that a test interrupts would inherit it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell starts background jobs with SIGINT ignored, `nohup` its program with SIGHUP ignored, and every program that a
+# test interrupts would inherit that.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 
 @pytest.fixture(autouse=True)
