@@ -188,8 +188,7 @@ def _replay(server: PostgresServer) -> Usage:
         server.wait_recovered(timeout=PATIENCE)
         wall = time.perf_counter() - start
     process = _process(server)
-    wait_for(lambda: not _startup_processes(process), what="the startup process to end")
-    # The startup process and what it started have ended and were waited for.
+    wait_for(lambda: not _unfinished(process), what="the startup process to end and to be waited for")
     cpu = sum(process.cpu_times()[:4])
     for child in process.children():
         with suppress(psutil.NoSuchProcess):
@@ -197,11 +196,13 @@ def _replay(server: PostgresServer) -> Usage:
     return Usage(wall, cpu + end_orphans(before | {process.pid}), peak.bytes)
 
 
-def _startup_processes(postmaster: psutil.Process) -> list[psutil.Process]:
+def _unfinished(postmaster: psutil.Process) -> list[psutil.Process]:
+    """Return the startup process, and whatever has ended and wasn't waited for, so that its CPU isn't counted yet."""
     found = []
     for child in postmaster.children():
         with suppress(psutil.NoSuchProcess):
-            found += [child] if "startup" in " ".join(child.cmdline()) else []
+            ended = child.status() == psutil.STATUS_ZOMBIE
+            found += [child] if ended or "startup" in " ".join(child.cmdline()) else []
     return found
 
 
