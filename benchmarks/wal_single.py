@@ -20,8 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.support.background_processes import ended_companions
 from tests.support.commands import program
-from tests.support.companions import ended_companions
 from tests.support.peers import find_barman
 from tests.support.ports import wait_for
 from tests.support.postgres import command_environment

@@ -12,7 +12,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from barman_cloud.backup.coordinator import BackupOptions, run_backup
+from barman_cloud.backup.archive_backup import BackupOptions, run_backup
 from barman_cloud.backup.lifecycle import BackupRequest
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.layout import Layout

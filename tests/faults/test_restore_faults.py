@@ -10,8 +10,9 @@ import pytest
 
 from barman_cloud.errors import BarmanCloudError, ConnectivityError, ObjectChangedError, UnexpectedError
 from barman_cloud.restore import extract
-from barman_cloud.restore.coordinator import restore_backup
-from barman_cloud.store.open import StoreOptions, open_store
+from barman_cloud.restore.archive_restore import restore_backup
+from barman_cloud.store.open import open_store
+from barman_cloud.store.options import StoreOptions
 from tests.support.fault_proxy import Fault, fault_proxy
 from tests.support.faulty_store import FaultyStore
 from tests.support.servers import StoreServer

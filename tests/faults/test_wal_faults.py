@@ -20,12 +20,12 @@ from barman_cloud.errors import BarmanCloudError, ConnectivityError, NotFoundErr
 from barman_cloud.store.base import StoreURL
 from barman_cloud.store.memory import MemoryStore
 from barman_cloud.store.open import open_store
-from barman_cloud.wal import acknowledged, companion
+from barman_cloud.wal import archive_spool, background_client
+from barman_cloud.wal.archive_ahead import Uploader
 from barman_cloud.wal.archiver import ArchiveOptions, Archiver
 from barman_cloud.wal.restorer import Restorer, wal_name
-from barman_cloud.wal.upload import Uploader
+from tests.support.background_processes import ended_companions
 from tests.support.commands import program, run_command
-from tests.support.companions import ended_companions
 from tests.support.faulty_store import FaultyStore
 from tests.support.ports import wait_for
 from tests.support.postgres import command_environment
@@ -92,21 +92,21 @@ def test_what_is_archived_ahead_is_only_acknowledged_when_it_is_stored(
         thread = threading.Thread(target=uploader.run, args=(str(paths[0]),))
         thread.start()
         for path in paths:
-            while not acknowledged.holds(str(spool), str(path)):
+            while not archive_spool.holds(str(spool), str(path)):
                 try:
                     archiver.archive(str(path))
                     break
                 except BarmanCloudError:
                     pass
             for other in paths:
-                if acknowledged.holds(str(spool), str(other)):
+                if archive_spool.holds(str(spool), str(other)):
                     assert _is_stored(fresh, other)
             assert _is_stored(fresh, path)
             cluster.archived(path)
-            companion.announce(str(spool), str(path))
-        wait_for(lambda spool=spool: companion.announce(str(spool), "/end"), timeout=10)
+            background_client.announce(str(spool), str(path))
+        wait_for(lambda spool=spool: background_client.announce(str(spool), "/end"), timeout=10)
         (spool / "lock").unlink()
-        companion.announce(str(spool), "/end")
+        background_client.announce(str(spool), "/end")
         thread.join(20)
         assert not thread.is_alive()
 
@@ -169,7 +169,7 @@ def test_archiving_killed_at_any_moment_loses_nothing(cluster: Cluster, tmp_path
             time.sleep(moment / 2)  # and the background process is killed at some moment, too
         for directory in spool.glob("archive-*"):
             for path in waiting:
-                if acknowledged.holds(str(directory), str(path)):
+                if archive_spool.holds(str(directory), str(path)):
                     assert_stored(path)
     with ended_companions(spool):
         for path in waiting:

@@ -19,7 +19,7 @@ import pytest
 from barman_cloud.archive import archives_json
 from barman_cloud.archive.checksum import crc32c
 from barman_cloud.archive.compression import compression_of
-from barman_cloud.backup.coordinator import BackupOptions, run_backup
+from barman_cloud.backup.archive_backup import BackupOptions, run_backup
 from barman_cloud.backup.lifecycle import BackupRequest
 from barman_cloud.backup.server_files import require_backup_mode_here, visible_data_directory
 from barman_cloud.catalog.layout import Layout

@@ -13,7 +13,8 @@ from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.store.base import ObjectStore
-from barman_cloud.store.open import StoreOptions, open_store
+from barman_cloud.store.open import open_store
+from barman_cloud.store.options import StoreOptions
 from tests.support.commands import run_command
 from tests.support.peers import Commands
 from tests.support.servers import ACCESS_KEY, REGION, SECRET_KEY, StoreServer

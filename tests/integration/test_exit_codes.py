@@ -20,7 +20,8 @@ from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.cli.command import main
-from barman_cloud.store.open import StoreOptions, open_store
+from barman_cloud.store.open import open_store
+from barman_cloud.store.options import StoreOptions
 from tests.support import segments
 from tests.support.servers import StoreServer
 from tests.unit.catalog.builders import GOLDEN, backup, catalog_a, fill, segment

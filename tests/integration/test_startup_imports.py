@@ -13,7 +13,7 @@ import pytest
 
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.store.open import open_store
-from tests.support.companions import ended_companions
+from tests.support.background_processes import ended_companions
 from tests.support.ports import wait_for
 from tests.support.postgres import command_environment
 from tests.support.segments import Cluster, segment, segment_name
@@ -44,16 +44,16 @@ OURS = {
 }
 ARCHIVE = OURS | {
     "barman_cloud.cli.wal_archive",
-    "barman_cloud.wal.acknowledged",
+    "barman_cloud.wal.archive_spool",
     "barman_cloud.wal.archiver",
-    "barman_cloud.wal.companion",
+    "barman_cloud.wal.background_client",
 }
 RESTORE = OURS | {
     "barman_cloud.cli.wal_restore",
-    "barman_cloud.wal.companion",
+    "barman_cloud.wal.background_client",
     "barman_cloud.wal.delivery",
-    "barman_cloud.wal.memory",
-    "barman_cloud.wal.prefetched",
+    "barman_cloud.wal.key_hint",
+    "barman_cloud.wal.restore_spool",
     "barman_cloud.wal.restorer",
 }
 QUICK = {
@@ -61,7 +61,7 @@ QUICK = {
     "barman_cloud.cli",
     "barman_cloud.cli.start",
     "barman_cloud.wal",
-    "barman_cloud.wal.companion",
+    "barman_cloud.wal.background_client",
     "barman_cloud.wal.spool",
 }
 
@@ -182,7 +182,7 @@ def test_a_segment_archived_ahead(cluster: Cluster, tmp_path: Path) -> None:
         cluster.archived(first)
         code, modules = imported("wal_archive", *command, second)
     assert code == "quick"
-    assert _ours(modules) == QUICK | {"barman_cloud.wal.acknowledged"}
+    assert _ours(modules) == QUICK | {"barman_cloud.wal.archive_spool"}
     checksum = {"isal", "isal._isal", "isal._version", "isal.igzip_lib", "isal.isal_zlib", "zlib"}
     assert modules - _ours(modules) <= SMALL | checksum
 
@@ -200,5 +200,5 @@ def test_a_segment_fetched_ahead(tmp_path: Path) -> None:
         wait_for(lambda: list(spool.glob(f"restore-*/{segment_name(2)}")), what="the segment to be fetched ahead")
         code, modules = imported("wal_restore", *command, segment_name(2), tmp_path / "x")
     assert code == "quick"
-    assert _ours(modules) == QUICK | {"barman_cloud.wal.delivery", "barman_cloud.wal.prefetched"}
+    assert _ours(modules) == QUICK | {"barman_cloud.wal.delivery", "barman_cloud.wal.restore_spool"}
     assert modules - _ours(modules) <= SMALL

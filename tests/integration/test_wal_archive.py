@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from barman_cloud.archive.compression import SUFFIX, decompress_bytes
+from tests.support.background_processes import companions, ended_companions
 from tests.support.commands import program, run_command
-from tests.support.companions import companions, ended_companions
 from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.support.ports import wait_for
 from tests.support.postgres import PostgresServer, command_environment

@@ -17,8 +17,8 @@ from barman_cloud.archive.compression import SUFFIX, compress_bytes
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.store.open import open_store
+from tests.support.background_processes import companions, ended_companions
 from tests.support.commands import program, run_command
-from tests.support.companions import companions, ended_companions
 from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.support.ports import free_port, wait_for
 from tests.support.postgres import PostgresServer, adopt, command_environment

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from barman_cloud.store.base import ObjectStore
-from barman_cloud.store.open import StoreOptions, open_store
+from barman_cloud.store.open import open_store
+from barman_cloud.store.options import StoreOptions
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.servers import StoreServer
 

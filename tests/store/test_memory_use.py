@@ -17,7 +17,8 @@ MIB = 1 << 20
 
 PROGRAM = """
 import json, os, sys, zlib
-from barman_cloud.store.open import StoreOptions, open_store
+from barman_cloud.store.open import open_store
+from barman_cloud.store.options import StoreOptions
 
 url, provider, endpoint, size, part_size, concurrency = json.loads(sys.argv[1])
 store = open_store(url, provider, StoreOptions(endpoint_url=endpoint))

@@ -15,10 +15,10 @@ from urllib.parse import parse_qs
 import pytest
 
 from barman_cloud.errors import ConfigurationError, IntegrityError, StoreError
-from barman_cloud.store import checksums
 from barman_cloud.store.base import DeleteFailedError, ObjectStore
 from barman_cloud.store.retry import Retry
-from barman_cloud.store.s3 import S3Store
+from barman_cloud.store.s3 import checksums
+from barman_cloud.store.s3.store import S3Store
 from tests.store.cases import StoreCase
 from tests.support.fault_proxy import Fault, FaultProxy, SeenRequest
 from tests.support.servers import ACCESS_KEY, REGION, SECRET_KEY, request

@@ -11,7 +11,7 @@ from barman_cloud import logs
 from barman_cloud.archive import archives_json
 from barman_cloud.archive.manifest import EntrySpool
 from barman_cloud.archive.tar import Member
-from barman_cloud.backup.events import Events, call_interruptibly
+from barman_cloud.backup.helper_threads import Events, call_interruptibly
 from barman_cloud.backup.members import Content
 from barman_cloud.backup.pack import in_order_of_work, part_size_for, plan_archives
 from barman_cloud.backup.scan import DATA, Tree

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from barman_cloud import logs
 from barman_cloud.archive.tar import Member
+from barman_cloud.backup.archive_backup import BackupOptions, make_uploads
 from barman_cloud.backup.archive_set import ArchiveSet
-from barman_cloud.backup.coordinator import BackupOptions, make_uploads
-from barman_cloud.backup.events import Events, call_interruptibly
-from barman_cloud.backup.interrupt import interruptible
+from barman_cloud.backup.helper_threads import Events, call_interruptibly
 from barman_cloud.backup.members import Content, describe, open_file, read_file
 from barman_cloud.backup.scan import CONTROL_FILE, Tree, scan_data_directory, scan_tablespace
+from barman_cloud.backup.signals import interruptible
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.layout import Layout

@@ -16,8 +16,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from barman_cloud import logs
-from barman_cloud.backup.events import Events, call_interruptibly
-from barman_cloud.backup.interrupt import interruptible
+from barman_cloud.backup.helper_threads import Events, call_interruptibly
+from barman_cloud.backup.signals import interruptible
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo, Tablespace
 from barman_cloud.catalog.layout import Layout

@@ -11,7 +11,7 @@ from barman_cloud.cli.command import main as run_command
 from barman_cloud.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from barman_cloud.backup.coordinator import BackupOptions
+    from barman_cloud.backup.archive_backup import BackupOptions
     from barman_cloud.backup.lifecycle import BackupRequest
     from barman_cloud.catalog.layout import Layout
     from barman_cloud.cli.plain import Arguments, Declarations
@@ -131,7 +131,7 @@ def run(args: Arguments) -> int | None:
 
 
 def _run(args: Arguments, store: ObjectStore, layout: Layout) -> None:
-    from barman_cloud.backup.coordinator import run_backup
+    from barman_cloud.backup.archive_backup import run_backup
     from barman_cloud.backup.hook import is_hook, run_hook_backup
 
     settings = _backup_options(args)
@@ -145,7 +145,7 @@ def _run(args: Arguments, store: ObjectStore, layout: Layout) -> None:
 
 def _backup_options(args: Arguments) -> BackupOptions:
     from barman_cloud.archive.compression import wal_level
-    from barman_cloud.backup.coordinator import BackupOptions
+    from barman_cloud.backup.archive_backup import BackupOptions
     from barman_cloud.backup.lifecycle import BackupRequest
     from barman_cloud.postgres.connection import ConnectionParameters
 

@@ -110,7 +110,8 @@ def add_format(parser: Declarations) -> None:
 
 def store_from(args: Arguments, *, retry_budget: float | None = None) -> ObjectStore:
     """Open the store that the command line names; ``retry_budget`` in seconds overrides the store's default."""
-    from barman_cloud.store.open import StoreOptions, open_store
+    from barman_cloud.store.open import open_store
+    from barman_cloud.store.options import StoreOptions
 
     given = {
         name: getattr(args, name) for name in StoreOptions.__annotations__ if getattr(args, name, None) is not None

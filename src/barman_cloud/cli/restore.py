@@ -82,7 +82,7 @@ def run(args: Arguments) -> int | None:
     from barman_cloud.archive.allocator import keep_freed_buffers
     from barman_cloud.catalog.catalog import Catalog
     from barman_cloud.restore import recovery_settings
-    from barman_cloud.restore.coordinator import restore_backup
+    from barman_cloud.restore.archive_restore import restore_backup
     from barman_cloud.restore.plan import parse_tablespace_rules
 
     keep_freed_buffers()

@@ -50,9 +50,9 @@ restore = _starting("restore")
 def wal_archive() -> NoReturn:
     """Run ``barman-cloud-wal-archive`` and end the process with its exit code."""
     gc.disable()  # these processes end before there is anything to collect
-    from barman_cloud.wal import acknowledged
+    from barman_cloud.wal import archive_spool
 
-    if acknowledged.answer(sys.argv[1:], ARCHIVE_SPOOL_DIR):
+    if archive_spool.answer(sys.argv[1:], ARCHIVE_SPOOL_DIR):
         _leave(0)
     from barman_cloud.cli.wal_archive import main
 
@@ -63,9 +63,9 @@ def wal_restore() -> NoReturn:
     """Run ``barman-cloud-wal-restore`` and end the process with its exit code."""
     gc.disable()
     try:
-        from barman_cloud.wal import prefetched
+        from barman_cloud.wal import restore_spool
 
-        if prefetched.answer(sys.argv[1:], RESTORE_SPOOL_DIR):
+        if restore_spool.answer(sys.argv[1:], RESTORE_SPOOL_DIR):
             _leave(0)
         from barman_cloud.cli.wal_restore import main
     except ImportError as error:

@@ -71,7 +71,7 @@ def add_arguments(parser: Declarations) -> None:
 
 def run(args: Arguments) -> None:
     from barman_cloud.errors import SpoolError
-    from barman_cloud.wal import acknowledged
+    from barman_cloud.wal import archive_spool
 
     path: str = args.wal_path
     if args.parallel >= 2:
@@ -80,11 +80,11 @@ def run(args: Arguments) -> None:
         except SpoolError as error:
             log.warning("archiving without --parallel: %s", error)
         else:
-            held = acknowledged.holds(directory, path)
+            held = archive_spool.holds(directory, path)
             _have_others_archived(directory, path, args.command_line)
             if held:
                 log.info("WAL file %s was archived ahead", path)
-                acknowledged.release_cache(path)
+                archive_spool.release_cache(path)
                 return
     with options.store_from(args, retry_budget=RETRY_BUDGET) as store:
         archiver_from(args, store).archive(path)
@@ -121,13 +121,13 @@ def archiver_from(args: Arguments, store: ObjectStore) -> Archiver:
 
 def _have_others_archived(directory: str, path: str, command_line: Sequence[str]) -> None:
     """Let the background process archive the other files that are ready, if there are any."""
-    from barman_cloud.wal import companion
+    from barman_cloud.wal import background_client
     from barman_cloud.wal.archiver import ready_files
 
     if not ready_files(path):
         return
     try:
-        companion.start(directory, "archive", os.path.abspath(path), command_line)
+        background_client.start(directory, "archive", os.path.abspath(path), command_line)
     except OSError as error:
         log.warning("archiving without --parallel: no process can be started: %s", error)
 

@@ -54,7 +54,7 @@ def run(args: Arguments) -> None:
 
 def _restore(args: Arguments) -> None:
     from barman_cloud.postgres.wal import WalKind
-    from barman_cloud.wal import companion, prefetched, spool
+    from barman_cloud.wal import background_client, restore_spool, spool
     from barman_cloud.wal.restorer import Restorer, wal_name
 
     name = wal_name(args.wal_name)
@@ -72,11 +72,11 @@ def _restore(args: Arguments) -> None:
             if command := spool.command_of(args.command_line, variable=2):
                 spool.remember_command(directory, command[0])
             try:
-                companion.start(directory, "restore", name.text, args.command_line)
+                background_client.start(directory, "restore", name.text, args.command_line)
             except OSError as error:
                 log.warning("restoring without --parallel: no process can be started: %s", error)
 
-    if directory is not None and ahead and prefetched.serve(directory, name.text, args.wal_dest):
+    if directory is not None and ahead and restore_spool.serve(directory, name.text, args.wal_dest):
         log.info("restored WAL file %s to %s, fetched ahead", name.text, args.wal_dest)
         fetch_ahead()
         return

@@ -57,7 +57,7 @@ _LOCK_CODES = frozenset(
 )
 
 
-class PassingError(ConnectivityError):
+class TransientError(ConnectivityError):
     """A failure that may be gone at the next try; the retry loop lets it out once its time is up.
 
     ``answered``: the store did answer, if only to say that it can't serve the request now.
@@ -108,7 +108,7 @@ def to_error(failure: Failure, bucket_url: str, object_url: str | None) -> Barma
     if failure.code in _LOCK_CODES:
         return LockedError(f"{name} is locked ({what})")
     if failure.status in _PASSING_STATUS or failure.code in _PASSING_CODES:
-        return PassingError(f"{name}: the store keeps failing ({what})", answered=True)
+        return TransientError(f"{name}: the store keeps failing ({what})", answered=True)
     if failure.status in (401, 403) or failure.code in _CREDENTIAL_CODES:
         return _denied(failure, name)
     if failure.status == 404:
@@ -125,7 +125,7 @@ def to_error(failure: Failure, bucket_url: str, object_url: str | None) -> Barma
             hint="name the CA's PEM file in AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or SSL_CERT_FILE",
         )
     if failure.status is None:
-        return PassingError(
+        return TransientError(
             f"{name}: can't reach the store ({what})", hint="check the endpoint, DNS, proxy and network"
         )
     return StoreError(f"{name}: the store refused the request ({what})")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from barman_cloud import logs
 from barman_cloud.errors import ConnectivityError, ObjectChangedError, StoreError
-from barman_cloud.store import crossing
+from barman_cloud.store import async_bridge
 from barman_cloud.store.ranges import read_ahead, while_quick
 from barman_cloud.store.upload import handed_over, slices
 
@@ -65,14 +65,14 @@ def _read_whole(store: CloudStore, key: str, start: int, end: int, etag: str | N
 
     def ask() -> GetResult:
         reader = store.reader  # made here, if need be, and not where all other answers wait for it
-        return crossing.call(lambda: obstore.get_async(reader, key, options=options))
+        return async_bridge.call(lambda: obstore.get_async(reader, key, options=options))
 
     result = store.attempt("get", key, ask)
     if etag is not None and result.meta["e_tag"] != etag:
         raise _changed(store, key)
     position = 0
     try:
-        for chunk in while_quick(crossing.iterate(result.stream(min_chunk_size=_PIECE))):
+        for chunk in while_quick(async_bridge.iterate(result.stream(min_chunk_size=_PIECE))):
             begin, position = position, position + len(chunk)
             if position > start:
                 yield memoryview(chunk)[max(0, start - begin) : end - begin]
@@ -126,7 +126,7 @@ def _range(
             data, size, version = store.provider_api.get_range(key, start, end, etag)
             return list(slices(memoryview(data), _PIECE)), size, version
         reader = store.reader
-        return crossing.call(lambda: receive(reader))
+        return async_bridge.call(lambda: receive(reader))
 
     async def receive(reader: Any) -> tuple[list[Buffer], int, str | None]:
         result = await obstore.get_async(reader, key, options=options)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from barman_cloud import logs
 from barman_cloud.errors import BarmanCloudError
-from barman_cloud.store.failures import PassingError
+from barman_cloud.store.failures import TransientError
 
 logger = logs.get_logger(__name__)
 
@@ -32,7 +32,7 @@ class Retry:
         self._answered = False
 
     def call(self, action: Callable[[], T], *, stopped: Callable[[], bool] = lambda: False) -> T:
-        """Return what ``action`` returns; raise its last ``PassingError`` when time, tries or the caller's patience
+        """Return what ``action`` returns; raise its last ``TransientError`` when time, tries or the caller's patience
         end.
         """
         began = time.monotonic()
@@ -40,7 +40,7 @@ class Retry:
         while True:
             try:
                 result = action()
-            except PassingError as error:
+            except TransientError as error:
                 self._answered |= error.answered
                 pause = _pause(attempt)
                 elapsed = time.monotonic() - began

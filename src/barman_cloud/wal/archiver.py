@@ -15,7 +15,7 @@ from barman_cloud.errors import (
     UsageError,
 )
 from barman_cloud.postgres.wal import WalKind, WalName, check_segment, parse_wal_name
-from barman_cloud.wal import acknowledged, spool
+from barman_cloud.wal import archive_spool, spool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +65,7 @@ class Archiver:
         A file that is archived already is compared: equal content is success, other content raises ``ConflictError``.
         """
         self._store(read_wal_file(path))
-        acknowledged.release_cache(path)
+        archive_spool.release_cache(path)
 
     def archive_ahead(self, path: str) -> str | None:
         """Store the WAL file at ``path``, as :meth:`archive`, and return the line that identifies what was stored.
@@ -82,7 +82,7 @@ class Archiver:
         if not os.path.exists(mark):  # the copy may be of what came after
             return None
         self._store(file)
-        return acknowledged.identity(file.status, acknowledged.checksum(file.data))
+        return archive_spool.identity(file.status, archive_spool.checksum(file.data))
 
     def _store(self, file: WalFile) -> None:
         path = file.path

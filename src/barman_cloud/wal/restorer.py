@@ -21,7 +21,7 @@ from barman_cloud.postgres.wal import (
     parse_wal_name,
     refuse_foreign,
 )
-from barman_cloud.wal import memory, spool
+from barman_cloud.wal import key_hint, spool
 from barman_cloud.wal.delivery import deliver
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Restorer:
         """Restore the segment if it lies where the last ones let us expect it."""
         if self._memory_dir is None or name.kind is not WalKind.SEGMENT:
             return False
-        seen = memory.load(self._memory_dir)
+        seen = key_hint.load(self._memory_dir)
         if seen is None or not seen.expects(name.text):
             return False
         try:
@@ -171,9 +171,9 @@ class Restorer:
         """Return the stored copies to try: full ones in the order of their keys, or else the partial ones."""
         if name.kind is WalKind.SEGMENT and self._memory_dir is not None:
             found = list(self.listing(name))
-            seen = memory.learn(name.text, found)
+            seen = key_hint.learn(name.text, found)
             if seen is not None:
-                memory.save(self._memory_dir, seen)
+                key_hint.save(self._memory_dir, seen)
         else:
             listed = self._store.list(self._layout.wal_prefix(name.text))
             parsed = (self._layout.parse_wal_key(info.key) for info in listed)

@@ -3,8 +3,8 @@
 ::
 
     <spool directory>/
-        archive-<key>/        files already archived by one command line         (wal/acknowledged.py)
-        restore-<key>/        segments fetched ahead from one store and server   (wal/prefetched.py)
+        archive-<key>/        files already archived by one command line         (wal/archive_spool.py)
+        restore-<key>/        segments fetched ahead from one store and server   (wal/restore_spool.py)
         command-<key>         a symbolic link: this command line leads to that directory
 
 PostgreSQL runs the same command line for each segment, with another file name in it. The link lets the next call find

@@ -8,7 +8,8 @@ import pytest
 
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.layout import Layout
-from barman_cloud.store.open import StoreOptions, open_store
+from barman_cloud.store.open import open_store
+from barman_cloud.store.options import StoreOptions
 from tests.integration.snapshots.test_snapshot_backup import SERVER, Bench
 from tests.support.commands import run_command
 from tests.support.peers import Commands

@@ -10,9 +10,9 @@ from barman_cloud.archive.tar import read_members
 from barman_cloud.archive.throttle import Throttle
 from barman_cloud.backup import pack
 from barman_cloud.backup.archive_set import ArchiveSet
-from barman_cloud.backup.events import Events
-from barman_cloud.backup.interrupt import Interrupted
+from barman_cloud.backup.helper_threads import Events
 from barman_cloud.backup.scan import scan_data_directory
+from barman_cloud.backup.signals import Interrupted
 from barman_cloud.backup.worker import Uploads
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import AccessDeniedError, ConnectivityError, OperationError

@@ -15,11 +15,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from barman_cloud.errors import AccessDeniedError, ConfigurationError
-from barman_cloud.store.azure import AzureStore
-from barman_cloud.store.azure_keys import derive_sas
-from barman_cloud.store.google import GoogleStore
-from barman_cloud.store.google_keys import self_signed_token
-from barman_cloud.store.open import StoreOptions, open_store
+from barman_cloud.store.azure.keys import derive_sas
+from barman_cloud.store.azure.store import AzureStore
+from barman_cloud.store.google.keys import self_signed_token
+from barman_cloud.store.google.store import GoogleStore
+from barman_cloud.store.open import open_store
+from barman_cloud.store.options import StoreOptions
 from tests.support.http_server import HttpServer
 
 AZURE_URL = "https://acc.blob.core.windows.net/cont/path"

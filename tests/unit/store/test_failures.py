@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from barman_cloud import errors
-from barman_cloud.store.failures import Failure, PassingError, from_answer, from_obstore, to_error
+from barman_cloud.store.failures import Failure, TransientError, from_answer, from_obstore, to_error
 
 BUCKET, OBJECT = "s3://b", "s3://b/k"
 
@@ -29,10 +29,10 @@ BUCKET, OBJECT = "s3://b", "s3://b/k"
         (Failure(400, "ExpiredToken"), errors.AccessDeniedError, errors.AccessDeniedError),
         (Failure(403, "RequestTimeTooSkewed"), errors.AccessDeniedError, errors.AccessDeniedError),
         (Failure(409, "BlobImmutableDueToPolicy"), errors.LockedError, errors.LockedError),
-        (Failure(503, "SlowDown"), PassingError, PassingError),
-        (Failure(429), PassingError, PassingError),
-        (Failure(409, "ConditionalRequestConflict"), PassingError, PassingError),
-        (Failure(None, message="connection refused"), PassingError, PassingError),
+        (Failure(503, "SlowDown"), TransientError, TransientError),
+        (Failure(429), TransientError, TransientError),
+        (Failure(409, "ConditionalRequestConflict"), TransientError, TransientError),
+        (Failure(None, message="connection refused"), TransientError, TransientError),
         (Failure(400, "InvalidArgument"), errors.StoreError, errors.StoreError),
         (Failure(501, "NotImplemented"), errors.StoreError, errors.StoreError),
     ],

@@ -8,7 +8,8 @@ import pytest
 
 from barman_cloud.errors import ConfigurationError, ConnectivityError
 from barman_cloud.store.http import HttpClient, proxy_for
-from barman_cloud.store.open import StoreOptions, open_store
+from barman_cloud.store.open import open_store
+from barman_cloud.store.options import StoreOptions
 from tests.support import servers
 from tests.support.fault_proxy import Fault, fault_proxy
 from tests.support.servers import StoreServer

@@ -132,7 +132,8 @@ def test_importing_stays_cheap() -> None:
     program = (
         "import sys\n"
         "from barman_cloud.errors import ConnectivityError\n"
-        "from barman_cloud.store.open import StoreOptions, open_store\n"
+        "from barman_cloud.store.open import open_store\n"
+        "from barman_cloud.store.options import StoreOptions\n"
         "environ = {'AWS_ACCESS_KEY_ID': 'a', 'AWS_SECRET_ACCESS_KEY': 'b', 'HOME': '/nonexistent'}\n"
         "options = StoreOptions(endpoint_url='http://127.0.0.1:9', retry_budget=0.01)\n"
         "try:\n"

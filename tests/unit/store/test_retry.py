@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from barman_cloud.errors import StoreError
 from barman_cloud.store import retry as module
-from barman_cloud.store.failures import PassingError
+from barman_cloud.store.failures import TransientError
 from barman_cloud.store.ranges import read_ahead, while_quick
 from barman_cloud.store.retry import Retry
 
@@ -32,7 +32,7 @@ def failing(times: int) -> Callable[[], str]:
     def action() -> str:
         if left[0]:
             left[0] -= 1
-            raise PassingError("s3://b/k: not now", answered=True)
+            raise TransientError("s3://b/k: not now", answered=True)
         return "done"
 
     return action
@@ -46,26 +46,26 @@ def test_passing_failures_are_borne(pauses: list[float]) -> None:
 
 
 def test_the_budget_ends_it(pauses: list[float]) -> None:
-    with pytest.raises(PassingError):
+    with pytest.raises(TransientError):
         Retry(100).call(failing(1000))
     assert 60 < sum(pauses) <= 100
     assert max(pauses) <= 20
 
 
 def test_attempts_end_it(pauses: list[float]) -> None:
-    with pytest.raises(PassingError):
+    with pytest.raises(TransientError):
         Retry(100, max_attempts=3).call(failing(1000))
     assert len(pauses) == 2
 
 
 def test_one_attempt_means_no_retry(pauses: list[float]) -> None:
-    with pytest.raises(PassingError):
+    with pytest.raises(TransientError):
         Retry(100, max_attempts=1).call(failing(1))
     assert pauses == []
 
 
 def test_the_caller_may_lose_patience(pauses: list[float]) -> None:
-    with pytest.raises(PassingError):
+    with pytest.raises(TransientError):
         Retry(100).call(failing(1000), stopped=lambda: len(pauses) >= 2)
     assert len(pauses) == 2
 

@@ -9,7 +9,7 @@ from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import AccessDeniedError, ConflictError, IntegrityError, UsageError
 from barman_cloud.store.base import Buffer, StoreURL, Tags
 from barman_cloud.store.memory import MemoryStore
-from barman_cloud.wal import acknowledged
+from barman_cloud.wal import archive_spool
 from barman_cloud.wal.archiver import ArchiveOptions, Archiver, read_wal_file, ready_files
 from tests.support.segments import SIZE, SYSTEM, Cluster, segment, segment_name
 
@@ -188,10 +188,10 @@ class TestWhatIsArchived:
 class TestArchivingAhead:
     def test_what_was_stored_can_be_recognised(self, cluster: Cluster, archiver: Archiver, spool_dir: Path) -> None:
         path = cluster.add(1)
-        acknowledged.record(str(spool_dir), path.name, archiver.archive_ahead(str(path)))
-        assert acknowledged.holds(str(spool_dir), str(path))
+        archive_spool.record(str(spool_dir), path.name, archiver.archive_ahead(str(path)))
+        assert archive_spool.holds(str(spool_dir), str(path))
         path.write_bytes(segment(1, content=1))
-        assert not acknowledged.holds(str(spool_dir), str(path))
+        assert not archive_spool.holds(str(spool_dir), str(path))
 
     def test_a_file_that_waits_no_more_may_be_recycled_and_is_left_alone(
         self, store: MemoryStore, layout: Layout, cluster: Cluster

@@ -12,7 +12,7 @@ from barman_cloud.cli.wal_restore import COMMAND, run
 from barman_cloud.errors import IntegrityError, NotFoundError, UsageError
 from barman_cloud.store.memory import MemoryStore
 from barman_cloud.store.open import open_store
-from barman_cloud.wal import companion
+from barman_cloud.wal import background_client
 from barman_cloud.wal.restorer import Restorer, wal_name
 from tests.support.segments import SYSTEM, Cluster, segment, segment_name
 
@@ -228,7 +228,7 @@ def test_a_background_process_that_cannot_be_started_costs_only_the_parallelism(
     def refuse(*_: object) -> None:
         raise OSError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(companion, "start", refuse)
+    monkeypatch.setattr(background_client, "start", refuse)
     (tmp_path / "store").mkdir()
     url = f"file://{tmp_path}/store"
     with open_store(url) as store:

@@ -1,0 +1,70 @@
+"""The process that works ahead of PostgreSQL; started by ``wal-archive`` and ``wal-restore`` with ``--parallel``.
+
+``python -m barman_cloud.cli.wal_background archive|restore REQUEST <arguments of that command>`` goes on after REQUEST,
+the path of a WAL file to archive or the name of a segment to restore.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from barman_cloud.cli.plain import Arguments
+
+
+def main() -> int:
+    """Run until nothing is asked for any more. Errors go to ``ahead.log`` in the spool: nobody reads our stderr."""
+    # PostgreSQL's files and pipes may have come along; what waits for their end must not wait for this process.
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    kind, request, arguments = sys.argv[1], sys.argv[2], sys.argv[3:]
+
+    from barman_cloud import logs
+    from barman_cloud.cli import wal_archive, wal_restore
+    from barman_cloud.cli.command import parse
+    from barman_cloud.errors import BarmanCloudError, UnexpectedError
+
+    command, directory_of, work = {
+        "archive": (wal_archive.COMMAND, wal_archive.spool_directory, _archive),
+        "restore": (wal_restore.COMMAND, wal_restore.spool_directory, _restore),
+    }[kind]
+    args = parse(command, arguments)
+    try:
+        directory = directory_of(args)
+        # Made by the first line only: a process that finds another one at work must not touch the file.
+        logs.configure(0, os.path.join(directory, "ahead.log"))
+        work(args, directory, request)
+    except BarmanCloudError as error:
+        logs.get_logger("barman_cloud").error("%s", error)  # a line for the user, not a trace
+        return error.exit_code
+    except Exception:  # noqa: BLE001 - nobody would ever see it
+        logs.get_logger("barman_cloud").error("ended by a defect", exc_info=True)
+        return UnexpectedError.exit_code
+    return 0
+
+
+def _archive(args: Arguments, directory: str, path: str) -> None:
+    from barman_cloud.cli import options, wal_archive
+    from barman_cloud.wal.archive_ahead import Uploader
+
+    # Short, because the command that waits for a file tries on by itself.
+    with options.store_from(args, retry_budget=wal_archive.RETRY_BUDGET / 4) as store:
+        archiver = wal_archive.archiver_from(args, store)
+        os.chdir("/")  # nothing of ours may keep a file system busy
+        Uploader(archiver, directory, jobs=args.parallel - 1).run(path)
+
+
+def _restore(args: Arguments, directory: str, position: str) -> None:
+    from barman_cloud.cli import options, wal_restore
+    from barman_cloud.wal.restore_ahead import Prefetcher
+    from barman_cloud.wal.restorer import Restorer
+
+    with options.store_from(args, retry_budget=wal_restore.RETRY_BUDGET) as store:
+        restorer = Restorer(store, options.layout_from(args, store))
+        os.chdir("/")
+        Prefetcher(restorer, directory, jobs=args.parallel).run(position)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

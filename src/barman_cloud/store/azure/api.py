@@ -1,0 +1,218 @@
+"""The requests to Azure Blob Storage that obstore has no verb for (Blob service REST API)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from email.utils import formatdate, parsedate_to_datetime
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlencode, urlsplit
+from uuid import uuid4
+
+from barman_cloud.store.azure.keys import SAS_VERSION, AzureCredentials, AzureSource
+from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock, Tags
+from barman_cloud.store.bucket_api import Page
+from barman_cloud.store.failures import Failure, RequestFailedError, from_answer
+from barman_cloud.store.http import HttpClient, Response, cut_range
+from barman_cloud.store.xml import elements, text_of
+
+if TYPE_CHECKING:
+    from barman_cloud.store.azure.settings import AzureSettings
+
+
+_CONTAINER = {"restype": "container"}
+"""The query of requests about the container itself."""
+
+
+class AzureApi:
+    """Requests to one container. Every method makes one request and raises ``RequestFailedError`` when it fails."""
+
+    def __init__(self, settings: AzureSettings, credentials: AzureSource, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._credentials = credentials
+        base = urlsplit(settings.endpoint)
+        self._root = f"{base.path.rstrip('/')}/{settings.container}"
+        self._http = HttpClient(settings.endpoint, ca_file=settings.ca_file, timeout=60, environ=environ)
+        self._held: bool | None = None
+
+    def list_page(self, prefix: str, *, delimiter: str, start_after: str | None, token: str | None) -> Page:
+        query = {"restype": "container", "comp": "list", "prefix": prefix}
+        if delimiter:
+            query["delimiter"] = delimiter
+        if token:
+            query["marker"] = token
+        page = _parse_page(self._send("GET", "", query).body.decode("utf-8-sig"))
+        if not start_after:
+            return page
+        return Page(tuple(info for info in page.objects if info.key > start_after), page.folders, page.token)
+
+    def get(self, key: str) -> bytes:
+        return self._send("GET", key).body
+
+    def get_range(self, key: str, start: int, end: int, etag: str | None) -> tuple[Buffer, int, str | None]:
+        headers = {"x-ms-range": f"bytes={start}-{end - 1}"}
+        if etag is not None:
+            headers["if-match"] = etag
+        return cut_range(self._send("GET", key, headers=headers), start, end)
+
+    def head(self, key: str) -> ObjectInfo:
+        headers = self._send("HEAD", key).headers
+        modified = headers.get("last-modified")
+        return ObjectInfo(
+            key,
+            int(headers.get("content-length", 0)),
+            headers.get("etag"),
+            parsedate_to_datetime(modified) if modified else None,
+        )
+
+    def put(self, key: str, data: Buffer, *, if_absent: bool, tags: Tags | None) -> None:
+        headers = {"x-ms-blob-type": "BlockBlob", "content-type": "application/octet-stream"}
+        if self._settings.encryption_scope:
+            headers["x-ms-encryption-scope"] = self._settings.encryption_scope
+        if tags:
+            headers["x-ms-tags"] = urlencode(dict(tags))
+        if if_absent:
+            headers["if-none-match"] = "*"
+        try:
+            self._send("PUT", key, headers=headers, body=memoryview(data))
+        except RequestFailedError as error:
+            if if_absent and error.failure.code == "BlobAlreadyExists":
+                raise RequestFailedError(Failure(409, exists=True)) from error
+            raise
+
+    def delete(self, keys: list[str]) -> dict[str, str]:
+        """Delete by one batch request (REST API, "Blob Batch"); every part is authorized for itself."""
+        boundary = f"batch_{uuid4()}"
+        credentials = self._credentials()
+        parts = "".join(
+            f"--{boundary}\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n"
+            f"Content-ID: {number}\r\n\r\n{self._delete_request(key, credentials)}"
+            for number, key in enumerate(keys)
+        )
+        answer = self._send(
+            "POST",
+            "",
+            {"restype": "container", "comp": "batch"},
+            {"content-type": f"multipart/mixed; boundary={boundary}"},
+            f"{parts}--{boundary}--\r\n".encode(),
+        )
+        return _parse_batch(answer.body.decode("utf-8", "replace"), keys)
+
+    def _delete_request(self, key: str, credentials: AzureCredentials) -> str:
+        target, headers = self._authorized(f"{self._root}/{quote(key, safe='/')}", "", credentials)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return f"DELETE {target} HTTP/1.1\r\n{lines}Content-Length: 0\r\n\r\n"
+
+    def delete_one(self, key: str) -> None:
+        self._send("DELETE", key)
+
+    def object_lock(self, key: str) -> ObjectLock | None:
+        """Return the lock of a blob version or a container (REST API, "Get Blob Properties", "Get Container
+        Properties").
+
+        The time of a retention policy on the whole container can't be learned here; the service refuses such a deletion
+        itself.
+        """
+        headers = self._send("HEAD", key).headers
+        if headers.get("x-ms-legal-hold", "").lower() == "true" or self._container_is_held():
+            return ObjectLock(key, "under legal hold")
+        until = headers.get("x-ms-immutability-policy-until-date")
+        if until:
+            moment = parsedate_to_datetime(until)
+            if moment > datetime.now(UTC):
+                mode = headers.get("x-ms-immutability-policy-mode", "").lower()
+                return ObjectLock(
+                    key, f"retained until {moment:%Y-%m-%dT%H:%M:%SZ}" + (f" ({mode} policy)" if mode else "")
+                )
+        return None
+
+    def _container_is_held(self) -> bool:
+        if self._held is None:
+            headers = self._send("HEAD", "", _CONTAINER).headers
+            self._held = headers.get("x-ms-has-legal-hold", "").lower() == "true"
+        return self._held
+
+    def check(self, prefix: str) -> None:
+        self._send("GET", "", {"restype": "container", "comp": "list", "prefix": prefix, "maxresults": "1"})
+
+    def create_bucket(self) -> None:
+        try:
+            self._send("PUT", "", _CONTAINER)
+        except RequestFailedError as error:
+            if error.failure.code != "ContainerAlreadyExists":
+                raise
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _send(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | memoryview = b"",
+    ) -> Response:
+        path = f"{self._root}/{quote(key, safe='/')}" if key else self._root
+        credentials = self._credentials()
+        if query == _CONTAINER and credentials.account_sas is not None:
+            credentials = replace(credentials, sas=credentials.account_sas)
+        target, extra = self._authorized(path, urlencode(query or {}, quote_via=quote), credentials)
+        extra["content-length"] = str(memoryview(body).nbytes)
+        response = self._http.request(method, target, {**(headers or {}), **extra}, body)
+        if response.status >= 300:
+            raise RequestFailedError(
+                from_answer(response.status, response.body, response.headers.get("x-ms-error-code", ""))
+            )
+        return response
+
+    @staticmethod
+    def _authorized(path: str, query: str, credentials: AzureCredentials) -> tuple[str, dict[str, str]]:
+        headers = {"x-ms-version": SAS_VERSION, "x-ms-date": formatdate(usegmt=True)}
+        if credentials.sas is not None:
+            query = "&".join(part for part in (query, credentials.sas) if part)
+        else:
+            headers["authorization"] = f"Bearer {credentials.token}"
+        return f"{path}?{query}" if query else path, headers
+
+
+def _parse_page(text: str) -> Page:
+    objects = tuple(_parse_blob(entry) for entry in elements(text, "Blob"))
+    folders = tuple(_name(entry) for entry in elements(text, "BlobPrefix"))
+    return Page(objects, folders, text_of(text, "NextMarker") or None)
+
+
+def _parse_blob(entry: str) -> ObjectInfo:
+    etag = text_of(entry, "Etag")
+    modified = text_of(entry, "Last-Modified")
+    return ObjectInfo(
+        _name(entry),
+        int(text_of(entry, "Content-Length") or 0),
+        # Listings leave out the quotes that the header has.
+        f'"{etag.strip(chr(34))}"' if etag else None,
+        parsedate_to_datetime(modified) if modified else None,
+    )
+
+
+def _name(entry: str) -> str:
+    """Return the name of a blob; one that XML can't hold comes percent-encoded and says so."""
+    if entry.lstrip().startswith('<Name Encoded="true">'):
+        return unquote(entry.partition('<Name Encoded="true">')[2].partition("</Name>")[0])
+    return text_of(entry, "Name")
+
+
+def _parse_batch(text: str, keys: list[str]) -> dict[str, str]:
+    """Return the keys that were refused; a blob that is gone already counts as deleted."""
+    failures: dict[str, str] = {}
+    for part in re.split(r"Content-ID:\s*", text)[1:]:
+        number = re.match(r"\d+", part)
+        status = re.search(r"HTTP/1\.1 (\d{3})", part)
+        code = re.search(r"x-ms-error-code:\s*(\S+)", part, re.IGNORECASE) or re.search("<Code>([^<]+)", part)
+        if code is not None and code[1] == "ContainerNotFound":
+            raise RequestFailedError(Failure(404, code[1]))
+        if number is None or status is None or status[1] in ("202", "404"):
+            continue
+        failures[keys[int(number[0])]] = f"{status[1]} {code[1] if code else ''}".strip()
+    return failures

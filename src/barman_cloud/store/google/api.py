@@ -1,0 +1,145 @@
+"""The requests to Google Cloud Storage that obstore has no verb for (JSON API, version 1)."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+from uuid import uuid4
+
+from barman_cloud.errors import ConfigurationError
+from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock, Tags
+from barman_cloud.store.bucket_api import Page
+from barman_cloud.store.failures import Failure, RequestFailedError, from_answer
+from barman_cloud.store.google.keys import GoogleSource
+from barman_cloud.store.http import HttpClient, Response, cut_range
+
+if TYPE_CHECKING:
+    from barman_cloud.store.google.settings import GoogleSettings
+
+_LIST_FIELDS = "nextPageToken,prefixes,items(name,size,md5Hash,updated)"
+
+
+class GoogleApi:
+    """Requests to one bucket. Every method makes one request and raises ``RequestFailedError`` when it fails."""
+
+    def __init__(self, settings: GoogleSettings, credentials: GoogleSource, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._credentials = credentials
+        self._bucket = f"/storage/v1/b/{quote(settings.bucket, safe='')}"
+        self._http = HttpClient(settings.endpoint, ca_file=settings.ca_file, timeout=60, environ=environ)
+
+    def list_page(self, prefix: str, *, delimiter: str, start_after: str | None, token: str | None) -> Page:
+        query = {"prefix": prefix, "maxResults": "1000", "fields": _LIST_FIELDS}
+        if delimiter:
+            query["delimiter"] = delimiter
+        if start_after:
+            query["startOffset"] = start_after
+        if token:
+            query["pageToken"] = token
+        answer = self._json("GET", f"{self._bucket}/o", query)
+        objects = tuple(_info(item) for item in answer.get("items", ()) if item["name"] != start_after)
+        return Page(objects, tuple(answer.get("prefixes", ())), answer.get("nextPageToken"))
+
+    def get(self, key: str) -> bytes:
+        return self._send("GET", self._object(key), {"alt": "media"}).body
+
+    def get_range(self, key: str, start: int, end: int, etag: str | None) -> tuple[Buffer, int, str | None]:
+        headers = {"range": f"bytes={start}-{end - 1}"}
+        return cut_range(self._send("GET", self._object(key), {"alt": "media"}, headers), start, end)
+
+    def head(self, key: str) -> ObjectInfo:
+        return _info(self._json("GET", self._object(key)))
+
+    def put(self, key: str, data: Buffer, *, if_absent: bool, tags: Tags | None) -> None:
+        resource: dict[str, Any] = {"name": key, "metadata": dict(tags or {})}
+        if self._settings.kms_key_name:
+            resource["kmsKeyName"] = self._settings.kms_key_name
+        boundary = uuid4().hex
+        head = f"--{boundary}\r\nContent-Type: application/json\r\n\r\n{json.dumps(resource)}\r\n"
+        head += f"--{boundary}\r\nContent-Type: application/octet-stream\r\n\r\n"
+        body = head.encode() + bytes(data) + f"\r\n--{boundary}--\r\n".encode()
+        query = {"uploadType": "multipart", **({"ifGenerationMatch": "0"} if if_absent else {})}
+        headers = {"content-type": f"multipart/related; boundary={boundary}"}
+        try:
+            self._send("POST", f"/upload{self._bucket}/o", query, headers, body)
+        except RequestFailedError as error:
+            if if_absent and error.failure.status == 412:
+                raise RequestFailedError(Failure(409, exists=True)) from error
+            raise
+
+    def delete_one(self, key: str) -> None:
+        self._send("DELETE", self._object(key))
+
+    def object_lock(self, key: str) -> ObjectLock | None:
+        """Return the lock that the object's metadata tell (Cloud Storage, "Object holds", "Object Retention Lock")."""
+        answer = self._json("GET", self._object(key))
+        if answer.get("temporaryHold"):
+            return ObjectLock(key, "under a temporary hold")
+        if answer.get("eventBasedHold"):
+            return ObjectLock(key, "under an event-based hold")
+        times = (answer.get("retentionExpirationTime"), answer.get("retention", {}).get("retainUntilTime"))
+        until = max((datetime.fromisoformat(text) for text in times if text), default=None)
+        if until is not None and until > datetime.now(UTC):
+            return ObjectLock(key, f"retained until {until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}")
+        return None
+
+    def check(self, prefix: str) -> None:
+        self._send("GET", f"{self._bucket}/o", {"prefix": prefix, "maxResults": "1", "fields": "nextPageToken"})
+
+    def create_bucket(self) -> None:
+        if self._settings.project is None and self._settings.endpoint.startswith("https://"):
+            raise ConfigurationError(
+                f"gs://{self._settings.bucket}: no project to create the bucket in", hint="set GOOGLE_CLOUD_PROJECT"
+            )
+        body = json.dumps({"name": self._settings.bucket}).encode()
+        query = {"project": self._settings.project or "test"}
+        try:
+            self._send("POST", "/storage/v1/b", query, {"content-type": "application/json"}, body)
+        except RequestFailedError as error:
+            if error.failure.status != 409:
+                raise
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _object(self, key: str) -> str:
+        return f"{self._bucket}/o/{quote(key, safe='')}"
+
+    def _json(self, method: str, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+        answer = json.loads(self._send(method, path, query).body)
+        return answer if isinstance(answer, dict) else {}
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> Response:
+        target = f"{path}?{urlencode(query)}" if query else path
+        sent = {
+            "authorization": f"Bearer {self._credentials().token}",
+            "content-length": str(len(body)),
+            **(headers or {}),
+        }
+        response = self._http.request(method, target, sent, body)
+        if response.status >= 300:
+            raise RequestFailedError(from_answer(response.status, response.body))
+        return response
+
+
+def _info(item: Mapping[str, Any]) -> ObjectInfo:
+    md5 = item.get("md5Hash")
+    updated = item.get("updated")
+    return ObjectInfo(
+        item["name"],
+        int(item.get("size", 0)),
+        # The ETag that the XML API gives to objects that were put whole.
+        f'"{base64.b64decode(md5).hex()}"' if md5 else None,
+        datetime.fromisoformat(updated) if updated else None,
+    )

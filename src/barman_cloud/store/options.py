@@ -1,0 +1,31 @@
+"""What the command line says about a store."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class StoreOptions(NamedTuple):
+    """What the command line says about the store; options of another provider than the URL's mean nothing."""
+
+    endpoint_url: str | None = None
+    aws_profile: str | None = None
+    read_timeout: int | None = None
+    """Seconds."""
+    addressing_style: str | None = None
+    azure_credential: str | None = None
+    encryption: str | None = None
+    sse_kms_key_id: str | None = None
+    sse_customer_key: str | None = None
+    """URI of the file that holds the key."""
+    kms_key_name: str | None = None
+    encryption_scope: str | None = None
+    max_block_size: int | None = None
+    """Bytes, as ``max_single_put_size``."""
+    max_concurrency: int | None = None
+    max_single_put_size: int | None = None
+    retry_budget: float = 240.0
+    """Seconds that passing failures of one request are borne."""
+
+    def __repr__(self) -> str:
+        return "StoreOptions(…)"  # names of key files are in it

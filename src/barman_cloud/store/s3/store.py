@@ -1,0 +1,213 @@
+"""Amazon S3 and what speaks its language."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from barman_cloud import logs
+from barman_cloud.errors import ConfigurationError, StoreError
+from barman_cloud.store.base import Buffer, Capabilities, ObjectLock, StoreURL
+from barman_cloud.store.bucket_api import BucketApi
+from barman_cloud.store.cloud import CloudStore
+from barman_cloud.store.failures import Failure, failure_of
+from barman_cloud.store.retry import Retry
+from barman_cloud.store.s3.checksums import Checksums
+from barman_cloud.store.s3.keys import AwsCredentials
+from barman_cloud.store.s3.settings import S3Settings
+
+if TYPE_CHECKING:
+    from barman_cloud.store.s3.api import S3Api
+
+logger = logs.get_logger(__name__)
+
+
+class S3Store(CloudStore):
+    """A bucket of S3 or a compatible store.
+
+    ``credentials`` returns the access key to use now; it is called before every request of our own, and by obstore when
+    the key that it holds is about to expire.
+    """
+
+    def __init__(
+        self,
+        url: StoreURL,
+        settings: S3Settings,
+        credentials: Callable[[], AwsCredentials],
+        *,
+        retry: Retry,
+        environ: Mapping[str, str],
+    ) -> None:
+        super().__init__(url, retry=retry)
+        # Compatible stores are many; some ignore the condition of a conditional create without a word.
+        self.capabilities = Capabilities(object_lock=True, prefix_delete=True, conditional_create=settings.aws)
+        self._settings = settings
+        self._credentials = credentials
+        self._environ = environ
+        self._checksums = Checksums(settings.aws, settings.endpoint, settings.checksums_when_required)
+        self._api: S3Api | None = None
+        self._bulk_delete = True
+        self._region_followed = False
+
+    @property
+    def provider_api(self) -> BucketApi:
+        return self._s3_api
+
+    @property
+    def _s3_api(self) -> S3Api:
+        if self._api is None:
+            from barman_cloud.store.s3.api import S3Api
+
+            self._api = S3Api(self._settings, self._credentials, self._environ)
+        return self._api
+
+    def _read_timeout(self) -> float:
+        return self._settings.read_timeout
+
+    # Clients ------------------------------------------------------------------------------------------------------
+
+    def _make_client(self, client_options: dict[str, Any], retry_config: dict[str, Any], purpose: str) -> Any:
+        from obstore.store import S3Store as Client
+
+        config = self._settings.obstore_config()
+        if purpose != "read":
+            config |= self._checksums.obstore_config()
+        if purpose == "write" and self._checksums.demanded:
+            client_options["default_headers"] = self._checksums.demanded_headers()
+        if self._settings.endpoint.startswith("http://"):
+            client_options["allow_http"] = True
+            # There is no certificate to check, and loading the system's CAs takes longer than sending a request.
+            client_options["allow_invalid_certificates"] = True
+        if self._settings.ca_file:
+            from barman_cloud.store.trust import read_bundle
+
+            client_options["root_certificate"] = read_bundle(self._settings.ca_file)
+        provider: Any = None
+        key = self._credentials()
+        if key.expires is None:
+            config |= {"access_key_id": key.access_key, "secret_access_key": key.secret_key}
+            if key.token:
+                config["session_token"] = key.token
+        else:
+            provider = self._provide
+        return Client(
+            self._settings.bucket,
+            config=cast(Any, config),
+            client_options=cast(Any, client_options),
+            retry_config=cast(Any, retry_config),
+            credential_provider=provider,
+        )
+
+    def _provide(self) -> dict[str, Any]:
+        """Give obstore a key that expires, in its own form; it asks again shortly before the end."""
+        key = self._credentials()
+        return {
+            "access_key_id": key.access_key,
+            "secret_access_key": key.secret_key,
+            "token": key.token,
+            "expires_at": key.expires or datetime.now(UTC) + timedelta(minutes=15),
+        }
+
+    # Settings that the store corrects -----------------------------------------------------------------------------
+
+    def _adapt(self, kind: str, failure: Failure | None) -> bool:
+        if failure is None:
+            return False
+        uploading = kind in ("put", "probe")
+        changed = (uploading and self._checksums.adapt(failure)) or self._follow_region(failure)
+        if changed:
+            self._clients.clear()
+            self._api = None
+        return changed
+
+    def _follow_region(self, failure: Failure) -> bool:
+        """Go where the bucket is, once, if nobody named a region: S3 tells it to anyone who asks in the wrong one."""
+        wrong = failure.status == 301 or failure.code in (
+            "AuthorizationHeaderMalformed",
+            "IllegalLocationConstraintException",
+        )
+        if not wrong or not self._settings.aws or self._region_followed:
+            return False
+        self._region_followed = True
+        region = self._s3_api.bucket_region()
+        if region is None or region == self._settings.region:
+            return False
+        logger.info("%s lies in region %s", self.url.text, region)
+        self._settings = self._settings.in_region(region)
+        return True
+
+    def _settle(self) -> None:
+        """Upload one small part and drop it again, to learn whether the store takes our checksums on parts."""
+        if not self._checksums.doubtful:
+            return
+        import obstore
+
+        def probe() -> None:
+            try:
+                obstore.put(
+                    self._client("write", 60.0), self._probe_key(), _one_part(), use_multipart=True, chunk_size=1024
+                )
+            except _ProbeDoneError:
+                self._checksums.confirm()
+
+        self.attempt("probe", None, probe)
+
+    def _probe_key(self) -> str:
+        """A key where parts may be put; it never becomes an object, because the upload is aborted."""
+        return f"{self.url.path}/checksum-probe".lstrip("/")
+
+    # Reading with a checksum ---------------------------------------------------------------------------------------
+
+    def get_buffer(self, key: str) -> Buffer:
+        if not self._settings.validate_responses:
+            return super().get_buffer(key)
+        return self.attempt("get", key, lambda: self._s3_api.get_validated(key))
+
+    # Deleting and locks -------------------------------------------------------------------------------------------
+
+    def _delete_batch(self, keys: list[str]) -> dict[str, str]:
+        if self._bulk_delete:
+            try:
+                return self.attempt("delete", None, lambda: self._s3_api.delete(keys))
+            except StoreError as error:
+                failure = failure_of(error.__cause__) if error.__cause__ else None
+                if failure is None or not _refuses_bulk_delete(failure):
+                    raise
+                logger.warning(
+                    "%s takes no bulk deletion (%s): deleting object by object", self.url.text, failure.describe()
+                )
+                self._bulk_delete = False
+        return self._delete_singly(keys)
+
+    def object_lock(self, key: str) -> ObjectLock | None:
+        return self.attempt("lock", key, lambda: self._s3_api.object_lock(key))
+
+    def create_bucket(self) -> None:
+        if self._settings.bucket.startswith("arn:"):
+            raise ConfigurationError(
+                f"{self.url.text}: an access point can't be created here", hint="create it with the tools of AWS"
+            )
+        super().create_bucket()
+
+
+class _ProbeDoneError(Exception):
+    """Ends the probing upload after its part was taken, so that it is aborted."""
+
+
+def _one_part() -> Iterator[bytes]:
+    yield bytes(1024)
+    yield bytes(1024)
+    raise _ProbeDoneError
+
+
+def _refuses_bulk_delete(failure: Failure) -> bool:
+    """Tell whether the batch was refused as a kind of request, not for what it asks.
+
+    Older stores insist on Content-MD5 in a form that S3 itself gave up; some know no DeleteObjects at all; one answers
+    with an empty message.
+    """
+    text = failure.message.lower()
+    return (
+        failure.code in ("MissingContentMD5", "NotImplemented", "MethodNotAllowed") or "content-md5" in text or not text
+    )

@@ -1,0 +1,377 @@
+"""Settings and credentials of AWS, from options, environment and files."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from barman_cloud.errors import AccessDeniedError, BarmanCloudError, ConfigurationError
+from barman_cloud.store.open import open_store
+from barman_cloud.store.options import StoreOptions
+from barman_cloud.store.s3.keys import AwsCredentials
+from barman_cloud.store.s3.settings import S3Settings
+from barman_cloud.store.s3.sigv4 import sign
+from barman_cloud.store.s3.store import S3Store
+from tests.support.http_server import HttpServer
+from tests.support.servers import StoreServer
+
+KEYS = {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "hush-hush"}
+
+
+def opened(url: str = "s3://bucket/path", environ: dict[str, str] | None = None, **options: Any) -> S3Store:
+    store = open_store(url, None, StoreOptions(**options), {**KEYS} if environ is None else environ)
+    assert isinstance(store, S3Store)
+    return store
+
+
+def settings(*arguments: Any, **options: Any) -> S3Settings:
+    return opened(*arguments, **options)._settings
+
+
+def credentials(environ: dict[str, str], **options: Any) -> AwsCredentials:
+    return opened("s3://bucket", environ, **options)._credentials()
+
+
+@pytest.fixture
+def aws_files(tmp_path: Path) -> dict[str, str]:
+    """An environment with a configuration and a credentials file."""
+    (tmp_path / "config").write_text(
+        f"""
+[default]
+region = eu-north-1
+
+[profile static]
+region = ap-south-1
+endpoint_url = https://store.example.com/
+s3 =
+    addressing_style = virtual
+    max_concurrent_requests = 20
+request_checksum_calculation = when_required
+
+[profile process]
+credential_process = {sys.executable} {tmp_path}/process.py
+
+[profile role]
+role_arn = arn:aws:iam::1:role/x
+source_profile = static
+
+[profile "with space"]
+aws_access_key_id = SPACE
+aws_secret_access_key = S
+
+[profile serviced]
+services = local
+aws_access_key_id = A
+aws_secret_access_key = S
+
+[services local]
+s3 =
+  endpoint_url = http://127.0.0.1:9
+"""
+    )
+    (tmp_path / "credentials").write_text(
+        "[static]\naws_access_key_id = STATIC\naws_secret_access_key = S\naws_session_token = T\n"
+        "[half]\naws_access_key_id = HALF\n[default]\naws_access_key_id = DEFAULT\naws_secret_access_key = S\n"
+    )
+    expires = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    answer = {"Version": 1, "AccessKeyId": "PROC", "SecretAccessKey": "S", "SessionToken": "T", "Expiration": expires}
+    (tmp_path / "process.py").write_text(
+        f"open({str(tmp_path / 'calls')!r}, 'a').write('x')\nprint('''{json.dumps(answer)}''')\n"
+    )
+    return {
+        "AWS_CONFIG_FILE": str(tmp_path / "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+# Where requests go ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "environ", "options", "expected"),
+    [
+        ("s3://bucket", {}, {}, "https://bucket.s3.us-east-1.amazonaws.com"),
+        ("s3://bucket", {"AWS_DEFAULT_REGION": "eu-west-1"}, {}, "https://bucket.s3.eu-west-1.amazonaws.com"),
+        ("s3://bucket", {"AWS_REGION": "cn-north-1"}, {}, "https://bucket.s3.cn-north-1.amazonaws.com.cn"),
+        ("s3://bucket", {}, {"addressing_style": "path"}, "https://s3.us-east-1.amazonaws.com/bucket"),
+        ("s3://my.dotted.bucket", {}, {}, "https://s3.us-east-1.amazonaws.com/my.dotted.bucket"),
+        ("s3://Upper_Case", {}, {}, "https://s3.us-east-1.amazonaws.com/Upper_Case"),
+        (
+            "s3://bucket",
+            {"AWS_USE_DUALSTACK_ENDPOINT": "true"},
+            {},
+            "https://bucket.s3.dualstack.us-east-1.amazonaws.com",
+        ),
+        ("s3://bucket", {"AWS_USE_FIPS_ENDPOINT": "true"}, {}, "https://bucket.s3-fips.us-east-1.amazonaws.com"),
+        ("s3://bucket", {}, {"endpoint_url": "http://h:9000/"}, "http://h:9000/bucket"),
+        ("s3://bucket", {}, {"endpoint_url": "http://h/base", "addressing_style": "auto"}, "http://h/base/bucket"),
+        ("s3://bucket", {}, {"endpoint_url": "https://h", "addressing_style": "virtual"}, "https://bucket.h"),
+        ("s3://bucket", {"AWS_ENDPOINT_URL": "http://e"}, {}, "http://e/bucket"),
+        ("s3://bucket", {"AWS_ENDPOINT_URL": "http://e", "AWS_ENDPOINT_URL_S3": "http://f"}, {}, "http://f/bucket"),
+        ("s3://bucket", {"AWS_ENDPOINT_URL_S3": "http://f"}, {"endpoint_url": "http://g"}, "http://g/bucket"),
+        (
+            "s3://bucket",
+            {"AWS_ENDPOINT_URL": "http://e", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"},
+            {},
+            "https://bucket.s3.us-east-1.amazonaws.com",
+        ),
+        (
+            "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/ap/p",
+            {},
+            {},
+            "https://ap-123456789012.s3-accesspoint.eu-west-1.amazonaws.com",
+        ),
+    ],
+)
+def test_address(url: str, environ: dict[str, str], options: dict[str, Any], expected: str) -> None:
+    assert settings(url, {**KEYS, **environ}, **options).bucket_url == expected
+
+
+def test_profiles_give_settings_too(aws_files: dict[str, str]) -> None:
+    found = settings("s3://bucket", aws_files, aws_profile="static")
+    assert (found.region, found.bucket_url) == ("ap-south-1", "https://bucket.store.example.com")
+    assert found.checksums_when_required is True
+    assert settings("s3://bucket", aws_files).region == "eu-north-1"
+    assert settings("s3://bucket", aws_files, aws_profile="serviced").endpoint == "http://127.0.0.1:9"
+
+
+def test_an_access_point_on_outposts_says_what_to_do() -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        opened("s3://arn:aws:s3-outposts:eu-west-1:1:outpost/op-1/accesspoint/ap/p")
+    assert "alias" in (raised.value.hint or "")
+
+
+# Refused settings -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environ", "options"),
+    [
+        ({}, {"sse_kms_key_id": "k"}),
+        ({}, {"sse_kms_key_id": "k", "encryption": "AES256"}),
+        ({}, {"encryption": "rot13"}),
+        ({}, {"encryption": "AES256", "sse_customer_key": "file:///x"}),
+        ({}, {"endpoint_url": "host:9000"}),
+        ({}, {"endpoint_url": "http://"}),
+        ({"AWS_MAX_ATTEMPTS": "many"}, {}),
+        ({"AWS_REQUEST_CHECKSUM_CALCULATION": "never"}, {}),
+        ({"AWS_RESPONSE_CHECKSUM_VALIDATION": "never"}, {}),
+        ({"AWS_SECRET_ACCESS_KEY": ""}, {}),
+        ({}, {"aws_profile": "no-such-profile"}),
+        ({"AWS_PROFILE": "no-such-profile"}, {}),
+    ],
+)
+def test_refused(environ: dict[str, str], options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        opened("s3://bucket", {**KEYS, **environ}, **options)
+    assert "hush-hush" not in f"{raised.value}{raised.value.hint}"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"c2hvcnQ", b"!" * 44, base64.b64encode(bytes(16)), base64.b64encode(bytes(33))]
+)
+def test_bad_customer_keys(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(content)
+    with pytest.raises(ConfigurationError) as raised:
+        opened(sse_customer_key=f"file://{tmp_path}/key")
+    assert content.decode() not in str(raised.value).partition("/key:")[2] or not content
+
+
+@pytest.mark.parametrize("uri", ["/abs/path", "https://x/key", "file://relative", "file:///no/such/file"])
+def test_bad_customer_key_uris(uri: str) -> None:
+    with pytest.raises(ConfigurationError):
+        opened(sse_customer_key=uri)
+
+
+def test_a_customer_key_through_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    text = base64.b64encode(bytes(range(32)))
+    writer = threading.Thread(target=lambda: pipe.write_bytes(b"\n" + text + b" \n"))
+    writer.start()
+    assert settings(sse_customer_key=f"file://{pipe}").customer_key == text.decode()
+    writer.join()
+
+
+def test_a_broken_configuration_file(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("no section = here\n")
+    with pytest.raises(ConfigurationError, match="isn't a configuration file"):
+        opened("s3://bucket", {**KEYS, "AWS_CONFIG_FILE": str(tmp_path / "config")})
+
+
+# Credentials ----------------------------------------------------------------------------------------------------------
+
+
+def test_environment_comes_first(aws_files: dict[str, str]) -> None:
+    assert credentials({**aws_files, **KEYS, "AWS_SESSION_TOKEN": "T"}) == AwsCredentials("AKID", "hush-hush", "T")
+    assert credentials({**aws_files, **KEYS, "AWS_PROFILE": "static"}).access_key == "AKID"
+
+
+def test_a_profile_that_an_option_names_beats_the_environment(aws_files: dict[str, str]) -> None:
+    assert credentials({**aws_files, **KEYS}, aws_profile="static") == AwsCredentials("STATIC", "S", "T")
+
+
+def test_profiles(aws_files: dict[str, str]) -> None:
+    assert credentials(aws_files).access_key == "DEFAULT"
+    assert credentials({**aws_files, "AWS_PROFILE": "static"}).access_key == "STATIC"
+    assert credentials({**aws_files, "AWS_DEFAULT_PROFILE": "with space"}).access_key == "SPACE"
+    with pytest.raises(ConfigurationError, match="aws_secret_access_key"):
+        credentials({**aws_files, "AWS_PROFILE": "half"})
+
+
+def test_a_process_is_run_once(aws_files: dict[str, str], tmp_path: Path) -> None:
+    store = opened("s3://bucket", aws_files, aws_profile="process")
+    assert not (tmp_path / "calls").exists()
+    assert [store._credentials().access_key for _ in range(3)] == ["PROC"] * 3
+    assert (tmp_path / "calls").read_text() == "x"
+
+
+def test_a_process_that_fails(aws_files: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "process.py").write_text("raise SystemExit('SECRET')")
+    with pytest.raises(AccessDeniedError) as raised:
+        credentials(aws_files, aws_profile="process")
+    assert "SECRET" not in str(raised.value)
+
+
+def test_nothing_found() -> None:
+    with pytest.raises(AccessDeniedError, match="no AWS credentials") as raised:
+        credentials({"HOME": "/nonexistent", "AWS_EC2_METADATA_DISABLED": "true"})
+    assert raised.value.hint
+
+
+def test_a_role_by_botocore(aws_files: dict[str, str], moto: StoreServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chain itself is botocore's; here it asks moto's STS."""
+    config = Path(aws_files["AWS_CONFIG_FILE"])
+    config.write_text(config.read_text().replace("https://store.example.com/", moto.endpoint))
+    for name, value in {**aws_files, "AWS_ENDPOINT_URL_STS": moto.endpoint}.items():
+        monkeypatch.setenv(name, value)
+    key = credentials(dict(os.environ), aws_profile="role")
+    assert key.access_key.startswith("ASIA")
+    assert key.token
+    assert key.expires is not None
+
+
+def test_web_identity(moto: StoreServer, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("web-token\n")
+    environ = {
+        "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"),
+        "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/backups",
+        "AWS_ENDPOINT_URL_STS": moto.endpoint,
+    }
+    key = credentials(environ)
+    assert key.token
+    assert key.expires is not None
+    assert key.expires > datetime.now(UTC)
+    store = opened(moto.new_bucket(), {**environ, "AWS_ENDPOINT_URL_S3": moto.endpoint})
+    store.put("k", b"x")
+    assert store.get("k") == b"x"
+
+
+class Metadata:
+    """The metadata services of an instance and of a container, as much as credentials need."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.lifetime = timedelta(hours=1)
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                service.asked.append((self.command, self.path))
+                self._answer("the-token" if self.headers["X-aws-ec2-metadata-token-ttl-seconds"] else None)
+
+            def do_GET(self) -> None:
+                service.asked.append((self.command, self.path))
+                expires = (datetime.now(UTC) + service.lifetime).strftime("%Y-%m-%dT%H:%M:%SZ")
+                key = {"AccessKeyId": "META", "SecretAccessKey": "S", "Token": "T", "Expiration": expires}
+                if self.path.startswith("/container"):
+                    self._answer(json.dumps(key) if self.headers["Authorization"] == "auth" else None)
+                elif self.headers["X-aws-ec2-metadata-token"] != "the-token":
+                    self._answer(None)
+                else:
+                    self._answer("the-role" if self.path.endswith("/") else json.dumps(key))
+
+            def _answer(self, text: str | None) -> None:
+                body = (text or "").encode()
+                self.send_response(200 if text else 401)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.server = HttpServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def metadata() -> Iterator[Metadata]:
+    service = Metadata()
+    yield service
+    service.server.shutdown()
+    service.server.server_close()
+
+
+def test_instance_role(metadata: Metadata) -> None:
+    store = opened("s3://bucket", {"AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.url})
+    assert [store._credentials().access_key for _ in range(2)] == ["META", "META"]
+    assert [path.rpartition("/")[2] for _, path in metadata.asked] == ["token", "", "the-role"]
+
+
+def test_keys_are_renewed_before_they_expire(metadata: Metadata) -> None:
+    metadata.lifetime = timedelta(minutes=1)
+    store = opened("s3://bucket", {"AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.url})
+    store._credentials()
+    store._credentials()
+    assert len(metadata.asked) == 6
+
+
+def test_container_credentials(metadata: Metadata, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("auth")
+    base = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{metadata.url}/container?x=1"}
+    assert credentials({**base, "AWS_CONTAINER_AUTHORIZATION_TOKEN": "auth"}).access_key == "META"
+    assert credentials({**base, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(tmp_path / "token")}).token == "T"
+    with pytest.raises(AccessDeniedError, match="401"):
+        credentials({**base, "AWS_CONTAINER_AUTHORIZATION_TOKEN": "wrong"})
+
+
+def test_failing_credentials_fail_the_request_in_our_words(metadata: Metadata) -> None:
+    environ = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{metadata.url}/container", "AWS_ENDPOINT_URL": metadata.url}
+    with pytest.raises(BarmanCloudError, match="container credentials"):
+        opened("s3://bucket", environ).get("k")
+
+
+# The signature --------------------------------------------------------------------------------------------------------
+
+
+def test_the_example_of_the_documentation() -> None:
+    """S3 API reference, "Signature calculations", example GET Object."""
+    key = AwsCredentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
+    headers = sign(
+        key,
+        method="GET",
+        host="examplebucket.s3.amazonaws.com",
+        path="/test.txt",
+        query="",
+        headers={"Range": "bytes=0-9"},
+        body=b"",
+        region="us-east-1",
+        now=datetime(2013, 5, 24, tzinfo=UTC),
+    )
+    assert headers["authorization"].endswith(
+        "SignedHeaders=host;range;x-amz-content-sha256;x-amz-date, "
+        "Signature=f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"
+    )
