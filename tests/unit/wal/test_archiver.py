@@ -10,12 +10,15 @@ from barman_cloud.errors import AccessDeniedError, ConflictError, IntegrityError
 from barman_cloud.store.base import Buffer, StoreURL, Tags
 from barman_cloud.store.memory import MemoryStore
 from barman_cloud.wal import archive_spool
-from barman_cloud.wal.archiver import ArchiveOptions, Archiver, read_wal_file, ready_files
+from barman_cloud.wal.archiver import ArchiveOptions, Archiver, ready_files
+from barman_cloud.wal.wal_file import WalFile
 from tests.support.segments import SIZE, SYSTEM, Cluster, segment, segment_name
+from tests.support.spools import opened
 
 URL = StoreURL("memory", "bucket", "prod", "memory://bucket/prod")
 COMPRESSIONS = (None, *SUFFIX)
 HISTORY = b"1\t0/3000000\tno recovery target specified\n"
+LABEL = b"START WAL LOCATION: 0/3000028 (file 000000010000000000000003)\nSTOP WAL LOCATION: 0/3000158\n"
 
 
 @pytest.fixture
@@ -40,7 +43,8 @@ def test_a_segment_is_stored_compressed_in_one_request(
 def test_other_kinds_of_wal_files_are_stored_under_their_names(
     store: MemoryStore, layout: Layout, cluster: Cluster, archiver: Archiver, name: str
 ) -> None:
-    path = cluster.add_file(name, segment(3) if name.endswith("partial") else HISTORY)
+    contents = {"partial": segment(3), "backup": LABEL, "history": HISTORY}
+    path = cluster.add_file(name, contents[name.rpartition(".")[2]])
     archiver.archive(str(path))
     assert store.get(layout.wal(name)) == path.read_bytes()
 
@@ -138,60 +142,60 @@ def test_history_tags_replace_the_other_tags_on_history_files(layout: Layout, cl
 class TestWhatIsNotArchived:
     def test_a_name_that_no_wal_file_has(self, cluster: Cluster) -> None:
         with pytest.raises(UsageError, match="RECOVERYXLOG"):
-            read_wal_file(str(cluster.add_file("RECOVERYXLOG", segment(3))))
+            WalFile(str(cluster.add_file("RECOVERYXLOG", segment(3))))
 
     def test_a_file_that_is_not_there(self, cluster: Cluster) -> None:
         with pytest.raises(FileNotFoundError):
-            read_wal_file(str(cluster.wal / segment_name(3)))
+            WalFile(str(cluster.wal / segment_name(3)))
 
     @pytest.mark.parametrize("length", [0, 10, 8192, SIZE - 1, SIZE + 1])
     def test_a_segment_of_the_wrong_size(self, cluster: Cluster, length: int) -> None:
         path = cluster.add_file(segment_name(3), (segment(3) + b"\0")[:length])
         with pytest.raises(IntegrityError):
-            read_wal_file(str(path))
+            WalFile(str(path))
 
     @pytest.mark.parametrize("name", [segment_name(4), f"{segment_name(4)}.partial"])
     def test_a_segment_under_the_name_of_another(self, cluster: Cluster, name: str) -> None:
         with pytest.raises(IntegrityError, match=segment_name(3)):
-            read_wal_file(str(cluster.add_file(name, segment(3))))
+            WalFile(str(cluster.add_file(name, segment(3))))
 
     def test_a_segment_of_another_cluster(self, cluster: Cluster) -> None:
         path = cluster.add_file(segment_name(3), segment(3, system=SYSTEM + 1))
         with pytest.raises(IntegrityError, match="another cluster"):
-            read_wal_file(str(path))
+            WalFile(str(path))
 
     def test_zeros(self, cluster: Cluster) -> None:
         with pytest.raises(IntegrityError):
-            read_wal_file(str(cluster.add_file(segment_name(3), bytes(SIZE))))
+            WalFile(str(cluster.add_file(segment_name(3), bytes(SIZE))))
 
 
 class TestWhatIsArchived:
     def test_the_first_segment_of_a_timeline_begins_with_a_page_of_its_parent(self, cluster: Cluster) -> None:
         path = cluster.add_file(segment_name(3, timeline=2), segment(3, timeline=2, page_timeline=1))
-        assert read_wal_file(str(path)).name.timeline == 2
+        assert WalFile(str(path)).name.timeline == 2
 
     def test_a_segment_outside_of_any_data_directory(self, tmp_path: Path) -> None:
         path = tmp_path / segment_name(3)
         path.write_bytes(segment(3, system=1))
-        assert bytes(read_wal_file(str(path)).data) == path.read_bytes()
+        assert WalFile(str(path)).read(0, SIZE) == path.read_bytes()
 
     @pytest.mark.parametrize("size", [1 << 20, 16 << 20, 64 << 20])
     def test_segments_of_any_size_that_initdb_offers(self, cluster: Cluster, size: int) -> None:
-        assert len(read_wal_file(str(cluster.add(5, size=size))).data) == size
+        assert WalFile(str(cluster.add(5, size=size))).size == size
 
     def test_a_path_relative_to_the_data_directory(self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
         cluster.add(3)
         monkeypatch.chdir(cluster.directory)
-        assert read_wal_file(f"pg_wal/{segment_name(3)}").name.text == segment_name(3)
+        assert WalFile(f"pg_wal/{segment_name(3)}").name.text == segment_name(3)
 
 
 class TestArchivingAhead:
     def test_what_was_stored_can_be_recognised(self, cluster: Cluster, archiver: Archiver, spool_dir: Path) -> None:
         path = cluster.add(1)
-        archive_spool.record(str(spool_dir), path.name, archiver.archive_ahead(str(path)))
-        assert archive_spool.holds(str(spool_dir), str(path))
+        archive_spool.record(opened(spool_dir), path.name, archiver.archive_ahead(str(path)))
+        assert archive_spool.holds(opened(spool_dir), str(path))
         path.write_bytes(segment(1, content=1))
-        assert not archive_spool.holds(str(spool_dir), str(path))
+        assert not archive_spool.holds(opened(spool_dir), str(path))
 
     def test_a_file_that_waits_no_more_may_be_recycled_and_is_left_alone(
         self, store: MemoryStore, layout: Layout, cluster: Cluster

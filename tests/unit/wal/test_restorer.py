@@ -15,6 +15,7 @@ from barman_cloud.store.open import open_store
 from barman_cloud.wal import background_client
 from barman_cloud.wal.restorer import Restorer, wal_name
 from tests.support.segments import SYSTEM, Cluster, segment, segment_name
+from tests.support.spools import opened
 
 COMPRESSIONS = (None, *SUFFIX)
 NAME = segment_name(3)
@@ -33,7 +34,7 @@ def restorer(store: MemoryStore, layout: Layout) -> Restorer:
 
 @pytest.fixture
 def remembering(store: MemoryStore, layout: Layout, spool_dir: Path) -> Restorer:
-    return Restorer(store, layout, memory_dir=str(spool_dir))
+    return Restorer(store, layout, memory=opened(spool_dir))
 
 
 def _put(
@@ -117,7 +118,10 @@ def test_a_memory_that_cannot_be_kept_is_no_error(
     store: MemoryStore, layout: Layout, destination: Path, tmp_path: Path
 ) -> None:
     _put(store, layout, NAME)
-    Restorer(store, layout, memory_dir=str(tmp_path / "missing")).restore(wal_name(NAME), str(destination))
+    (tmp_path / "gone").mkdir()
+    memory = opened(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    Restorer(store, layout, memory=memory).restore(wal_name(NAME), str(destination))
 
 
 class TestPartialSegments:

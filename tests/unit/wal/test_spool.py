@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -32,13 +33,17 @@ class TestKey:
 class TestPrepare:
     def test_the_directory_is_made_private(self, tmp_path: Path) -> None:
         directory = spool.prepare(str(tmp_path / "new" / "spool"), "archive", KEY)
-        assert os.stat(directory).st_mode & 0o777 == 0o700
-        assert spool.prepare(str(tmp_path / "new" / "spool"), "archive", KEY) == directory
+        assert os.stat(directory.path).st_mode & 0o777 == 0o700
+        assert os.path.samefile(spool.prepare(str(tmp_path / "new" / "spool"), "archive", KEY).path, directory.path)
 
     def test_stores_and_servers_do_not_share_one(self, tmp_path: Path) -> None:
         other = (*KEY[:-1], "other")
-        assert spool.prepare(str(tmp_path), "restore", KEY) != spool.prepare(str(tmp_path), "restore", other)
-        assert spool.prepare(str(tmp_path), "restore", KEY) != spool.prepare(str(tmp_path), "archive", KEY)
+        paths = {
+            spool.prepare(str(tmp_path), "restore", KEY).path,
+            spool.prepare(str(tmp_path), "restore", other).path,
+            spool.prepare(str(tmp_path), "archive", KEY).path,
+        }
+        assert len(paths) == 3
 
     def test_a_directory_that_cannot_be_made(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
@@ -49,7 +54,7 @@ class TestPrepare:
 
     def test_a_directory_that_others_may_write_into_is_refused(self, tmp_path: Path) -> None:
         directory = spool.prepare(str(tmp_path), "archive", KEY)
-        os.chmod(directory, 0o777)
+        os.chmod(directory.path, 0o777)
         with pytest.raises(SpoolError, match="others may write"):
             spool.prepare(str(tmp_path), "archive", KEY)
 
@@ -69,7 +74,7 @@ class TestCommandLink:
         spool.remember_command(directory, self.COMMAND)
         found = spool.directory_of_command(str(tmp_path), self.COMMAND)
         assert found is not None
-        assert os.path.samefile(found, directory)
+        assert os.path.samefile(found.path, directory.path)
         assert spool.directory_of_command(str(tmp_path), ("--gzip", *self.COMMAND[1:])) is None
 
     def test_it_follows_a_change(self, tmp_path: Path) -> None:
@@ -79,12 +84,12 @@ class TestCommandLink:
             spool.remember_command(directory, self.COMMAND)
         found = spool.directory_of_command(str(tmp_path), self.COMMAND)
         assert found is not None
-        assert os.path.samefile(found, second)
+        assert os.path.samefile(found.path, second.path)
 
     def test_a_link_to_a_directory_that_is_not_private_is_not_followed(self, tmp_path: Path) -> None:
         directory = spool.prepare(str(tmp_path), "archive", KEY)
         spool.remember_command(directory, self.COMMAND)
-        os.chmod(directory, 0o770)
+        os.chmod(directory.path, 0o770)
         assert spool.directory_of_command(str(tmp_path), self.COMMAND) is None
 
     def test_a_link_of_another_user_is_not_followed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +99,9 @@ class TestCommandLink:
         assert spool.directory_of_command(str(tmp_path), self.COMMAND) is None
 
     def test_no_room_for_the_link_is_no_error(self, tmp_path: Path) -> None:
-        spool.remember_command(str(tmp_path / "missing" / "archive-0"), self.COMMAND)
+        directory = spool.prepare(str(tmp_path / "spool"), "archive", KEY)
+        shutil.rmtree(tmp_path / "spool")
+        spool.remember_command(directory, self.COMMAND)
 
 
 class TestCommandLine:
@@ -127,7 +134,7 @@ class TestCommandLine:
     @pytest.mark.parametrize(
         ("arguments", "expected"),
         [
-            ([], "default"),
+            ([], f"/var/tmp/walarchive-{os.geteuid()}"),
             (["--spool-dir", "/a"], "/a"),
             (["--spool-dir=/a", "--spool-dir", "/b"], "/b"),
             (["--spool-dir"], None),
@@ -137,7 +144,7 @@ class TestCommandLine:
         ],
     )
     def test_the_spool_directory_on_it(self, arguments: list[str], expected: str | None) -> None:
-        assert spool.spool_dir_of(arguments, "default") == expected
+        assert spool.spool_dir_of(arguments, "archive") == expected
 
 
 def test_the_system_identifier_is_read_from_pg_control(cluster: Cluster, tmp_path: Path) -> None:
