@@ -3,7 +3,7 @@
     python -m benchmarks.wal_levels
 
 A server of its own writes the WAL: pgbench's transactions behind a checkpoint (whole pages at first, then small
-records), and a table that is filled and indexed. Figures are CPU time and the size left of 16 MiB, means of the segments.
+records), and a table that is filled and indexed. Figures are means of the segments: CPU time, and the size left.
 """
 
 from __future__ import annotations

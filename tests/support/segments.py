@@ -54,6 +54,12 @@ def segment(
     return b"".join(pages)
 
 
+def record(data: bytes) -> bytes:
+    """Return a record of heap changes with this content."""
+    head = struct.pack("=IIQBBxx", 24 + len(data), 700, 0, 0, 10)
+    return head + struct.pack("=I", crc32c(head, crc32c(data))) + data
+
+
 def _records(noise: bytes, room: int) -> tuple[bytes, list[int]]:
     """Return records that fill ``room`` bytes, half noise and half zeros, and where each begins, and the last ends."""
     stream = bytearray()
@@ -64,9 +70,8 @@ def _records(noise: bytes, room: int) -> tuple[bytes, list[int]]:
             length = room - len(stream)
         middle = len(stream) // 2
         data = noise[middle : middle + max(0, length // 2 - 24)].ljust(length - 24, b"\0")
-        head = struct.pack("=IIQBBxx", length, 700, 0, 0, 10)
         begins.append(len(stream))
-        stream += head + struct.pack("=I", crc32c(head, crc32c(data))) + data
+        stream += record(data)
     return bytes(stream), [*begins, room]
 
 

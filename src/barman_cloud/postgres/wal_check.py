@@ -105,6 +105,7 @@ class SegmentCheck:
         """Bytes of a record that the next page must say to follow; 0: it may say anything."""
         self._end: int | None = None
         """Where the first page begins that isn't WAL of this segment, if the last one wasn't."""
+        self._end_is_damage = False
         self._records = _Records() if records else None
         if self._records and before and before._records and before._end is None:
             self._records.go_on_from(before._records, before._position)
@@ -162,7 +163,9 @@ class SegmentCheck:
             self._check_end(begin, (magic, info, timeline, address), findings)
             return
         if self._end is not None:
-            findings.append(Finding(self._end, f"no WAL of this segment, though there is some at byte {begin} again"))
+            if not self._end_is_damage:
+                what = f"no WAL of this segment, though there is some at byte {begin} again"
+                findings.append(Finding(self._end, what))
             self._end = None
             self._lose()
         header_size = _SHORT_HEADER_SIZE if begin else LONG_HEADER_SIZE
@@ -194,7 +197,7 @@ class SegmentCheck:
     def _check_end(self, begin: int, fields: tuple[int, int, int, int], findings: list[Finding]) -> None:
         """Check a page that isn't WAL of this segment: it must be one that may be behind the end of WAL."""
         if self._end is None:
-            self._end = begin
+            self._end, self._end_is_damage = begin, False
         magic, info, timeline, address = fields
         if self._partial or fields == (0, 0, 0, 0):
             return
@@ -208,6 +211,7 @@ class SegmentCheck:
         ):
             what = f"magic 0x{magic:04X}, flags 0x{info:04X}, timeline {timeline}, LSN {format_lsn(address)}"
             findings.append(Finding(begin, f"a page header that no page can have there: {what}"))
+            self._end_is_damage = True
 
 
 class _Records:
