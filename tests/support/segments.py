@@ -37,7 +37,8 @@ def segment(
 
     ``page_timeline`` is that of the first page, if it isn't ``timeline``.
     """
-    noise = random.Random(f"{number} {timeline} {content}").randbytes(size // 2)
+    chance = random.Random(f"{number} {timeline} {content}")
+    noise = b"".join(chance.randbytes(min(size // 2, 64 << 20)) for _ in range(max(1, size >> 27)))
     rooms = [PAGE - 40, *[PAGE - 24] * (size // PAGE - 1)]
     stream, begins = _records(noise, sum(rooms))
     pages = []

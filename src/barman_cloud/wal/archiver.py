@@ -116,24 +116,31 @@ class Archiver:
     def _upload(self, file: WalFile, key: str, pieces: Callable[[int], Iterator[bytes]]) -> None:
         """Store the file by one conditional create, or in parts if it stays too large when compressed."""
         tags = self._tags_of(file.name)
-        if self._options.compression is None and file.size <= AT_ONCE:
-            body: Buffer = b"".join(pieces(max(1, file.size)))  # of one piece: not a copy
-            self._objects.put(key, body, if_absent=not self._options.overwrite, tags=tags)
-            return
-        packed = self._compressed(pieces)
-        body = bytearray()
-        for piece in packed:
-            body += piece
-            if len(body) > AT_ONCE:
-                break
-        else:
+        body, rest = self._packed(file, pieces)
+        if rest is None:
             self._objects.put(key, body, if_absent=not self._options.overwrite, tags=tags)
             return
         if not self._options.overwrite:
             self._refuse_existing(key)
-        chunks = _chunks(body, packed)
-        del body
+        chunks = _chunks(body, rest)
         self._objects.put_stream(key, chunks, part_size=PART_SIZE, concurrency=CONCURRENCY, tags=tags)
+
+    def _packed(
+        self, file: WalFile, pieces: Callable[[int], Iterator[bytes]]
+    ) -> tuple[bytes | bytearray, Iterator[Buffer] | None]:
+        """Return what is to be stored of the file: its beginning, and the rest if it is too large to be held."""
+        name = self._options.compression
+        if name is None:
+            if file.size > AT_ONCE:
+                return b"", pieces(_PIECE)
+            return b"".join(pieces(max(1, file.size))), None  # of one piece, so this is no copy
+        packed = compress_stream(pieces(_PIECE), name, wal_level(name, self._options.level))
+        body = bytearray()
+        for piece in packed:
+            body += piece
+            if len(body) > AT_ONCE:
+                return body, packed
+        return body, None
 
     def _refuse_existing(self, key: str) -> None:
         """Look before an upload in parts, which can't be conditional everywhere."""
@@ -142,12 +149,6 @@ class Archiver:
         except (ObjectNotFoundError, AccessDeniedError):
             return
         raise ObjectExistsError(f"{self._objects.object_url(key)} exists already")
-
-    def _compressed(self, pieces: Callable[[int], Iterator[bytes]]) -> Iterator[Buffer]:
-        name = self._options.compression
-        if name is None:
-            return pieces(_PIECE)
-        return compress_stream(pieces(_PIECE), name, wal_level(name, self._options.level))
 
     def _tags_of(self, name: WalName) -> Mapping[str, str] | None:
         if name.kind is WalKind.HISTORY and self._options.history_tags:
@@ -192,13 +193,12 @@ class Archiver:
         return position == file.size
 
 
-def _chunks(body: bytearray, rest: Iterator[Buffer]) -> Iterator[Buffer]:
+def _chunks(body: bytes | bytearray, rest: Iterator[Buffer]) -> Iterator[Buffer]:
     """Yield what was gathered already, then the rest."""
-    start = 0
-    while start < len(body):
+    for start in range(0, len(body), PART_SIZE):
         yield bytes(body[start : start + PART_SIZE])
-        start += PART_SIZE
-    body.clear()
+    if isinstance(body, bytearray):
+        body.clear()
     yield from rest
 
 

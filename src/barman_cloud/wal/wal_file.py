@@ -64,6 +64,13 @@ class WalFile:
         """Return the size in bytes, as it was when the file was opened."""
         return self.status.st_size
 
+    @property
+    def system_identifier(self) -> int | None:
+        """Return the identifier of the cluster that wrote the file; None if neither it nor what is beside it tells."""
+        if self._header is not None:
+            return self._header.system_identifier
+        return spool.own_system_identifier(os.path.abspath(self.path))
+
     def pieces(self, size: int, *, see: Callable[[bytes], None] | None = None) -> Iterator[bytes]:
         """Yield the content from the beginning, ``size`` bytes at a time, after ``see`` was called with each piece.
 

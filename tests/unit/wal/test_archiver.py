@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import os
+import tracemalloc
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
-from barman_cloud.archive.compression import SUFFIX, compress_bytes, decompress_bytes
+from barman_cloud.archive.compression import SUFFIX, compress_bytes, compress_stream, decompress_bytes
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import AccessDeniedError, ConflictError, IntegrityError, UsageError
-from barman_cloud.store.base import Buffer, StoreURL, Tags
+from barman_cloud.store.base import Buffer, ObjectInfo, StoreURL, Tags
 from barman_cloud.store.memory import MemoryStore
-from barman_cloud.wal import archive_spool
+from barman_cloud.wal import archive_spool, stored
+from barman_cloud.wal import archiver as archiver_module
 from barman_cloud.wal.archiver import ArchiveOptions, Archiver, ready_files
 from barman_cloud.wal.wal_file import WalFile
 from tests.support.segments import SIZE, SYSTEM, Cluster, segment, segment_name
@@ -232,3 +236,135 @@ class TestArchivingAhead:
 
 def _is_stored(store: MemoryStore, layout: Layout, path: Path) -> bool:
     return any(info.key == layout.wal(path.name) for info in store.list(layout.wal(path.name)))
+
+
+class TestDamagedFiles:
+    def test_a_damaged_page_is_refused_before_anything_is_sent(
+        self, store: MemoryStore, cluster: Cluster, archiver: Archiver
+    ) -> None:
+        data = bytearray(segment(3))
+        data[5 * 8192 + 9] ^= 4
+        path = cluster.add_file(segment_name(3), bytes(data))
+        with pytest.raises(IntegrityError, match=f"{path.name} is damaged: .*byte 40960") as caught:
+            archiver.archive(str(path))
+        assert "--skip-page-check" in str(caught.value.hint)
+        assert store.requests.counts == {}
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("00000002.history", b""),
+            ("00000002.history", HISTORY[:-1]),
+            ("00000002.history", b"<html><body>Sign in</body></html>\n"),
+            ("000000010000000000000003.00000028.backup", b""),
+            ("000000010000000000000003.00000028.backup", HISTORY),
+        ],
+    )
+    def test_small_files_that_postgresql_does_not_write_are_refused(
+        self, store: MemoryStore, layout: Layout, cluster: Cluster, archiver: Archiver, name: str, content: bytes
+    ) -> None:
+        path = cluster.add_file(name, content)
+        with pytest.raises(IntegrityError, match=name):
+            archiver.archive(str(path))
+        assert store.requests.counts == {}
+        Archiver(store, layout, ArchiveOptions(check_content=False)).archive(str(path))
+        assert store.get(layout.wal(name)) == content
+
+    def test_those_who_know_it_can_archive_a_damaged_segment(
+        self, store: MemoryStore, layout: Layout, cluster: Cluster
+    ) -> None:
+        path = cluster.add_file(segment_name(3), segment(3)[:8192] + b"x" * (SIZE - 8192))
+        Archiver(store, layout, ArchiveOptions(check_content=False)).archive(str(path))
+        assert store.get(layout.wal(path.name)) == path.read_bytes()
+
+    @pytest.mark.parametrize("compression", [None, "lz4"])
+    def test_a_file_that_shrinks_is_one_clear_error(
+        self,
+        store: MemoryStore,
+        layout: Layout,
+        cluster: Cluster,
+        monkeypatch: pytest.MonkeyPatch,
+        compression: str | None,
+    ) -> None:
+        path = cluster.add(3)
+        pread = os.pread
+
+        def shrinking(file: int, size: int, position: int) -> bytes:
+            if size > 1000:
+                os.truncate(path, 300_000)
+            return pread(file, size, position)
+
+        monkeypatch.setattr(os, "pread", shrinking)
+        with pytest.raises(IntegrityError, match=f"{path} became shorter"):
+            Archiver(store, layout, ArchiveOptions(compression=compression)).archive(str(path))
+        assert not _is_stored(store, layout, path)
+
+
+class TestLargeSegments:
+    """What doesn't fit into the memory that a call may use is sent and compared in parts."""
+
+    @pytest.fixture(autouse=True)
+    def small_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for module in (archiver_module, stored):
+            monkeypatch.setattr(module, "AT_ONCE", 100_000)
+        monkeypatch.setattr(archiver_module, "PART_SIZE", 50_000)
+
+    @pytest.mark.parametrize("compression", COMPRESSIONS)
+    def test_they_are_stored_and_recognised(
+        self, store: MemoryStore, layout: Layout, cluster: Cluster, compression: str | None
+    ) -> None:
+        path = cluster.add(3)
+        archiver = Archiver(store, layout, ArchiveOptions(compression=compression))
+        archiver.archive(str(path))
+        key = layout.wal(path.name, SUFFIX.get(compression or "", ""))
+        assert decompress_bytes(store.get(key), compression) == path.read_bytes()
+        archiver.archive(str(path))
+        other = cluster.add(3, content=1)
+        with pytest.raises(ConflictError, match="differs"):
+            archiver.archive(str(other))
+
+    def test_one_that_is_recycled_while_it_is_sent_ahead_is_not_stored(self, layout: Layout, cluster: Cluster) -> None:
+        path = cluster.add(1)
+
+        class Recycling(MemoryStore):
+            def put_stream(self, key: str, chunks: Iterable[Buffer], **_: object) -> int:
+                def pieces() -> Iterator[Buffer]:
+                    for number, chunk in enumerate(chunks):
+                        if number == 2:
+                            cluster.archived(path)
+                        yield chunk
+
+                return super().put_stream(key, pieces())
+
+        store = Recycling(URL)
+        assert Archiver(store, layout, ArchiveOptions()).archive_ahead(str(path)) is None
+        assert not _is_stored(store, layout, path)
+
+    def test_credentials_that_may_only_write_are_enough_for_them(self, layout: Layout, cluster: Cluster) -> None:
+        class WriteOnly(MemoryStore):
+            def head(self, key: str) -> ObjectInfo:
+                raise AccessDeniedError("no looking")
+
+        store = WriteOnly(URL)
+        path = cluster.add(3)
+        Archiver(store, layout, ArchiveOptions()).archive(str(path))
+        assert store.get(layout.wal(path.name)) == path.read_bytes()
+
+
+@pytest.mark.parametrize("compression", ["gzip", "bzip2", "xz", "zstd", "lz4", "snappy"])
+def test_an_object_that_decompresses_without_end_costs_no_more_memory_than_a_segment(
+    store: MemoryStore, layout: Layout, cluster: Cluster, compression: str
+) -> None:
+    path = cluster.add(3)
+    whole = path.read_bytes()
+    endless = compress_stream((whole if number == 0 else bytes(SIZE) for number in range(100)), compression)
+    store.put(layout.wal(path.name, SUFFIX[compression]), b"".join(endless))
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            ConflictError, match=r"exists and can't be read, so it isn't .*(more than 1048576 bytes|has .* bytes)"
+        ):
+            Archiver(store, layout, ArchiveOptions(compression=compression)).archive(str(path))
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()

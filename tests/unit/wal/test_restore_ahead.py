@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -10,7 +11,10 @@ import pytest
 
 from barman_cloud.archive.compression import compress_bytes
 from barman_cloud.catalog.layout import Layout
-from barman_cloud.errors import SpoolError
+from barman_cloud.cli import options
+from barman_cloud.cli.command import parse
+from barman_cloud.cli.wal_restore import COMMAND, run, spool_directory
+from barman_cloud.errors import IntegrityError, SpoolError
 from barman_cloud.wal import background_client, restore_spool
 from barman_cloud.wal.restore_ahead import Prefetcher
 from barman_cloud.wal.restorer import Restorer
@@ -246,3 +250,41 @@ class TestServing:
         with pytest.raises(OSError):
             restore_spool.serve(opened(spool_dir), segment_name(2), str(tmp_path / "missing" / "x"))
         assert _spooled(spool_dir) == [segment_name(2)]
+
+
+class TestDamagedRecords:
+    """Checking all records takes too long for the call that recovery waits for, but not for the process."""
+
+    @pytest.fixture
+    def damaged(self, gated_store: GatedStore, layout: Layout) -> str:
+        data = bytearray(segment(3))
+        data[100_000] ^= 1
+        gated_store.delete([layout.wal(segment_name(3), ".lz4")])
+        gated_store.put(layout.wal(segment_name(3)), bytes(data))
+        return segment_name(3)
+
+    def test_they_keep_a_segment_out_of_the_spool_and_are_noted(
+        self, start: Start, spool_dir: Path, damaged: str
+    ) -> None:
+        start(1)
+        _await_spooled(spool_dir, 2, 4, 5)
+        assert restore_spool.is_damaged(opened(spool_dir), damaged)
+        assert not restore_spool.is_damaged(opened(spool_dir), segment_name(4))
+
+    def test_the_call_for_it_fails_until_the_segment_is_right(
+        self, tmp_path: Path, damaged: str, gated_store: GatedStore, layout: Layout, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(options, "store_from", lambda *_, **__: contextlib.nullcontext(gated_store))
+        monkeypatch.setattr(options, "layout_from", lambda *_: layout)
+        monkeypatch.setattr(background_client, "start", lambda *_: None)
+        command = ["--parallel", "4", "--spool-dir", str(tmp_path / "spool"), "s3://bucket", "main", damaged]
+        args = parse(COMMAND, [*command, str(tmp_path / "x")])
+        restore_spool.note_damage(spool_directory(args), damaged)
+        for _ in range(2):
+            with pytest.raises(IntegrityError, match="a record that fails its checksum"):
+                run(args)
+            assert not (tmp_path / "x").exists()
+        gated_store.put(layout.wal(damaged), segment(3))
+        assert run(args) == 0
+        assert (tmp_path / "x").read_bytes() == segment(3)
+        assert not restore_spool.is_damaged(spool_directory(args), damaged)
