@@ -152,7 +152,7 @@ class TestOneFile:
 def test_memory_does_not_depend_on_the_size_of_a_segment(
     cluster: Cluster, tmp_path: Path, rclone_s3: StoreServer, options: tuple[str, ...]
 ) -> None:
-    path = cluster.add(3, size=256 << 20)
+    path = cluster.add(3, size=128 << 20)
     place = [*rclone_s3.options, rclone_s3.new_bucket(), "main"]
     assert peak_memory("wal-archive", *options, *place, path, environ=rclone_s3.environ) < 125
     fetch = ["--spool-dir", tmp_path / "spool", *place, path.name, tmp_path / "restored"]
