@@ -26,7 +26,7 @@ def measure(server: StoreServer, directory: Path, size: int) -> None:
         options = [] if compression == "none" else [f"--{compression}", "--compression-level", "low"]
         place = [*server.options, server.new_bucket(), "main"]
         archive = peak_memory("wal-archive", *options, *place, path, environ=server.environ)
-        fetch = ["--spool-dir", directory / "spool", *place, path.name, directory / "restored"]
+        fetch = ["--spool-dir", str(directory / "spool"), *place, path.name, str(directory / "restored")]
         restore = peak_memory("wal-restore", *fetch, environ=server.environ)
         print(f"| {size} MiB | {compression} | {archive:.0f} MiB | {restore:.0f} MiB |", flush=True)
     path.unlink()

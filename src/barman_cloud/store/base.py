@@ -230,7 +230,7 @@ class ObjectStore(ABC):
         return f"{base}/{key}"
 
     def refuse_larger(self, key: str, size: int, limit: int | None) -> None:
-        """Raise ``ObjectTooLargeError`` if an object of ``size`` bytes is larger than ``limit``; for implementations."""
+        """For implementations: raise ``ObjectTooLargeError`` if ``size`` bytes are more than ``limit``."""
         if limit is not None and size > limit:
             raise ObjectTooLargeError(
                 f"{self.object_url(key)} has {size} bytes; nothing that belongs there has more than {limit}",
