@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from barman_cloud import logs
@@ -60,7 +61,9 @@ def _say_missing(name: str, error: NotFoundError) -> int:
     Every recovery asks for history files that don't exist yet, and for the segment behind the last one.
     """
     if name.endswith(".history"):
-        log.info("%s: normal at this point, there is no newer timeline", error)
+        by_hand = sys.stderr is not None and sys.stderr.isatty()
+        level = logs.WARNING if by_hand else logs.INFO
+        log.log(level, "%s: normal at this point, there is no newer timeline", error)
     else:
         log.warning("%s (hint: %s)", error, error.hint or "normal at the end of the archive; a standby asks again")
     return error.exit_code

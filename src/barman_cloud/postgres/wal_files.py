@@ -12,7 +12,7 @@ from barman_cloud.errors import IntegrityError
 from barman_cloud.postgres.wal import WalName
 
 _SWITCH = re.compile(rb"(\d+)\s+([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})(?:\s|\Z)")
-_LABEL = re.compile(rb"START WAL LOCATION: [0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8} \(file [0-9A-Fa-f]{24}\)\r?\n")
+_LABEL = re.compile(rb"START WAL LOCATION: [0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}\s")
 
 
 def check_history(content: bytes, name: WalName) -> None:
