@@ -17,7 +17,8 @@ from barman_cloud import logs
 from barman_cloud.archive.tar import Member, end_of_archive, member_header, padding
 from barman_cloud.backup.helper_threads import call_interruptibly
 from barman_cloud.backup.lifecycle import Run
-from barman_cloud.postgres.connection import Connection, ServerMetadata, first_line
+from barman_cloud.catalog.backup_info import BackupInfo
+from barman_cloud.postgres.connection import Connection, first_line
 
 log = logs.get_logger(__name__)
 
@@ -31,10 +32,10 @@ class ConfigurationFiles:
     contents: Mapping[str, bytes]
 
     @classmethod
-    def read(cls, connection: Connection, metadata: ServerMetadata) -> ConfigurationFiles:
+    def read(cls, connection: Connection, info: BackupInfo) -> ConfigurationFiles:
         """Read the server's configuration files that lie outside PGDATA; a WARNING names those that can't be read."""
         contents: dict[str, bytes] = {}
-        for path in outside_files(metadata):
+        for path in info.configuration_outside:
             try:
                 row = connection.execute("SELECT pg_catalog.pg_read_binary_file(%s)", (path,)).fetchone()
             except psycopg.errors.UndefinedFile:
@@ -62,12 +63,3 @@ class ConfigurationFiles:
             member = Member(path.lstrip("/"), mode=_MODE, uname="postgres", gname="postgres", size=len(data), mtime=now)
             pieces += (member_header(member), data, padding(len(data)))
         return b"".join((*pieces, end_of_archive(sum(map(len, pieces)))))
-
-
-def outside_files(metadata: ServerMetadata) -> tuple[str, ...]:
-    """Return the configuration files outside PGDATA, included ones too; none if it isn't known where PGDATA is."""
-    if metadata.data_directory is None:
-        return ()
-    inside = metadata.data_directory.rstrip("/") + "/"
-    files = (metadata.config_file, metadata.hba_file, metadata.ident_file, *metadata.included_files)
-    return tuple(dict.fromkeys(path for path in files if path and not path.startswith(inside)))

@@ -13,7 +13,6 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
 
 import psycopg
 
@@ -28,7 +27,7 @@ from barman_cloud.backup.lifecycle import Run
 from barman_cloud.backup.members import Content
 from barman_cloud.backup.scan import CONTROL_FILE, DATA
 from barman_cloud.backup.source import LABEL, LABEL_MODE, MANIFEST, MANIFEST_MODE
-from barman_cloud.catalog.backup_info import Tablespace
+from barman_cloud.catalog.backup_info import STREAMED, Tablespace
 from barman_cloud.errors import IntegrityError, OperationError
 from barman_cloud.postgres.backup_mode import BackupStart, BackupStop, create_restore_point, label_timeline
 from barman_cloud.postgres.connection import Connection, ServerMetadata, first_line
@@ -38,9 +37,6 @@ from barman_cloud.replication.refusals import require_streaming
 from barman_cloud.replication.session import ReplicationSession, ServerRefusal, open_session
 
 log = logs.get_logger(__name__)
-
-MODE: Final = "postgres"
-"""What ``backup.info`` calls a streamed backup, as Barman's server writes it."""
 
 _SIGNAL_FILES = frozenset(("recovery.signal", "standby.signal"))
 """They say what the server that was backed up is, not what its copy shall be; ``pg_verifybackup`` doesn't miss them."""
@@ -54,7 +50,7 @@ _CORRUPTED = "XX001"
 class ReplicationStream:
     """The member source (``source.MemberSource``) of a stream. Sizes in bytes, bandwidth in bytes per second."""
 
-    mode: str | None = MODE
+    mode: str | None = STREAMED
     failure = "copying files"
 
     def __init__(self, server_name: str, max_bandwidth: int | None = None, conninfo: str | None = None) -> None:
@@ -79,7 +75,7 @@ class ReplicationStream:
 
     def begin(self, connection: Connection, run: Run) -> StreamedBackup:
         assert self._session is not None
-        self._configuration = ConfigurationFiles.read(connection, self._metadata)
+        self._configuration = ConfigurationFiles.read(connection, run.info)
         self._backup = StreamedBackup(
             self._session, connection, self._max_bandwidth, include_wal=run.request.include_wal
         )
