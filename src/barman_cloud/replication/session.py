@@ -61,7 +61,11 @@ class ReplicationSession:
         self._connection = connection
         self._pg = connection.pgconn
         self._pg.nonblocking = 1
+        self._ahead: PGresult | None = None
+        """A result that was taken before it was asked for."""
         self._stop = threading.Event()
+        self._closing = threading.Lock()
+        self._closed = False
         self._wake_read, self._wake_write = os.pipe()
         self._poll = select.poll()
         self._poll.register(self._wake_read, select.POLLIN)
@@ -94,6 +98,9 @@ class ReplicationSession:
 
     def result(self) -> PGresult | None:
         """Return the next result of the command, None after the last; waits for it."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            return ahead
         with self._lost("waiting for the server"):
             while self._pg.is_busy():
                 self._wait(select.POLLIN)
@@ -109,7 +116,7 @@ class ReplicationSession:
             pass
 
     def copy_out(self) -> Iterator[memoryview]:
-        """Yield the messages of the COPY that the last result began. The next result tells whether it ended well."""
+        """Yield the messages of the COPY that the last result began; raises what the server says instead of its end."""
         pg = self._pg
         copy_data = pg.get_copy_data
         lost = self._lost("reading the stream")
@@ -123,8 +130,13 @@ class ReplicationSession:
                     if size == 0:
                         self._wait(select.POLLIN)
             if size < 0:
-                return
+                break
             yield data
+        with lost:
+            # An error that cut the stream is there already; after a proper end it may be long until the server goes on.
+            answered = not pg.is_busy()
+        if answered:
+            self._ahead = self.result()
 
     def copy_in(self, chunks: Iterable[bytes]) -> None:
         """Send the data of the COPY that the last result asked for, and end it."""
@@ -140,14 +152,17 @@ class ReplicationSession:
 
     def interrupt(self) -> None:
         """Make the thread that waits for the server, or will, raise :class:`Interrupted`."""
-        if not self._stop.is_set():
-            self._stop.set()
-            os.write(self._wake_write, b".")
+        with self._closing:
+            if not self._closed and not self._stop.is_set():
+                self._stop.set()
+                os.write(self._wake_write, b".")
 
     def close(self) -> None:
         """End the session. A command that still runs is cancelled first: the server may be far from writing to us."""
-        if self._connection.closed:
-            return
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
         if self._pg.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
             with contextlib.suppress(psycopg.Error):
                 self._connection.cancel_safe(timeout=_CANCEL_TIMEOUT)
