@@ -116,3 +116,24 @@ def test_barmans_server_lists_shows_and_restores_our_streamed_backup(
         restored.wait_recovered()
         assert shop.fingerprint(restored) == shop.fingerprint(shop.server)
         restored.amcheck()
+
+
+def test_we_list_show_and_restore_a_streamed_backup_of_barmans_server(
+    shop: Shop, ours: Commands, barman_peer: Commands, directories: Callable[[], Path]
+) -> None:
+    # A server that archives nothing yet removes all older WAL with its first backup: not that of the shop.
+    elsewhere = shop.store.new_bucket()
+    barman = BarmanServer.create(shop, barman_peer, directories(), wals_directory=elsewhere)
+    # Its check wants to see some archived WAL, as if a host had sent it.
+    segment = shop.server.switch_wal()
+    incoming = server_directory(server_directory(barman.home / SERVER_NAME) / "incoming")
+    shutil.copy(shop.server.data / "pg_wal" / segment, incoming / segment)
+    server_account().own(incoming)
+    barman.run("archive-wal", SERVER_NAME)
+    barman.run("backup", SERVER_NAME, "--immediate-checkpoint", "--name", "of-barman")
+    place = (*shop.options, shop.url, SERVER_NAME)
+    listed = json.loads(ours.run("barman-cloud-backup-list", "--format", "json", *place, environ=shop.environ).stdout)
+    (found,) = (backup for backup in listed["backups_list"] if backup["backup_name"] == "of-barman")
+    shown = ours.run("barman-cloud-backup-show", "--format", "json", *place, "of-barman", environ=shop.environ).stdout
+    assert json.loads(shown)[SERVER_NAME]["mode"] == "postgres"
+    check_restored(shop, ours, found["backup_id"], directories())
