@@ -51,7 +51,7 @@ def test_blocks_begin_at_a_whole_block() -> None:
     assert header_size(2046) == 2 * BLOCK
 
 
-@given(st.sets(st.integers(0, 500), max_size=40), st.integers(0, 600), st.integers(1, 3 * BLOCK))
+@given(st.sets(st.integers(0, 500), max_size=40), st.integers(0, 600), st.integers(7, 3 * BLOCK))
 def test_what_is_written_is_read(numbers: set[int], truncation: int, piece: int) -> None:
     ordered = sorted(numbers)
     data = written(ordered, truncation)
