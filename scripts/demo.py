@@ -1,4 +1,4 @@
-"""The main job, for real, in under a minute: back up, also by streaming, archive WAL, lose a table, restore to the moment before.
+"""The main job, for real, in under a minute: back up, archive WAL, lose a table, restore to the moment before.
 
 Run by ``make demo``. Everything lies in ``.demo``, which stays for a look around; no process stays.
 """
