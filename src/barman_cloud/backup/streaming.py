@@ -236,28 +236,32 @@ class StreamedBackup:
             self._files += member.kind == "file" and _SEGMENT.fullmatch(name) is None
             if name == LABEL:
                 self._label = member, b"".join(map(bytes, content))
-                self._check_label(self._label[1].decode(), in_recovery)
+                check_label(self._label[1].decode(), self.start_lsn, self._timeline, in_recovery=in_recovery)
             elif name == CONTROL_FILE:
                 self._control = member, b"".join(map(bytes, content))
             elif not (name in _SIGNAL_FILES or (member.kind == "symlink" and name.startswith(_LINKS_PREFIX))):
                 lanes.deal(member, content)
-
-    def _check_label(self, label: str, in_recovery: bool) -> None:
-        """Check that it is of this backup, and of a server that is what the one of the other connection is."""
-        role = "standby" if in_recovery else "primary"
-        if f"BACKUP FROM: {role}\n" not in label:
-            raise OperationError(
-                f"the replication connection leads to another server than the ordinary one, which is a {role}",
-                hint="both must reach the same server: check the addresses, and what a proxy in between does",
-            )
-        if f"START WAL LOCATION: {format_lsn(self.start_lsn)} " not in label or label_timeline(label) != self._timeline:
-            raise IntegrityError("the backup_label in the server's stream is of another backup")
 
     @staticmethod
     def _kept(found: tuple[Member, bytes] | None, name: str) -> tuple[Member, bytes]:
         if found is None:
             raise IntegrityError(f"the server's stream has no {name}")
         return found
+
+
+def check_label(label: str, start_lsn: int, timeline: int, *, in_recovery: bool) -> None:
+    """Check that a label is of the backup that began there, on a server that is in recovery or isn't, as we were told.
+
+    ``OperationError`` if the two connections led to a primary and its replica, ``IntegrityError`` otherwise.
+    """
+    if ("BACKUP FROM: standby\n" in label) != in_recovery:  # PostgreSQL 13 has another word for a primary
+        raise OperationError(
+            "the replication connection leads to another server than the ordinary one, which is a "
+            + ("standby" if in_recovery else "primary"),
+            hint="both must reach the same server: check the addresses, and what a proxy in between does",
+        )
+    if f"START WAL LOCATION: {format_lsn(start_lsn)} " not in label or label_timeline(label) != timeline:
+        raise IntegrityError("the backup_label in the server's stream is of another backup")
 
 
 def _keep_wal(session: ReplicationSession) -> None:
