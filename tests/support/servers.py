@@ -33,6 +33,11 @@ AZURITE_ACCOUNT = "devstoreaccount1"
 AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 _NUMBERS = itertools.count(1)
+_SIGNS = ("key_cert_sign", "crl_sign")
+_KEY_USES = (
+    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+    *(*_SIGNS, "encipher_only", "decipher_only"),
+)
 
 
 @dataclass(frozen=True)
@@ -225,7 +230,8 @@ def node() -> str:
 def private_certificate(directory: Path) -> tuple[Path, Path, Path]:
     """Write a certificate authority, and a certificate of it for 127.0.0.1 with its key; return the three paths.
 
-    Two certificates, because some TLS libraries refuse a server that shows an authority's own. Valid for a day.
+    Two certificates, because some TLS libraries refuse a server that shows an authority's own. Valid for a day, and
+    complete by RFC 5280 (key usage, key identifiers), as Python 3.13 and OpenSSL's strict check demand.
     """
     import datetime
     import ipaddress
@@ -240,7 +246,8 @@ def private_certificate(directory: Path) -> tuple[Path, Path, Path]:
     server_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test store")])
     addresses = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
 
-    def certificate(subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    def certificate(subject: x509.Name, key: ec.EllipticCurvePrivateKey, signs: bool) -> x509.CertificateBuilder:
+        usage = dict.fromkeys(_KEY_USES, False) | dict.fromkeys(_SIGNS if signs else ("digital_signature",), True)
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -249,11 +256,19 @@ def private_certificate(directory: Path) -> tuple[Path, Path, Path]:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(hours=1))
             .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=key is authority_key, path_length=None), critical=True)
+            .add_extension(x509.BasicConstraints(ca=signs, path_length=None), critical=True)
+            .add_extension(x509.KeyUsage(**usage), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(issuer, critical=False)
         )
 
-    authority = certificate(authority_name, authority_key).sign(authority_key, hashes.SHA256())
-    server = certificate(server_name, server_key).add_extension(x509.SubjectAlternativeName(addresses), critical=False)
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
+    authority = certificate(authority_name, authority_key, signs=True).sign(authority_key, hashes.SHA256())
+    server = (
+        certificate(server_name, server_key, signs=False)
+        .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+    )
     files = {
         "authority.pem": authority.public_bytes(serialization.Encoding.PEM),
         "certificate.pem": server.sign(authority_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM),
