@@ -32,6 +32,7 @@ REGION = "us-east-1"
 AZURITE_ACCOUNT = "devstoreaccount1"
 AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
+_AZURITE = PROJECT / ".peers" / "azurite" / "node_modules" / "azurite"
 _NUMBERS = itertools.count(1)
 _SIGNS = ("key_cert_sign", "crl_sign")
 _KEY_USES = (
@@ -85,12 +86,15 @@ def moto_server() -> Iterator[StoreServer]:
             request("PUT", f"{endpoint}/{name}?versioning", body=body)
 
     program = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with _scratch() as scratch, background(program, port=port, log=scratch / "log", environ=_offline()) as process:
+    with (
+        scratch_directory() as scratch,
+        background(program, port=port, log=scratch / "log", environ=_offline()) as process,
+    ):
         yield StoreServer(
             name="moto",
             provider="aws-s3",
             endpoint=endpoint,
-            environ=_s3_environ(endpoint),
+            environ=s3_environ(endpoint),
             prefix="s3://",
             make_bucket=make_bucket,
             pid=process.pid,
@@ -107,7 +111,7 @@ def rclone_s3(*, directory: Path | None = None, tls: bool = False, etag: str = "
     """
     port = free_port()
     endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
-    with _scratch() as scratch:
+    with scratch_directory() as scratch:
         root = directory or scratch / "objects"
         root.mkdir(exist_ok=True)
         arguments = ["serve", "s3", str(root), "--addr", f"127.0.0.1:{port}"]
@@ -117,7 +121,7 @@ def rclone_s3(*, directory: Path | None = None, tls: bool = False, etag: str = "
         if tls:
             authority, certificate, key = private_certificate(scratch)
             arguments += ["--cert", str(certificate), "--key", str(key)]
-        environ = _s3_environ(endpoint)
+        environ = s3_environ(endpoint)
         if authority:
             environ["AWS_CA_BUNDLE"] = str(authority)
 
@@ -146,7 +150,7 @@ def azurite() -> Iterator[StoreServer]:
     """Azurite, Microsoft's emulator of Azure Blob Storage, from ``.peers/azurite`` (``make peers``)."""
     port = free_port()
     endpoint = f"http://127.0.0.1:{port}/{AZURITE_ACCOUNT}"
-    main = PROJECT / ".peers" / "azurite" / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
+    main = _AZURITE / "dist" / "src" / "blob" / "main.js"
     if not main.exists():
         raise FileNotFoundError(f"no Azurite in {main}: run 'make peers'")
 
@@ -156,7 +160,7 @@ def azurite() -> Iterator[StoreServer]:
     connection = (
         f"DefaultEndpointsProtocol=http;AccountName={AZURITE_ACCOUNT};AccountKey={AZURITE_KEY};BlobEndpoint={endpoint};"
     )
-    with _scratch() as scratch:
+    with scratch_directory() as scratch:
         program = [node(), str(main), "--blobHost", "127.0.0.1", "--blobPort", str(port)]
         program += ["--location", str(scratch), "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
         with background(program, port=port, log=scratch / "log") as process:
@@ -170,6 +174,11 @@ def azurite() -> Iterator[StoreServer]:
                 pid=process.pid,
                 options=("--cloud-provider", "azure-blob-storage"),
             )
+
+
+def azurite_version() -> str:
+    """Return the version of the installed Azurite."""
+    return str(json.loads((_AZURITE / "package.json").read_text())["version"])
 
 
 @contextlib.contextmanager
@@ -188,7 +197,7 @@ def fake_gcs() -> Iterator[StoreServer]:
             "POST", f"{endpoint}/storage/v1/b?project=test", body=body, headers={"Content-Type": "application/json"}
         )
 
-    with _scratch() as scratch:
+    with scratch_directory() as scratch:
         program = [str(_server._get_binary_path()), "-scheme", "http", "-backend", "filesystem"]
         program += ["-filesystem-root", str(scratch / "objects"), "-host", "127.0.0.1", "-port", str(port)]
         program += ["-external-url", endpoint, "-public-host", f"127.0.0.1:{port}"]
@@ -287,7 +296,7 @@ def _rclone() -> str:
     return str(beside) if beside.exists() else shutil.which("rclone") or "rclone"
 
 
-def _s3_environ(endpoint: str) -> dict[str, str]:
+def s3_environ(endpoint: str) -> dict[str, str]:
     return {
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
@@ -316,7 +325,7 @@ def _azure_request(method: str, port: int, path: str, query: Mapping[str, str]) 
 
 
 @contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
+def scratch_directory() -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="barman-cloud-store-"))
     directory.chmod(0o755)
     try:
