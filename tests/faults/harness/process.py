@@ -6,7 +6,7 @@ import json
 import resource
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,11 +91,15 @@ class Runner:
             code = None
         return Outcome(tuple(command), code, output, errors, time.monotonic() - start)
 
-    def events(self, command: Sequence[str], process: str = "main") -> list[str]:
-        """Run ``command`` undisturbed, and return its file operations, one line each."""
+    def events(self, command: Sequence[str], process: str, *, settle: Callable[[], None]) -> list[str]:
+        """Run ``command`` undisturbed, and return the file operations of it or its background process, one line each.
+
+        ``settle`` is called before they are counted, to wait for the background process.
+        """
         trace = self.root.parent / f"{self.root.name}.trace"
         trace.unlink(missing_ok=True)
         order = json.dumps({"root": str(self.root), "event": 0, "trace": str(trace), "process": process})
         environ = dict(self.environ)
         Runner(self.root, {**environ, "BARMAN_CLOUD_DISTURB": order}).run(command)
+        settle()
         return trace.read_text(errors="surrogateescape").splitlines() if trace.exists() else []
