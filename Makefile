@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv peers demo test test-store store-table test-versions test-all lint format docs bench bench-quick clean
+.PHONY: help venv peers demo test test-store store-table torture test-versions test-all lint format docs bench bench-quick clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 14
@@ -43,6 +43,10 @@ test-store: venv ## the store conformance suite on any server: make test-store U
 store-table: peers ## run it on every server found, MinIO and versitygw too, and write the table of what each can do
 	$(BIN)/python -m scripts.store_table --run
 
+MINUTES ?= 10
+torture: peers ## kill and disturb every command for MINUTES=10, drawn from SEED=…; figures and findings go to torture.json
+	$(BIN)/python -m tests.torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --json torture.json
+
 test-all: test test-versions ## both, as CI does
 
 lint: venv ## ruff, mypy and the import contracts
@@ -70,5 +74,5 @@ bench-quick: peers ## the same on small data, in a few minutes
 
 clean: ## remove what was made here: environments, peers, caches
 	rm -rf $(VENV) .peers .demo build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache htmlcov
-	rm -f .coverage .coverage.*
+	rm -f .coverage .coverage.* torture.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

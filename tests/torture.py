@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--case", action="append", type=Case.parse, help="run this case, and no others")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and findings")
     arguments = parser.parse_args()
-    chosen = {name: SCENARIOS[name] for name in arguments.only or SCENARIOS}
+    chosen = tuple(arguments.only or SCENARIOS)
     chance = random.Random(arguments.seed)
     counts: Counter[str] = Counter()
     findings: list[Finding] = []

@@ -77,9 +77,11 @@ class Answers:
     """Checksum headers of S3 by which a damaged body is refused."""
     content_md5: bool | None
     encryption: bool | None
-    """SSE-S3 is accepted."""
+    """A request for SSE-S3 is accepted."""
     customer_keys: bool | None
-    """SSE-C is accepted, on this endpoint."""
+    """One with a key of SSE-C is accepted, on this endpoint."""
+    customer_keys_enforced: bool | None
+    """An object that was written with a key of SSE-C can't be read without it."""
     object_lock: bool | None
     """Buckets with object lock can be made, and a retained object says so to a HEAD."""
     default_retention: bool | None
@@ -107,6 +109,7 @@ def answers_of(case: StoreCase) -> Answers:
             content_md5=s3.content_md5() if s3 else None,
             encryption=s3.encryption() if s3 else None,
             customer_keys=s3.customer_keys() if s3 else None,
+            customer_keys_enforced=s3.customer_keys_enforced() if s3 else None,
             object_lock=s3.object_lock() if s3 else None,
             default_retention=s3.default_retention() if s3 else None,
             region=s3.region() if s3 else None,
@@ -256,6 +259,9 @@ class _S3:
     def customer_keys(self) -> bool:
         key = bytes(range(32))
         return self.accepted(SSECustomerAlgorithm="AES256", SSECustomerKey=key)
+
+    def customer_keys_enforced(self) -> bool:
+        return self.customer_keys() and not _succeeds(self.client.get_object, Bucket=self.bucket, Key=self.key("asked"))
 
     def object_lock(self) -> bool:
         with _locked_bucket(self.case) as (client, bucket):

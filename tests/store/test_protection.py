@@ -284,7 +284,14 @@ def test_holds_and_retention_on_google(google: StoreCase, tmp_path: Path) -> Non
             ({"retention": {"mode": "Locked", "retainUntilTime": text}}, f"retained until {text}"),
             ({"retentionExpirationTime": "2024-01-01T00:00:00Z"}, None),
         ):
-            proxy.add(Fault("GET", "/o/k", status=200, body=json.dumps({"name": "k", **fields}).encode()))
+            proxy.add(
+                Fault(
+                    "GET",
+                    f"/o/{quote(key_in_bucket(store, 'k'), safe='')}",
+                    status=200,
+                    body=json.dumps({"name": "k", **fields}).encode(),
+                )
+            )
             lock = store.object_lock("k")
             assert (lock.reason if lock else None) == reason
 

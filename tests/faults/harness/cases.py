@@ -18,7 +18,7 @@ import itertools
 import random
 import resource
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,24 +103,37 @@ class Harness:
 
     # Choosing -----------------------------------------------------------------------------------------------------
 
-    def draw(self, chance: random.Random, scenarios: Mapping[str, type[Scenario]] = SCENARIOS) -> Case:
-        """Draw a case; each kind of disturbance is as likely as any other."""
+    def draw(self, chance: random.Random, scenarios: Sequence[str] = tuple(SCENARIOS)) -> Case:
+        """Draw a case of any kind."""
         name = chance.choice(sorted(scenarios))
-        scenario = scenarios[name]
         kind = chance.choice(("kill", "kill", "error", "wire", "wire", "limit"))
         if kind == "limit":
-            what = chance.choice(sorted(LIMITS))
-            return Case(name, "limit", what, chance.choice(LIMITS[what][1]))
+            return self.draw_limit(chance, name)
         if kind == "wire":
-            what = chance.choice(sorted(FAULTS))
-            if what in STORMS and chance.random() < 0.15:
-                what += "-lasting"
-            return Case(name, "wire", what, chance.randint(1, max(1, self.size(name, "wire"))))
-        where = chance.choice(scenario.processes)
+            return self.draw_wire(chance, name)
+        return self.draw_file(chance, name, kill=kind == "kill") or self.draw_wire(chance, name)
+
+    def draw_limit(self, chance: random.Random, name: str) -> Case:
+        """Draw a case of scarce resources."""
+        what = chance.choice(sorted(LIMITS))
+        return Case(name, "limit", what, chance.choice(LIMITS[what][1]))
+
+    def draw_wire(
+        self, chance: random.Random, name: str, faults: Sequence[str] = tuple(FAULTS), *, storms: bool = True
+    ) -> Case:
+        """Draw a fault of a request, or with ``storms`` of all requests from one on."""
+        what = chance.choice(sorted(faults))
+        if what in STORMS and storms and chance.random() < 0.1:
+            what += "-lasting"
+        return Case(name, "wire", what, chance.randint(1, max(1, self.size(name, "wire"))))
+
+    def draw_file(self, chance: random.Random, name: str, *, kill: bool) -> Case | None:
+        """Draw a kill at a file operation, or the failure of one; None if the command changes no files."""
+        where = chance.choice(SCENARIOS[name].processes)
         size = self.size(name, where)
-        if not size:  # it only looks, and changes no file
-            return self.draw(chance, scenarios)
-        if kind == "kill":
+        if not size:
+            return None
+        if kill:
             what = chance.choice(("KILL", "KILL", "TERM", "INT")) + chance.choice(("", "-after"))
         else:
             what = chance.choice(ERRORS) + chance.choice(("", "-lasting"))
