@@ -56,6 +56,8 @@ class Fault:
     """Close the connection after so many bytes of the store's answer."""
     delay: float = 0.0
     """Seconds to wait first."""
+    before: Callable[[], object] = lambda: None
+    """Is called when the request is there, before anything else happens."""
     only_if: Callable[[SeenRequest], bool] = lambda request: True
 
 
@@ -137,6 +139,7 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
             if fault is None:
                 self._forward(body)
                 return
+            fault.before()
             time.sleep(fault.delay)
             if fault.status is not None:
                 self._answer(fault.status, fault.headers, fault.body)

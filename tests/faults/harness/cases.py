@@ -8,6 +8,8 @@ A case is written ``SCENARIO/WHERE/WHAT/NUMBER``, which is all that is needed to
     wal-restore-ahead/background/KILL/3   in the process that works ahead
     backup/wire/reset/2                   the 2nd request through the network
     backup-list/wire/status-503-lasting/1 from the first on
+    backup/wire/KILL-after/3              killed when the store has done the 3rd request, before its answer
+    restore/disk/full/500                 with so many kilobytes left on the disk (``readonly/0``: none can be written)
     restore/limit/descriptors/32          with so many descriptors (``megabytes`` of memory, ``filesize`` bytes a file)
 """
 
@@ -21,13 +23,15 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import Signals
 
+from tests.faults.harness.disk import Disk, can_mount, mounted
 from tests.faults.harness.material import Material
 from tests.faults.harness.process import Disturbance, Outcome, Runner
 from tests.faults.harness.scenarios import SCENARIOS
 from tests.faults.harness.scenarios.base import Place, Scenario
-from tests.faults.harness.wire import FAULTS, STORMS
-from tests.support.fault_proxy import FaultProxy, fault_proxy
+from tests.faults.harness.wire import FAULTS, STORMS, WireFault
+from tests.support.fault_proxy import Answer, Fault, FaultProxy, fault_proxy
 from tests.support.servers import StoreServer
 
 SIGNALS = ("KILL", "TERM", "INT")
@@ -47,7 +51,7 @@ class Case:
 
     scenario: str
     where: str
-    """``main``, ``background``, ``wire`` or ``limit``."""
+    """``main``, ``background``, ``wire``, ``disk`` or ``limit``."""
     what: str
     number: int
 
@@ -65,11 +69,16 @@ class Case:
     @property
     def kind(self) -> str:
         """What to count this case under."""
-        if self.where == "limit":
+        if self.where in ("limit", "disk"):
             return "scarce resources"
-        if self.where == "wire":
-            return "wire faults"
-        return "kills" if self.what.partition("-")[0] in SIGNALS else "failing file operations"
+        if self.is_kill:
+            return "kills"
+        return "wire faults" if self.where == "wire" else "failing file operations"
+
+    @property
+    def is_kill(self) -> bool:
+        """Whether a signal comes."""
+        return self.what.partition("-")[0] in SIGNALS
 
 
 @dataclass
@@ -108,7 +117,8 @@ class Harness:
         name = chance.choice(sorted(scenarios))
         kind = chance.choice(("kill", "kill", "error", "wire", "wire", "limit"))
         if kind == "limit":
-            return self.draw_limit(chance, name)
+            on_disk = can_mount() and chance.random() < 0.5
+            return self.draw_disk(chance, name) if on_disk else self.draw_limit(chance, name)
         if kind == "wire":
             return self.draw_wire(chance, name)
         return self.draw_file(chance, name, kill=kind == "kill") or self.draw_wire(chance, name)
@@ -118,11 +128,18 @@ class Harness:
         what = chance.choice(sorted(LIMITS))
         return Case(name, "limit", what, chance.choice(LIMITS[what][1]))
 
+    def draw_disk(self, chance: random.Random, name: str) -> Case:
+        """Draw a case of a full disk, or one that can't be written."""
+        kilobytes = chance.choice((0, 4, 100, 1000, 5000, 20_000))
+        return chance.choice((Case(name, "disk", "full", kilobytes), Case(name, "disk", "readonly", 0)))
+
     def draw_wire(
         self, chance: random.Random, name: str, faults: Sequence[str] = tuple(FAULTS), *, storms: bool = True
     ) -> Case:
-        """Draw a fault of a request, or with ``storms`` of all requests from one on."""
+        """Draw a fault of a request, or with ``storms`` of all requests from one on, or a kill at one."""
         what = chance.choice(sorted(faults))
+        if storms and chance.random() < 0.3:
+            what = chance.choice(("KILL", "KILL", "TERM", "INT")) + chance.choice(("", "-after"))
         if what in STORMS and storms and chance.random() < 0.1:
             what += "-lasting"
         return Case(name, "wire", what, chance.randint(1, max(1, self.size(name, "wire"))))
@@ -142,7 +159,7 @@ class Harness:
     def size(self, name: str, where: str) -> int:
         """Return how many file operations, or requests, a scenario makes undisturbed."""
         if (name, where) not in self._sizes:
-            with self._place(where) as (place, proxy), self._scenario(name, place) as scenario:
+            with self._place(where) as (place, proxy, _), self._scenario(name, place) as scenario:
                 if proxy is not None:
                     proxy.clear()
                     scenario.disturbed(None)
@@ -156,14 +173,17 @@ class Harness:
 
     def run(self, case: Case) -> Finding:
         """Run a case and judge it; no ``problems`` means that everything held."""
-        with self._place(case.where) as (place, proxy), self._scenario(case.scenario, place) as scenario:
+        with self._place(case.where) as (place, proxy, disk), self._scenario(case.scenario, place) as scenario:
             limit = scenario.deadline + PATIENCE if case.what.endswith("-lasting") else PATIENCE * 2
             if proxy is not None:
                 proxy.clear()
-                fault = FAULTS[case.what.removesuffix("-lasting")]
-                proxy.add(fault.at(case.number, lasting=case.what.endswith("-lasting")))
+                proxy.add(self._fault(case, scenario))
                 outcome = scenario.disturbed(None, limit=limit)
                 proxy.clear()
+            elif disk is not None:
+                disk.make_read_only() if case.what == "readonly" else disk.leave(case.number)
+                outcome = scenario.disturbed(None, limit=limit)
+                disk.mend()
             elif case.where == "limit":
                 outcome = scenario.disturbed(None, limits={LIMITS[case.what][0]: _value(case)}, limit=limit)
             else:
@@ -174,6 +194,23 @@ class Harness:
             problems += [f"afterwards: {problem}" for problem in scenario.end(scenario.again())]
             return Finding(case, outcome, problems)
 
+    @staticmethod
+    def _fault(case: Case, scenario: Scenario) -> Fault:
+        if not case.is_kill:
+            fault = FAULTS[case.what.removesuffix("-lasting")]
+            return fault.at(case.number, lasting=case.what.endswith("-lasting"))
+        name, _, after = case.what.partition("-")
+
+        def strike() -> None:
+            scenario.runner.send(Signals[f"SIG{name}"])
+
+        def strike_after(answer: Answer) -> Answer:
+            strike()
+            return answer
+
+        fault = Fault(change=strike_after) if after else Fault(before=strike, drop=name == "KILL")
+        return WireFault(name, fault, borne=False).at(case.number)
+
     def _of_outcome(self, case: Case, scenario: Scenario, outcome: Outcome) -> Iterator[str]:
         """What must hold of the exit code, the time and the messages."""
         right = getattr(scenario, "right_code", 0)
@@ -183,12 +220,12 @@ class Harness:
             yield "a traceback"
         if outcome.code not in (None, 0, right) and outcome.code > 0 and not outcome.errors.strip():
             yield f"ended with {outcome.code} without a word"
-        if case.where == "wire":
+        if case.where == "wire" and not case.is_kill:
             fault = FAULTS[case.what.removesuffix("-lasting")]
             lasting = case.what.endswith("-lasting")
             if fault.borne and not lasting and outcome.code != right:
                 yield f"ended with {outcome.code}, where the next try was answered: {outcome.errors.strip()[-300:]}"
-        if case.where in ("wire", "limit") or case.what.partition("-")[0] in ERRORS:
+        if not case.is_kill:
             allowed = scenario.codes | {right}
             if outcome.code is not None and outcome.code not in allowed and not self._misled(case):
                 yield f"ended with {outcome.code}, not with one of {sorted(allowed)}: {outcome.errors.strip()[-300:]}"
@@ -201,18 +238,19 @@ class Harness:
     # Places -------------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _place(self, where: str) -> Iterator[tuple[Place, FaultProxy | None]]:
+    def _place(self, where: str) -> Iterator[tuple[Place, FaultProxy | None, Disk | None]]:
         root = self.directory / f"case-{next(self._numbers)}"
         root.mkdir()
         root.chmod(0o755)
         try:
-            if where != "wire":
-                (root / "store").mkdir()
-                yield Place(root, f"file://{root}/store"), None
+            if where == "wire":
+                with fault_proxy(self.server.endpoint) as proxy:
+                    options = ("--endpoint-url", proxy.endpoint)
+                    yield Place(root, self.server.new_bucket(), options, self.server.environ), proxy, None
                 return
-            with fault_proxy(self.server.endpoint) as proxy:
-                options = ("--endpoint-url", proxy.endpoint)
-                yield Place(root, self.server.new_bucket(), options, self.server.environ), proxy
+            with mounted(root) if where == "disk" else contextlib.nullcontext() as disk:
+                (root / "store").mkdir()
+                yield Place(root, f"file://{root}/store"), None, disk
         finally:
             shutil.rmtree(root, ignore_errors=True)
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import Signals
 
 from tests.support.commands import program
 from tests.support.postgres import command_environment
@@ -50,6 +51,13 @@ class Runner:
     root: Path
     """Only operations on files below it count."""
     environ: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[str] | None = None
+    """The one that runs now."""
+
+    def send(self, number: Signals) -> None:
+        """Send a signal to the command that runs now."""
+        if self.process is not None:
+            self.process.send_signal(number)
 
     def run(
         self,
@@ -72,7 +80,7 @@ class Runner:
                 resource.setrlimit(number, (value, resource.getrlimit(number)[1]))
 
         start = time.monotonic()
-        process = subprocess.Popen(
+        process = self.process = subprocess.Popen(
             [program(command[0]), *command[1:]],
             env=environ,
             stdin=subprocess.DEVNULL,

@@ -116,6 +116,7 @@ FAULTS = {
         WireFault("slow-drip", Fault(drip=2.0), borne=True, methods=("GET",)),
         WireFault("late", Fault(delay=2.0), borne=True),
         WireFault("wrong-length", _change(_wrong_length), borne=True, methods=("GET",)),
+        WireFault("silent", Fault(delay=300.0, drop=True), borne=False),
         WireFault("bit-flip", _change(_flip), borne=False, methods=("GET",)),
         WireFault("reordered", _change(_reorder), borne=False, methods=("GET",)),
         WireFault("too-short", _change(_too_short), borne=False, methods=("GET",)),

@@ -255,6 +255,7 @@ class Looking(FromMaterial):
     """A command that only looks: with exit code 0 it says what it says undisturbed."""
 
     arguments: ClassVar[list[str]] = []
+    codes = frozenset({1, 2, 4})
 
     def prepare(self) -> None:
         super().prepare()
