@@ -54,7 +54,7 @@ lint: venv ## ruff, mypy and the import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python scripts/reference.py --check
+	$(BIN)/python -m scripts.reference --check
 	$(BIN)/python -m scripts.store_table --check
 
 format: venv ## let ruff mend what it can
@@ -62,7 +62,7 @@ format: venv ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 docs: venv ## write the reference pages that the code itself knows, and build the site into site/
-	$(BIN)/python scripts/reference.py
+	$(BIN)/python -m scripts.reference
 	$(BIN)/python -m scripts.store_table
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 

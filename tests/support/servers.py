@@ -248,6 +248,7 @@ def private_certificate(directory: Path) -> tuple[Path, Path, Path]:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID
 
     now = datetime.datetime.now(datetime.UTC)
     authority_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
@@ -276,7 +277,7 @@ def private_certificate(directory: Path) -> tuple[Path, Path, Path]:
     server = (
         certificate(server_name, server_key, signs=False)
         .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     )
     files = {
         "authority.pem": authority.public_bytes(serialization.Encoding.PEM),
