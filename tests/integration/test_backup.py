@@ -415,6 +415,8 @@ class TestSessions:
         """The backup's WAL has nothing of what was before that checkpoint, so the files must be in the backup."""
         server = new_postgres()
         repository.archive_from(server)
+        # The backup runs in this process, maybe as root: what the archiver needs in the store is to be there by then.
+        server.wait_archived(server.switch_wal())
         begin = BackupMode.start
 
         def make_tablespace_and_begin(mode: BackupMode, label: str, *, immediate_checkpoint: bool) -> BackupStart:

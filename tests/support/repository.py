@@ -28,7 +28,10 @@ class Repository:
     directory: Path
 
     def __post_init__(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
+        # What a test stores as root would be closed to the archiver, which runs as the server's user: the directories
+        # that both write to are that user's.
+        for part in ("base", "wals"):
+            (self.directory / SERVER_NAME / part).mkdir(parents=True, exist_ok=True)
         server_account().own(self.directory)
 
     @property
@@ -36,10 +39,10 @@ class Repository:
         return f"file://{self.directory}"
 
     def backup(self, server: PostgresServer, *arguments: str, **environ: str) -> Completed:
-        """Run ``barman-cloud-backup --immediate-checkpoint`` on the server."""
+        """Run ``barman-cloud-backup --immediate-checkpoint`` on the server, as its user."""
         return run_command(
             "backup", "--immediate-checkpoint", *arguments, self.url, SERVER_NAME,
-            environ={**server.client_environ, **environ},
+            environ={**server.client_environ, **environ}, account=server_account(),
         )  # fmt: skip
 
     def archive_from(self, server: PostgresServer) -> None:
