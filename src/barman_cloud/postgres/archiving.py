@@ -9,7 +9,7 @@ import psycopg
 from barman_cloud.errors import OperationError
 from barman_cloud.postgres.connection import Connection, ServerMetadata, first_line
 
-_ARCHIVES_NOTHING = re.compile(r"(?:(?:/usr)?/bin/)?(?:true|echo|:|exit\s+0|test\s+\S+)(?:\s[^|&;<>`$]*)?|:|cd\s+\.")
+_ARCHIVES_NOTHING = re.compile(r"(?:(?:/usr)?/bin/)?(?:true|echo)(?:\s[^|&;<>`$]*)?|:|exit\s+0|cd\s+\.")
 """Commands that people set to switch archiving off without a restart: they succeed and store nothing."""
 
 

@@ -78,8 +78,8 @@ def bad_pages(data: Buffer, blocks: Iterable[range], page_size: int = 8192) -> l
         [np.empty(0, np.uint64), *(np.arange(run.start, run.stop, dtype=np.uint64) for run in blocks)]
     )
     count = len(numbers)
-    halves = np.frombuffer(data, dtype=np.uint16, count=count * page_size // 2).reshape(count, -1)
-    words = np.frombuffer(data, dtype=np.uint32, count=count * page_size // 4).reshape(count, -1)
+    halves = np.frombuffer(data, dtype=np.uint16, count=count * page_size // 2).reshape(count, page_size // 2)
+    words = np.frombuffer(data, dtype=np.uint32, count=count * page_size // 4).reshape(count, page_size // 4)
     expected = (_hash(words) ^ numbers.astype(np.uint32)) % np.uint32(65535) + np.uint32(1)
     is_wrong = expected != halves[:, _CHECKSUM_WORD]
     # A page is new while pd_upper is zero (PageIsNew); one that holds something all the same is damaged.
@@ -91,7 +91,7 @@ def bad_pages(data: Buffer, blocks: Iterable[range], page_size: int = 8192) -> l
 def _hash(words: _Words) -> _Words:
     """Return the hash of each page, its field for the checksum taken for zero. ``words`` has one row for each page."""
     np = _numpy()
-    pages = words.reshape(len(words), -1, _COLUMNS)
+    pages = words.reshape(len(words), words.shape[1] // _COLUMNS, _COLUMNS)
     prime, shift = np.uint32(_PRIME), np.uint32(17)
     sums = np.tile(np.array(_START, dtype=np.uint32), (len(words), 1))
     shifted = np.empty_like(sums)
