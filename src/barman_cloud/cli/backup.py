@@ -135,6 +135,8 @@ def _validate_checksums(args: Arguments, snapshots: bool) -> None:
         raise ConfigurationError("--strict has no effect with --no-verify-checksums")
     if snapshots:
         raise ConfigurationError(f"{option} has no effect on disk snapshots")
+    if "BARMAN_HOOK" in os.environ:
+        raise ConfigurationError(f"{option} has no effect on a backup that Barman has made")
     from barman_cloud.postgres import page_checksum
 
     if not page_checksum.is_available():
