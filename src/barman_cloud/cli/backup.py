@@ -56,6 +56,16 @@ def add_arguments(parser: Declarations) -> None:
         "--max-bandwidth", type=values.size, metavar="SIZE", help="upload at most so many bytes a second"
     )
     parser.add_argument("-n", "--name", type=values.backup_name, help="a name for the backup, besides its id")
+    _add_checks(parser)
+    parser.add_extension(
+        "--nice", type=values.non_negative, metavar="N", help="run with this niceness and idle disk priority"
+    )
+    options.add_tags(parser)
+    options.add_encryption(parser)
+    _add_snapshots(parser)
+
+
+def _add_checks(parser: Declarations) -> None:
     parser.add_extension(
         "--wal-timeout", type=values.non_negative, metavar="SECONDS",
         help="how long to wait for the backup's WAL in the archive (default 60; barman-cloud-backup: 0, look once)",
@@ -70,11 +80,9 @@ def add_arguments(parser: Declarations) -> None:
         help="don't verify page checksums",
     )  # fmt: skip
     parser.add_extension("--strict", action="store_true", help="exit with 1 if a page fails its checksum")
-    parser.add_extension(
-        "--nice", type=values.non_negative, metavar="N", help="run with this niceness and idle disk priority"
-    )
-    options.add_tags(parser)
-    options.add_encryption(parser)
+
+
+def _add_snapshots(parser: Declarations) -> None:
     snapshot = parser.add_argument_group("disk snapshots instead of archives")
     snapshot.add_argument("--snapshot-instance", help="the machine whose disks hold the cluster")
     snapshot.add_argument(
