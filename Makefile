@@ -15,7 +15,7 @@ venv: $(VENV)/.complete ## make the virtual environment with everything that dev
 
 $(VENV)/.complete: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[aws,azure,google,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[aws,azure,google,verify,dev]'
 	touch $@
 
 peers: venv ## install what tests compare with: real Barman, PostgreSQL 14, 16 and 17, Azurite
