@@ -15,10 +15,12 @@ from barman_cloud.archive.throttle import Throttle
 from barman_cloud.backup.archive_set import ArchiveSet
 from barman_cloud.backup.lifecycle import BackupRequest, Run, ServerBackup, take_backup
 from barman_cloud.backup.local_files import LocalFiles
+from barman_cloud.backup.page_check import PageChecks
 from barman_cloud.backup.source import MemberSource
 from barman_cloud.backup.worker import Uploads
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.layout import Layout
+from barman_cloud.errors import OperationError
 from barman_cloud.postgres.backup_mode import BackupStart, BackupStop
 from barman_cloud.postgres.connection import Connection, ServerMetadata
 from barman_cloud.store.base import ObjectStore
@@ -37,6 +39,10 @@ class BackupOptions:
     max_archive_size: int = 100 << 30
     min_chunk_size: int | None = None
     max_bandwidth: int | None = None
+    verify_checksums: bool | None = None
+    """Verify page checksums while reading; None: if the cluster has them and NumPy is installed."""
+    strict: bool = False
+    """A page that fails its checksum is an error."""
     streaming_conninfo: str | None = None
     """Of streamed backups: the connection string of the stream; None: the same server and role as for queries."""
 
@@ -44,9 +50,18 @@ class BackupOptions:
 def run_backup(store: ObjectStore, layout: Layout, options: BackupOptions) -> BackupInfo:
     """Back up the cluster that ``options.request.connection`` leads to, whose files must be visible here.
 
-    Returns the DONE ``backup.info``; errors are those of :func:`lifecycle.take_backup`.
+    Returns the DONE ``backup.info``; errors are those of :func:`lifecycle.take_backup`. With ``options.strict``,
+    damaged pages raise ``OperationError`` although the backup is DONE.
     """
-    return take_backup(store, layout, options.request, ArchiveMethod(options, LocalFiles()))
+    source = LocalFiles(verify_checksums=options.verify_checksums)
+    method = ArchiveMethod(options, source)
+    info = take_backup(store, layout, options.request, method)
+    if options.strict and method.failed_pages:
+        raise OperationError(
+            f"backup {info.backup_id} is DONE, but {method.failed_pages} pages of the cluster fail their checksum",
+            hint="the cluster itself is damaged: keep older backups, and see which relations the files belong to",
+        )
+    return info
 
 
 def run_streamed_backup(store: ObjectStore, layout: Layout, options: BackupOptions) -> BackupInfo:
@@ -63,7 +78,9 @@ def run_streamed_backup(store: ObjectStore, layout: Layout, options: BackupOptio
         source.close()
 
 
-def make_uploads(options: BackupOptions, store: ObjectStore, layout: Layout, backup_id: str) -> Uploads:
+def make_uploads(
+    options: BackupOptions, store: ObjectStore, layout: Layout, backup_id: str, page_checks: PageChecks | None = None
+) -> Uploads:
     """Return where and how the archives of a backup are stored."""
     limit = store.capabilities.max_object_size
     if options.max_archive_size > limit:
@@ -78,6 +95,7 @@ def make_uploads(options: BackupOptions, store: ObjectStore, layout: Layout, bac
         min_chunk_size=options.min_chunk_size,
         throttle=Throttle(options.max_bandwidth) if options.max_bandwidth else None,
         tags=options.request.tags,
+        page_checks=page_checks,
     )
 
 
@@ -88,6 +106,9 @@ class ArchiveMethod:
         self._options = options
         self._source = source
         self._archives: ArchiveSet | None = None
+        self._page_checks: PageChecks | None = None
+        self.failed_pages = 0
+        """How many pages fail their checksum; known when the backup is DONE."""
         self.server_name = source.server_name
         self.mode = source.mode
         self.failure = source.failure
@@ -106,7 +127,8 @@ class ArchiveMethod:
 
     def copy(self, run: Run) -> None:
         """Make all archives but the last."""
-        uploads = make_uploads(self._options, run.store, run.layout, run.info.backup_id)
+        self._page_checks = self._source.page_checks(run)
+        uploads = make_uploads(self._options, run.store, run.layout, run.info.backup_id, self._page_checks)
         self._archives = ArchiveSet(uploads, self._options.jobs)
         self._source.copy(self._archives, run)
 
@@ -116,7 +138,9 @@ class ArchiveMethod:
         size, members = self._source.last_members(self._archives, start, stop)
         self._archives.add_last(members, size)
         self._source.finish(self._archives, run)
-        self._archives.store_sidecar()
+        checksums = self._page_checks.conclude(stop.lsn) if self._page_checks else None
+        self._archives.store_sidecar(checksums)
+        self.failed_pages = checksums.failed if checksums else 0
         return self._archives.copy_stats()
 
     def abort(self) -> None:

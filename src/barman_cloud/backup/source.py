@@ -9,6 +9,7 @@ from barman_cloud.archive.tar import Member
 from barman_cloud.backup.archive_set import ArchiveSet
 from barman_cloud.backup.lifecycle import Run, ServerBackup
 from barman_cloud.backup.members import Content
+from barman_cloud.backup.page_check import PageChecks
 from barman_cloud.postgres.backup_mode import BackupStart, BackupStop
 from barman_cloud.postgres.connection import Connection, ServerMetadata
 
@@ -36,6 +37,9 @@ class MemberSource(Protocol):
 
     def begin(self, connection: Connection, run: Run) -> ServerBackup:
         """Return the server's side of the backup, not started yet."""
+
+    def page_checks(self, run: Run) -> PageChecks | None:
+        """Return what verifies page checksums while the files are read, or None where nobody does, or the server."""
 
     def copy(self, archives: ArchiveSet, run: Run) -> None:
         """Make all archives but the last one of ``data``."""

@@ -25,6 +25,7 @@ from barman_cloud.backup.helper_threads import call_interruptibly
 from barman_cloud.backup.lanes import Lanes
 from barman_cloud.backup.lifecycle import Run
 from barman_cloud.backup.members import Content
+from barman_cloud.backup.page_check import PageChecks
 from barman_cloud.backup.scan import CONTROL_FILE, DATA
 from barman_cloud.backup.source import LABEL, LABEL_MODE, MANIFEST, MANIFEST_MODE
 from barman_cloud.catalog.backup_info import STREAMED, Tablespace
@@ -80,6 +81,10 @@ class ReplicationStream:
             self._session, connection, self._max_bandwidth, include_wal=run.request.include_wal
         )
         return self._backup
+
+    def page_checks(self, run: Run) -> PageChecks | None:
+        """The server verifies its own pages as it sends them."""
+        return None
 
     def copy(self, archives: ArchiveSet, run: Run) -> None:
         assert self._backup is not None
