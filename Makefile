@@ -15,7 +15,7 @@ venv: $(VENV)/.complete ## make the virtual environment with everything that dev
 
 $(VENV)/.complete: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[aws,azure,google,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[aws,azure,google,verify,dev]'
 	touch $@
 
 peers: venv ## install what tests compare with: real Barman, PostgreSQL 14, 16 and 17, Azurite
@@ -28,7 +28,8 @@ test: peers lint ## lint, then run every test on the newest PostgreSQL, with cov
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --cov --cov-report=term
 
 # What depends on the server's version; the rest of the tests doesn't need to run once for each.
-VERSION_TESTS := $(addprefix tests/integration/test_, backup.py point_in_time_recovery.py wal_archive.py wal_restore.py)
+VERSION_TESTS := $(addprefix tests/integration/test_, \
+    backup.py streamed_backup.py point_in_time_recovery.py wal_archive.py wal_restore.py)
 
 test-versions: peers ## test what depends on the server's version on every other PostgreSQL found
 	for major in $$($(BIN)/python -m tests.support.installations); do \

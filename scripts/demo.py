@@ -113,6 +113,7 @@ def main() -> int:
             story.tell(f"archive_command = '{server.value('SHOW archive_command')}'")
         create_data(story, server)
         back_up(story, server, store)
+        stream(story, server, store)
         moment, before = lose_a_table(story, server)
     finally:
         server.stop()
@@ -161,6 +162,24 @@ def back_up(story: Story, server: PostgresServer, store: str) -> None:
             f"{megabytes(raw)} became {megabytes(stored)} in {archives} archives:"
             f" {raw / MIB / seconds:.0f} MiB/s, the start of Python and PostgreSQL's checkpoint included"
         )
+        for line in story.run("barman-cloud-backup-list", store, SERVER_NAME).splitlines():
+            story.tell(line)
+
+
+def stream(story: Story, server: PostgresServer, store: str) -> None:
+    """Take another full backup over a replication connection, as a host without access to the files would."""
+    with story.step(
+        "Take another full backup from elsewhere: PostgreSQL streams it, nothing touches a disk on the way"
+    ):
+        started = time.monotonic()
+        story.run(
+            *("barman-cloud-backup", "--method", "stream", "--name", "streamed", "--zstd", "--jobs", "2"),
+            *("--immediate-checkpoint", "--host", "127.0.0.1", "--port", str(server.port), "--user", SUPERUSER),
+            *(store, SERVER_NAME),
+        )
+        seconds = time.monotonic() - started
+        raw = size_of(server.data, without="pg_wal") + size_of(server.directory / "tablespace-cold_storage")
+        story.tell(f"{raw / MIB / seconds:.0f} MiB/s; it will be the one to restore, since it is the newest")
         for line in story.run("barman-cloud-backup-list", store, SERVER_NAME).splitlines():
             story.tell(line)
 

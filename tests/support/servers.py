@@ -130,7 +130,7 @@ def rclone_s3(*, directory: Path | None = None, tls: bool = False, etag: str = "
             with open_store(f"s3://{name}", environ=environ) as store:
                 store.create_bucket()
 
-        with background([_rclone(), *arguments], port=port, log=scratch / "log") as process:
+        with background([rclone_program(), *arguments], port=port, log=scratch / "log") as process:
             yield StoreServer(
                 name="rclone",
                 provider="aws-s3",
@@ -292,7 +292,8 @@ def private_certificate(directory: Path) -> tuple[Path, Path, Path]:
     return directory / "authority.pem", directory / "certificate.pem", directory / "key.pem"
 
 
-def _rclone() -> str:
+def rclone_program() -> str:
+    """Return the path of rclone."""
     beside = Path(sys.executable).parent / "rclone"
     return str(beside) if beside.exists() else shutil.which("rclone") or "rclone"
 
