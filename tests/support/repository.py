@@ -13,7 +13,7 @@ from barman_cloud.archive.compression import compression_of, decompress_stream
 from barman_cloud.archive.tar import Member, read_members
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo
-from tests.support.commands import run_command
+from tests.support.commands import program, run_command
 from tests.support.postgres import PostgresServer, adopt, run_as_server
 from tests.support.privileges import server_account, storing_account
 
@@ -92,20 +92,30 @@ class Repository:
         return run_command("restore", *arguments, self.url, SERVER_NAME, self.ids[-1], target)
 
     @contextlib.contextmanager
-    def restored(self, directory: Path, server: PostgresServer) -> Iterator[PostgresServer]:
-        """The newest backup restored by our commands into ``directory``, verified, recovered to its end, running."""
+    def restored(
+        self, directory: Path, server: PostgresServer, *, as_server: bool = False, from_archive: bool = True
+    ) -> Iterator[PostgresServer]:
+        """The newest backup restored by our commands into ``directory``, verified, recovered to its end, running.
+
+        ``as_server`` restores as the servers' user: a streamed backup tells owners as the server saw them. Without
+        ``from_archive`` recovery gets no WAL but what the backup brings along.
+        """
         target = directory / "restored"
         rules = [
             f"--tablespace={tablespace.name}:{directory / f'restored-{tablespace.name}'}"
             for tablespace in self.info().tablespaces or ()
         ]
-        done = self.restore(target, *rules)
+        server_account().own(directory)
+        command = [program("restore"), *rules, self.url, SERVER_NAME, self.ids[-1], target]
+        done = run_as_server(command, check=False) if as_server else run_command("restore", *command[1:])
         assert done.returncode == 0, done.stderr
         server_account().own(directory)
         if server.installation.has("pg_verifybackup"):
-            run_as_server([server.installation.tool("pg_verifybackup"), "-n", target])
+            without_wal = ["-n"] if from_archive else []
+            run_as_server([server.installation.tool("pg_verifybackup"), *without_wal, target])
         copy = adopt(target, server.installation)
-        copy.recover_with(f"barman-cloud-wal-restore {self.url} {SERVER_NAME} %f %p")
+        if from_archive:
+            copy.recover_with(f"barman-cloud-wal-restore {self.url} {SERVER_NAME} %f %p")
         with copy:
             copy.wait_recovered()
             yield copy

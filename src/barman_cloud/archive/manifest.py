@@ -23,6 +23,7 @@ from barman_cloud.errors import IntegrityError
 _SPOOL_BLOCK: Final = 128 << 10
 _CHECKSUM_KEY: Final = b'"Manifest-Checksum": "'
 _LONGEST_LINE: Final = 64 << 10
+_FILE_STARTS: Final = (b'{ "Path"', b'{ "Encoded-Path"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,51 @@ class EntrySpool:
             yield isal_zlib.decompress(block)
         if self._lines:
             yield b"".join(self._lines)
+
+
+class ManifestSpool:
+    """A manifest as a server sent it, byte for byte, compressed in memory: about 25 bytes a file."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._pending = 0
+        self._blocks: list[bytes] = []
+        self._digest = hashlib.sha256()
+        self._rest = b""
+        """What comes after the last line feed but one: it may be the line of the checksum, which isn't part of it."""
+        self.size = 0
+        self.count = 0
+        """Files that it lists."""
+
+    def add(self, piece: Buffer) -> None:
+        """Add what comes next."""
+        self._pieces.append(bytes(piece))
+        self._pending += len(piece)
+        self.size += len(piece)
+        if self._pending >= _SPOOL_BLOCK:
+            self._pack()
+
+    def finish(self) -> None:
+        """Check that the manifest is whole: ``IntegrityError`` if its own checksum, in its last line, is wrong."""
+        self._pack()
+        if self._rest != _CHECKSUM_KEY + self._digest.hexdigest().encode() + b'"}\n':
+            raise IntegrityError("the server's manifest is damaged or cut off: its own checksum is wrong")
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the manifest."""
+        for block in self._blocks:
+            yield isal_zlib.decompress(block)
+
+    def _pack(self) -> None:
+        block = b"".join(self._pieces)
+        self._blocks.append(isal_zlib.compress(block, 1))
+        self._pieces.clear()
+        self._pending = 0
+        text = self._rest + block
+        end = text.rfind(b"\n", 0, len(text) - 1) + 1
+        whole, self._rest = text[:end], text[end:]
+        self._digest.update(whole)
+        self.count += sum(whole.count(start) for start in _FILE_STARTS)
 
 
 def manifest_stream(
@@ -182,7 +228,7 @@ class ManifestReader:
         lines = self._lines()
         frame: list[bytes] = []
         for line in lines:
-            if line.startswith((b'{ "Path"', b'{ "Encoded-Path"')):
+            if line.startswith(_FILE_STARTS):
                 yield self._file(line)
             else:
                 frame.append(line)

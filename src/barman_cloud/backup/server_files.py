@@ -21,8 +21,11 @@ from barman_cloud.postgres.wal import format_lsn
 
 log = logs.get_logger(__name__)
 
-_NOT_HERE = "the backup must run on the server's machine and as a user who may read its files"
-_ELSEWHERE = "the connection leads to another machine or container than this one"
+_NOT_HERE = (
+    "run the backup on the server's machine and as a user who may read its files, or let the server stream it: "
+    "--method stream"
+)
+_ELSEWHERE = "the connection leads to another machine or container than this one; --method stream can back that up"
 
 
 def visible_data_directory(metadata: ServerMetadata) -> str:

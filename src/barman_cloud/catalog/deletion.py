@@ -112,7 +112,7 @@ def find_objects(catalog: Catalog, info: BackupInfo) -> BackupObjects:
     """
     layout, backup_id = catalog.layout, info.backup_id
     expected = {DATA, *(str(tablespace.oid) for tablespace in info.tablespaces or ())}
-    ours = (layout.archives_json(backup_id), layout.manifest(backup_id))
+    ours = (layout.archives_json(backup_id), layout.manifest(backup_id), layout.configuration(backup_id))
     archives: list[ArchiveName] = []
     sidecars: list[str] = []
     for item in catalog.store.list_level(layout.backup_dir(backup_id)).objects:

@@ -44,6 +44,22 @@ def add_arguments(parser: Declarations) -> None:
         "--keepalive-interval", type=values.non_negative, default=60, metavar="SECONDS",
         help="how often to use the connection that holds the backup (default 60; 0: never)",
     )  # fmt: skip
+    parser.add_extension(
+        "--method",
+        choices=("files", "stream"),
+        default="files",
+        help="files: read PGDATA on this machine (default); stream: over a replication connection, from anywhere",
+    )
+    parser.add_extension(
+        "--include-wal",
+        action="store_true",
+        help="with --method stream: store the WAL along that makes the backup consistent",
+    )
+    parser.add_extension(
+        "--streaming-conninfo",
+        metavar="CONNINFO",
+        help="with --method stream: connection string of the stream (default: the same server and role)",
+    )
     parser.add_argument("-J", "--jobs", type=values.positive, default=2, help="parallel workers (default 2)")
     parser.add_argument(
         "-S", "--max-archive-size", type=values.size, default=DEFAULT_MAX_ARCHIVE_SIZE, metavar="SIZE",
@@ -122,6 +138,11 @@ def validate(args: Arguments) -> None:
         raise ConfigurationError(
             f"--{args.compression} has no effect on disk snapshots", hint="leave the compression out"
         )
+    if snapshots and args.method == "stream":
+        raise ConfigurationError("--method stream makes no disk snapshots", hint="leave one of the two out")
+    for given, option in ((args.include_wal, "--include-wal"), (args.streaming_conninfo, "--streaming-conninfo")):
+        if given and args.method != "stream":
+            raise ConfigurationError(f"{option} needs --method stream")
     if args.snapshot_instance and args.kms_key_name and _uses_google(args):
         raise ConfigurationError("--kms-key-name can't be used with --snapshot-instance")
     if args.aws_snapshot_lock_mode == "governance" and args.aws_snapshot_lock_cool_off_period is not None:
@@ -172,14 +193,18 @@ def run(args: Arguments) -> int | None:
 
 
 def _run(args: Arguments, store: ObjectStore, layout: Layout) -> None:
-    from barman_cloud.backup.archive_backup import run_backup
+    from barman_cloud.backup.archive_backup import run_backup, run_streamed_backup
     from barman_cloud.backup.hook import is_hook, run_hook_backup
 
     settings = _backup_options(args)
     if is_hook(os.environ):
+        if args.method == "stream":
+            raise ConfigurationError("--method stream can't be given in a hook script: Barman has made the backup")
         run_hook_backup(store, layout, os.environ, settings)
     elif args.snapshot_instance or args.snapshot_disks:
         _run_snapshot_backup(args, store, layout, settings.request)
+    elif args.method == "stream":
+        run_streamed_backup(store, layout, settings)
     else:
         run_backup(store, layout, settings)
 
@@ -197,6 +222,7 @@ def _backup_options(args: Arguments) -> BackupOptions:
             backup_name=args.name,
             immediate_checkpoint=args.immediate_checkpoint,
             keepalive_interval=args.keepalive_interval,
+            include_wal=args.include_wal,
             tags=options.tags_from(args),
             wal_timeout=_wal_timeout(args),
         ),
@@ -208,6 +234,7 @@ def _backup_options(args: Arguments) -> BackupOptions:
         max_bandwidth=args.max_bandwidth,
         verify_checksums=args.verify_checksums,
         strict=args.strict,
+        streaming_conninfo=args.streaming_conninfo,
     )
 
 

@@ -111,7 +111,7 @@ class BackupMode:
         self._interval = keepalive_interval
         self._wake_read, self._wake_write = os.pipe()
         self._keeper: threading.Thread | None = None
-        connection.add_notice_handler(_log_notice)
+        connection.add_notice_handler(log_notice)
 
     def start(self, label: str, *, immediate_checkpoint: bool) -> BackupStart:
         """Enter backup mode, after a checkpoint (spread over time unless ``immediate_checkpoint``)."""
@@ -145,10 +145,7 @@ class BackupMode:
 
     def create_restore_point(self, name: str) -> None:
         """Write a named restore point; a failure is only logged."""
-        try:
-            self._connection.execute("SELECT pg_catalog.pg_create_restore_point(%s)", (name,))
-        except psycopg.Error as error:
-            log.info("restore point %s was not created: %s", name, first_line(error))
+        create_restore_point(self._connection, name)
 
     def close(self) -> None:
         """End the session; if it is still in backup mode, the server abandons the backup."""
@@ -206,7 +203,16 @@ def label_timeline(label: str) -> int:
     raise OperationError("the server's backup label has no timeline")
 
 
-def _log_notice(notice: psycopg.errors.Diagnostic) -> None:
+def create_restore_point(connection: Connection, name: str) -> None:
+    """Write a named restore point; a failure is only logged."""
+    try:
+        connection.execute("SELECT pg_catalog.pg_create_restore_point(%s)", (name,))
+    except psycopg.Error as error:
+        log.info("restore point %s was not created: %s", name, first_line(error))
+
+
+def log_notice(notice: psycopg.errors.Diagnostic) -> None:
+    """Log what the server says besides its answers; a notice handler of psycopg."""
     level = logs.WARNING if notice.severity_nonlocalized == "WARNING" else logs.INFO
     hint = f" (hint: {_one_line(notice.message_hint)})" if notice.message_hint else ""
     log.log(level, "PostgreSQL: %s%s", notice.message_primary, hint)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString
@@ -105,10 +105,7 @@ def connect(parameters: ConnectionParameters, application_name: str = "barman_cl
     ``ConfigurationError`` if the connection string isn't understood or the server is too old, ``OperationError`` if the
     server can't be reached or refuses the login.
     """
-    arguments = _arguments(parameters)
-    arguments.setdefault("application_name", application_name)
-    for name, value in _TCP_KEEPALIVES.items():
-        arguments.setdefault(name, value)
+    arguments = connection_arguments(parameters, application_name)
     # Any server takes this one; _settle() asks for UTF-8.
     arguments["client_encoding"] = _RAW
     try:
@@ -116,7 +113,8 @@ def connect(parameters: ConnectionParameters, application_name: str = "barman_cl
     except psycopg.Error as error:
         raise OperationError(
             f"cannot connect to PostgreSQL: {first_line(error)}",
-            hint="check --host, --port, --user and --dbname, or libpq's environment variables and password file",
+            hint=tls_hint(error, arguments)
+            or "check --host, --port, --user and --dbname, or libpq's environment variables and password file",
         ) from error
     except UnicodeEncodeError:
         raise ConfigurationError(
@@ -132,6 +130,24 @@ def connect(parameters: ConnectionParameters, application_name: str = "barman_cl
         connection.close()
         raise
     return connection
+
+
+def connection_arguments(parameters: ConnectionParameters, application_name: str) -> dict[str, Any]:
+    """Return what libpq is told to connect; ``ConfigurationError`` if the connection string isn't understood."""
+    arguments = _arguments(parameters)
+    arguments.setdefault("application_name", application_name)
+    for name, value in _TCP_KEEPALIVES.items():
+        arguments.setdefault(name, value)
+    arguments["client_encoding"] = "utf8"
+    return arguments
+
+
+def tls_hint(error: BaseException, arguments: Mapping[str, Any]) -> str | None:
+    """Return what to do about a connection that failed for TLS, naming the setting in force; None if it wasn't that."""
+    if not re.search(r"\b(SSL|TLS|certificate)\b", first_line(error)):
+        return None
+    mode = arguments.get("sslmode") or os.environ.get("PGSSLMODE") or "prefer"
+    return f"sslmode is {mode} here: check it, sslrootcert, the server's ssl and the hostssl lines of its pg_hba.conf"
 
 
 def read_metadata(connection: Connection) -> ServerMetadata:
