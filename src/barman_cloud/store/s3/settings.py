@@ -18,6 +18,8 @@ class S3Settings(NamedTuple):
     """The bucket is part of the host name, not of the path."""
     aws: bool
     """The endpoint is Amazon's own."""
+    access_point: bool = False
+    """``bucket`` is an access point or an alias of one, which answers by other names."""
     ca_file: str | None = None
     read_timeout: float = READ_TIMEOUT
     encryption: str | None = None
