@@ -26,7 +26,7 @@ from barman_cloud.errors import (
 from barman_cloud.store.base import Buffer, Listing, ObjectInfo, ObjectStore, Requests, StoreURL, Tags
 from barman_cloud.store.bucket_api import BucketApi, Page
 from barman_cloud.store.clients import DOWNLOAD_TIMEOUT, READ_TIMEOUT, client_options, retry_config, upload_timeout
-from barman_cloud.store.failures import Failure, RequestFailedError, failure_of, to_error
+from barman_cloud.store.failures import Failure, RequestFailedError, failure_of, first_line, to_error
 from barman_cloud.store.obstore_limits import obstore_can_name, refuse_html
 from barman_cloud.store.retry import Retry
 from barman_cloud.store.upload import CountedChunks, frozen, rejoined, slices
@@ -109,7 +109,9 @@ class CloudStore(ObjectStore):
             self.requests.add(kind)
             try:
                 result = action()
-            except Exception as error:  # noqa: BLE001 - raised again, as what it means
+            except (KeyboardInterrupt, SystemExit, GeneratorExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - raised again, as what it means
                 explained = self._explained(kind, key, error)
                 raise self.translate(explained, key) from explained
             self._proven = True
@@ -122,7 +124,7 @@ class CloudStore(ObjectStore):
                 if error.__cause__ is None or not self._adapt(kind, failure_of(error.__cause__)):
                     raise
 
-    def _explained(self, kind: str, key: str | None, error: Exception) -> Exception:
+    def _explained(self, kind: str, key: str | None, error: BaseException) -> BaseException:
         """Return why a HEAD failed, in the store's own words: its answer has no body, that to a GET has one.
 
         That an object isn't there is believed without words, once the store has done something for these credentials.
@@ -147,13 +149,19 @@ class CloudStore(ObjectStore):
     def _settle(self) -> None:
         """Find out whatever :meth:`_adapt` may have to know, before a stream that can't be sent twice."""
 
-    def translate(self, error: Exception, key: str | None) -> Exception:
-        """Return our error for what a request raised; what isn't a failure of a request is returned as it is."""
+    def translate(self, error: BaseException, key: str | None) -> Exception:
+        """Return our error for what a request raised; what isn't a failure of a request is returned as it is.
+
+        A panic of obstore's isn't an ``Exception``: nobody who handles errors would see it.
+        """
         if isinstance(error, BarmanCloudError):
             return error
         failure = failure_of(error)
         if failure is None:
-            return error
+            if isinstance(error, Exception):
+                return error
+            name = self.object_url(key or "")
+            return StoreError(f"{name}: the client library failed ({type(error).__name__}: {first_line(error)})")
         return to_error(failure, self.object_url("").rstrip("/"), None if key is None else self.object_url(key))
 
     # Writing ------------------------------------------------------------------------------------------------------

@@ -38,8 +38,8 @@ _PASSING_CODES = frozenset(
 _EXPIRED_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 _CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 _NO_BUCKET_CODES = frozenset({"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "ResourceNotFound"})
-_NO_OBJECT_CODES = frozenset({"", "NoSuchKey", "NoSuchVersion", "BlobNotFound", "notFound", "NotFound", "404"})
-"""Codes by which a 404 is about the object; a store may answer 404 to other things as well."""
+_NO_OBJECT_CODES = frozenset({"", "404", "blobnotfound", "keynotfound", "notfound", "nosuchkey", "nosuchversion"})
+"""Codes (in lower case, without blanks) by which a 404 is about the object; stores answer 404 to other things too."""
 _CREDENTIAL_CODES = frozenset(
     {
         "AuthenticationFailed",
@@ -136,7 +136,7 @@ def to_error(failure: Failure, bucket_url: str, object_url: str | None) -> Barma
             return BucketNotFoundError(
                 f"{bucket_url}: the bucket doesn't exist", hint="check the URL, or create the bucket"
             )
-        if failure.code not in _NO_OBJECT_CODES:
+        if failure.code.lower().replace(" ", "") not in _NO_OBJECT_CODES:
             return StoreError(f"{name}: the store refused the request ({what})")
         return ObjectNotFoundError(f"{name} doesn't exist")
     if failure.status in (304, 412):
@@ -232,6 +232,11 @@ def from_obstore(error: BaseException) -> Failure | None:
             None, message=(cause[1] if cause else f"{kind_of_http[1] if kind_of_http else 'transfer'} error").lower()
         )
     return Failure(400, message=text.partition("\n")[0])
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message; the rest of what libraries say is noise."""
+    return (str(error).strip() or "no message").splitlines()[0]
 
 
 def from_answer(status: int, body: bytes, code: str = "", region: str = "") -> Failure:

@@ -90,7 +90,7 @@ class HttpClient:
         """Send one request and read its whole answer, whatever its status; raise ``RequestFailedError`` if none
         comes.
         """
-        _check_headers(headers)
+        _check_sendable(target, headers)
         with self._lock:
             connection = self._idle.pop() if self._idle else None
         try:
@@ -235,8 +235,10 @@ def _send(
     return None
 
 
-def _check_headers(headers: Mapping[str, str]) -> None:
+def _check_sendable(target: str, headers: Mapping[str, str]) -> None:
     """Refuse what can't be sent before anything shows it: an error of the standard library would name the value."""
+    if not (target.isascii() and target.isprintable()) or " " in target:
+        raise ConfigurationError("the request would be for an address with a character that none may have")
     for name, value in headers.items():
         if not (value.isascii() and value.isprintable()):
             raise ConfigurationError(

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from barman_cloud.store.clients import READ_TIMEOUT
 
+REGION_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+
 
 class S3Settings(NamedTuple):
     """Everything about a bucket that options, environment and files of AWS say."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from barman_cloud import logs
@@ -41,7 +41,9 @@ class S3Store(CloudStore):
     ) -> None:
         super().__init__(url, retry=retry)
         # Compatible stores are many; some ignore the condition of a conditional create without a word.
-        self.capabilities = Capabilities(object_lock=True, prefix_delete=True, conditional_create=settings.aws)
+        self.capabilities = Capabilities(
+            object_lock=True, prefix_delete=True, slash_decides=True, conditional_create=settings.aws
+        )
         self._settings = settings
         self._credentials = credentials
         self._environ = environ
@@ -85,7 +87,9 @@ class S3Store(CloudStore):
             client_options["root_certificate"] = read_bundle(self._settings.ca_file)
         provider: Any = None
         key = self._credentials()
-        if key.expires is None:
+        # obstore takes a token that isn't given from the environment, where another key's may be.
+        stray = key.token is None and any(name in os.environ for name in ("AWS_SESSION_TOKEN", "AWS_TOKEN"))
+        if key.expires is None and not stray:
             config |= {"access_key_id": key.access_key, "secret_access_key": key.secret_key}
             if key.token:
                 config["session_token"] = key.token
@@ -106,7 +110,7 @@ class S3Store(CloudStore):
             "access_key_id": key.access_key,
             "secret_access_key": key.secret_key,
             "token": key.token,
-            "expires_at": key.expires or datetime.now(UTC) + timedelta(minutes=15),
+            "expires_at": key.expires,
         }
 
     # Settings that the store corrects -----------------------------------------------------------------------------
