@@ -37,6 +37,8 @@ Keys: TypeAlias = list[str]
 PART_SIZE = 16 << 20
 SINGLE_PUT_LIMIT = 64 << 20
 """Above this size a body in memory is sent in parts."""
+MOST_ADAPTATIONS = 3
+"""Times that one request is made anew because a setting was wrong: region and checksum, and one more."""
 MOST_EMPTY_PAGES = 1000
 """Pages of a listing in a row that may be empty; Azure sends some while it skips what was deleted."""
 _WITHOUT_BODY = ("head", "lock")
@@ -117,12 +119,13 @@ class CloudStore(ObjectStore):
             self._proven = True
             return result
 
-        while True:
+        for _ in range(MOST_ADAPTATIONS):
             try:
                 return self._retry.call(once, stopped=stopped)
             except BarmanCloudError as error:
                 if error.__cause__ is None or not self._adapt(kind, failure_of(error.__cause__)):
                     raise
+        return self._retry.call(once, stopped=stopped)
 
     def _explained(self, kind: str, key: str | None, error: BaseException) -> BaseException:
         """Return why a HEAD failed, in the store's own words: its answer has no body, that to a GET has one.
@@ -396,7 +399,7 @@ class CloudStore(ObjectStore):
         self.attempt("check", None, lambda: self.provider_api.check(prefix))
 
     def create_bucket(self) -> None:
-        self.attempt("create", None, self.provider_api.create_bucket)
+        self.attempt("create", None, lambda: self.provider_api.create_bucket())
 
     def close(self) -> None:
         if self._api is not None:

@@ -35,6 +35,7 @@ _PASSING_CODES = frozenset(
         "Throttling",
     }
 )
+WRONG_REGION_CODES = frozenset({"AuthorizationHeaderMalformed", "IllegalLocationConstraintException"})
 _EXPIRED_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 _CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 _NO_BUCKET_CODES = frozenset({"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "ResourceNotFound"})
@@ -43,7 +44,7 @@ _NO_OBJECT_CODES = frozenset({"", "404", "blobnotfound", "keynotfound", "notfoun
 _CREDENTIAL_CODES = frozenset(
     {
         "AuthenticationFailed",
-        "AuthorizationHeaderMalformed",
+        *WRONG_REGION_CODES,
         *_EXPIRED_CODES,
         *_CLOCK_CODES,
         "InvalidAccessKeyId",
@@ -52,6 +53,7 @@ _CREDENTIAL_CODES = frozenset(
         "NoAuthenticationInformation",
         "SignatureDoesNotMatch",
         "UnrecognizedClientException",
+        "XAdminUserNotFound",
     }
 )
 _DENIED_CODES = frozenset(
@@ -94,7 +96,8 @@ class Failure(NamedTuple):
 
     def describe(self) -> str:
         """One phrase for messages, such as ``503 SlowDown: reduce your request rate``."""
-        head = " ".join(str(part) for part in (self.status, self.code) if part)
+        code = "" if self.code == str(self.status) else self.code
+        head = " ".join(str(part) for part in (self.status, code) if part)
         return ": ".join(part for part in (head, self.message) if part)
 
 
@@ -132,12 +135,12 @@ def to_error(failure: Failure, bucket_url: str, object_url: str | None) -> Barma
     if failure.status in (401, 403) or failure.code in _CREDENTIAL_CODES or failure.code in _DENIED_CODES:
         return _denied(failure, name)
     if failure.status == 404:
+        if failure.code.lower().replace(" ", "") not in _NO_OBJECT_CODES:
+            return StoreError(f"{name}: the store refused the request ({what})")
         if object_url is None:
             return BucketNotFoundError(
                 f"{bucket_url}: the bucket doesn't exist", hint="check the URL, or create the bucket"
             )
-        if failure.code.lower().replace(" ", "") not in _NO_OBJECT_CODES:
-            return StoreError(f"{name}: the store refused the request ({what})")
         return ObjectNotFoundError(f"{name} doesn't exist")
     if failure.status in (304, 412):
         return ObjectChangedError(f"{name} has changed since it was last read")
@@ -165,10 +168,11 @@ def _denied(failure: Failure, name: str) -> BarmanCloudError:
             f"{name}: the clock of this host and that of the store differ ({what})",
             hint="set the clock, such as by NTP",
         )
-    if failure.region:
+    if failure.code in WRONG_REGION_CODES:
+        known = f"={failure.region}" if failure.region else ""
         return AccessDeniedError(
             f"{name}: the store expects another region ({what})",
-            hint=f"set AWS_DEFAULT_REGION={failure.region}, or the region of the profile",
+            hint=f"set AWS_DEFAULT_REGION{known}, or the region of the profile",
         )
     if failure.code in _CREDENTIAL_CODES or failure.status == 401:
         return AccessDeniedError(

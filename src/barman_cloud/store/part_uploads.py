@@ -26,12 +26,11 @@ def upload_in_parts(
 
     Every part is in memory until it is stored, so each can be sent again by itself.
     """
-    uploads = store.provider_api.uploads
     counter = CountedChunks(chunks, store.capabilities.max_parts * part_size, store.object_url(key))
-    upload = store.attempt("multipart", key, lambda: uploads.begin(key, tags))
+    upload = store.attempt("multipart", key, lambda: store.provider_api.uploads.begin(key, tags))
 
     def send(number: int, data: bytes) -> str:
-        return store.attempt("part", key, lambda: uploads.put_part(key, upload, number, data))
+        return store.attempt("part", key, lambda: store.provider_api.uploads.put_part(key, upload, number, data))
 
     names: list[str] = []
     flying: deque[Future[str]] = deque()
@@ -43,11 +42,11 @@ def upload_in_parts(
             flying.append(pool.submit(send, number, part))
             del part
         names += [future.result() for future in flying]
-        store.attempt("multipart", key, lambda: uploads.finish(key, upload, names, tags))
+        store.attempt("multipart", key, lambda: store.provider_api.uploads.finish(key, upload, names, tags))
     except BaseException:
         pool.shutdown(cancel_futures=True)
         with suppress(BarmanCloudError):
-            store.attempt("multipart", key, lambda: uploads.abort(key, upload))
+            store.attempt("multipart", key, lambda: store.provider_api.uploads.abort(key, upload))
         raise
     finally:
         pool.shutdown()

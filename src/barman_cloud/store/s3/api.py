@@ -12,10 +12,11 @@ from urllib.parse import unquote_plus, urlsplit
 from barman_cloud.errors import IntegrityError
 from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock, Tags
 from barman_cloud.store.bucket_api import LISTING, Page
-from barman_cloud.store.failures import Failure, RequestFailedError, from_answer, unreadable
+from barman_cloud.store.failures import WRONG_REGION_CODES, Failure, RequestFailedError, from_answer, unreadable
 from barman_cloud.store.http import HttpClient, Response, cut_range, object_headers
 from barman_cloud.store.s3.checksums import verify
 from barman_cloud.store.s3.keys import AwsCredentials
+from barman_cloud.store.s3.retention import DefaultRetention, retained
 from barman_cloud.store.s3.sigv4 import encode_path, encode_query, sign
 from barman_cloud.store.xml import escape, parse
 from barman_cloud.store.xml_uploads import XmlUploads
@@ -35,6 +36,7 @@ class S3Api:
         base = urlsplit(settings.bucket_url)
         self._host = base.netloc
         self._root = base.path.rstrip("/")
+        self._retention: tuple[DefaultRetention | None] | None = None
         self.uploads = XmlUploads(
             self._send, lambda tags: settings.encryption_headers() | _tagging(tags), settings.customer_key_headers
         )
@@ -124,6 +126,8 @@ class S3Api:
         failures = {}
         for entry in parse(answer, "DeleteResult", "the result of a deletion").elements("Error"):
             code, message = entry.text("Code"), entry.text("Message")
+            if code in WRONG_REGION_CODES:  # MinIO says so of each key
+                raise RequestFailedError(Failure(400, code, message))
             if code not in ("NoSuchKey", "NoSuchVersion"):
                 failures[entry.text("Key")] = ": ".join(part for part in (code, message) if part)
         return failures
@@ -132,17 +136,50 @@ class S3Api:
         self._send("DELETE", key, empty=True)
 
     def object_lock(self, key: str) -> ObjectLock | None:
-        """Return the lock that a HEAD shows; S3 leaves the headers out for callers who may not see them."""
+        """Return the lock that a HEAD shows; S3 leaves the headers out for callers who may not see them.
+
+        Some compatible stores never send them for the bucket's default retention. Then the bucket's own configuration
+        decides, unless the store says that this object has no retention, as Amazon does.
+        """
         headers = self._head(key)
         if headers.get("x-amz-object-lock-legal-hold", "").upper() == "ON":
             return ObjectLock(key, "under legal hold")
         until = headers.get("x-amz-object-lock-retain-until-date")
         if until:
-            moment = datetime.fromisoformat(until)
-            if moment > datetime.now(moment.tzinfo):
-                mode = headers.get("x-amz-object-lock-mode", "").lower()
-                return ObjectLock(key, f"retained until {until}" + (f" ({mode} mode)" if mode else ""))
-        return None
+            return retained(key, datetime.fromisoformat(until), headers.get("x-amz-object-lock-mode", ""))
+        default, modified = self._default_retention(), headers.get("last-modified")
+        if default is None or modified is None:
+            return None
+        from email.utils import parsedate_to_datetime
+
+        lock = retained(key, default.end(parsedate_to_datetime(modified)), default.mode, " by the bucket's default")
+        return None if lock is None or (self._settings.aws and not self._may_be_retained(key)) else lock
+
+    def _default_retention(self) -> DefaultRetention | None:
+        """Return the default retention of the bucket (S3 API: GetObjectLockConfiguration); it is asked for once."""
+        if self._retention is None:
+            try:
+                answer = self._send("GET", "", {"object-lock": ""}).body
+            except RequestFailedError as error:
+                if not _says_no_lock(error.failure):
+                    raise
+                self._retention = (None,)
+            else:
+                what = "the bucket's object lock configuration"
+                rule = parse(answer, "ObjectLockConfiguration", what).first("Rule", "DefaultRetention")
+                try:
+                    self._retention = (DefaultRetention.of(rule.fields()) if rule is not None else None,)
+                except ValueError as error:
+                    raise RequestFailedError(unreadable(what, answer)) from error
+        return self._retention[0]
+
+    def _may_be_retained(self, key: str) -> bool:
+        """Tell whether the object has a retention as far as these credentials may know (S3 API: GetObjectRetention)."""
+        try:
+            self._send("GET", key, {"retention": ""})
+        except RequestFailedError as error:
+            return error.failure.code != "NoSuchObjectLockConfiguration"
+        return True
 
     def check(self, prefix: str) -> None:
         query = {"list-type": "2", "prefix": prefix, "max-keys": "1", "encoding-type": "url"}
@@ -207,6 +244,11 @@ class S3Api:
             region=self._settings.region,
         )
         return self._http.request(method, f"{path}?{text}" if text else path, signed, body)
+
+
+def _says_no_lock(failure: Failure) -> bool:
+    """Tell whether a bucket has no lock configuration, or the store none at all; or these credentials may not know."""
+    return failure.status in (400, 403, 404, 405, 501) and failure.code != "NoSuchBucket" and not failure.unreadable
 
 
 def _tagging(tags: Tags | None) -> dict[str, str]:
