@@ -27,7 +27,7 @@ from barman_cloud.store.base import Buffer, Listing, ObjectInfo, ObjectStore, Re
 from barman_cloud.store.bucket_api import BucketApi, Page
 from barman_cloud.store.clients import DOWNLOAD_TIMEOUT, READ_TIMEOUT, client_options, retry_config, upload_timeout
 from barman_cloud.store.failures import Failure, RequestFailedError, failure_of, first_line, to_error
-from barman_cloud.store.obstore_limits import obstore_can_name, refuse_html
+from barman_cloud.store.obstore_limits import head_by, obstore_can_name, refuse_html
 from barman_cloud.store.retry import Retry
 from barman_cloud.store.upload import CountedChunks, frozen, rejoined, slices
 
@@ -199,11 +199,9 @@ class CloudStore(ObjectStore):
 
         It is done by the client that will write, since another one costs more than the request.
         """
-        import obstore
-
         self.requests.add("head")
         try:
-            obstore.head(client, key)
+            head_by(client, key)
         except Exception as error:
             refusal = self.translate(error, key)
             # The PUT that follows says more about a store that refuses everything.
@@ -317,14 +315,7 @@ class CloudStore(ObjectStore):
     def head(self, key: str) -> ObjectInfo:
         if not obstore_can_name(key):
             return self.attempt("head", key, lambda: self.provider_api.head(key))
-        import obstore
-
-        def ask() -> ObjectInfo:
-            result = obstore.get(self.reader, key, options={"head": True})
-            refuse_html(result.attributes)
-            return ObjectInfo(key, result.meta["size"], result.meta["e_tag"], result.meta["last_modified"])
-
-        return self.attempt("head", key, ask)
+        return self.attempt("head", key, lambda: head_by(self.reader, key))
 
     # Listing, deleting, the bucket --------------------------------------------------------------------------------
 

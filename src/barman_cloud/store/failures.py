@@ -198,6 +198,7 @@ _CAUSE = (
     "|timed out|network is unreachable|no route to host|connection closed before message completed"
     "|unexpected end of file|IncompleteMessage)"
 )
+_HTML = r"<(?i:!doctype\s+)?(?i:html)\b"
 _CERTIFICATE = r"(invalid peer certificate|UnknownIssuer|CertificateRequired|NotValidForName|certificate has expired)"
 
 
@@ -223,6 +224,8 @@ def from_obstore(error: BaseException) -> Failure | None:
         status = _STATUS_OF_CLASS.get(kind)
     if status is None and kind == "UnauthenticatedError":
         return Failure(401, message=text.partition("\n")[0])
+    if status == 404 and not code and re.search(_HTML, text.partition("\nDebug source")[0]):
+        return _HTML_404
     if status is not None:
         return Failure(status, code, message, region=region)
     if "Received redirect without LOCATION" in text:
@@ -266,7 +269,7 @@ def unreadable(what: str, body: bytes) -> Failure:
 
 
 def _is_html(text: str) -> bool:
-    return re.match(r"(?i)\s*<(!doctype\s+)?html\b", text) is not None
+    return re.match(r"\s*" + _HTML, text) is not None
 
 
 _HTML_404 = Failure(404, message="the answer is a page of HTML, which no store sends", unreadable=True)

@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 from barman_cloud.errors import ConfigurationError
 from barman_cloud.store.clients import upload_timeout
-from barman_cloud.store.failures import Failure, RequestFailedError
+from barman_cloud.store.failures import Failure, RequestFailedError, unreadable
 
 CONNECT_TIMEOUT = 10.0
 ANSWER_TIMEOUT = 300.0
@@ -247,9 +247,16 @@ def _check_sendable(target: str, headers: Mapping[str, str]) -> None:
             )
 
 
+def object_in(answer: Response) -> bytes:
+    """Return the object in an answer; raise ``RequestFailedError`` for a page of HTML, as which nobody stores ours."""
+    if answer.headers.get("content-type", "").startswith("text/html"):
+        raise RequestFailedError(unreadable("an object", answer.body))
+    return answer.body
+
+
 def cut_range(answer: Response, start: int, end: int) -> tuple[memoryview, int, str | None]:
     """Return bytes, whole size and ETag from the answer to a range request, also from a server that sent everything."""
-    body = memoryview(answer.body)
+    body = memoryview(object_in(answer))
     _, slash, size = answer.headers.get("content-range", "").rpartition("/")
     if slash and size.isdigit():
         return body, int(size), answer.headers.get("etag")

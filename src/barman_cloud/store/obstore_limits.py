@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from barman_cloud.store.base import ObjectInfo
 from barman_cloud.store.failures import Failure, RequestFailedError
 
 
@@ -14,6 +15,15 @@ def obstore_can_name(key: str) -> bool:
     """
     segments = key.split("/")
     return not ("" in segments or "." in segments or ".." in segments) and key.isprintable()
+
+
+def head_by(client: Any, key: str) -> ObjectInfo:
+    """Ask for an object by a HEAD of this client, as ``obstore.head`` does, and look at what answered."""
+    import obstore
+
+    result = obstore.get(client, key, options={"head": True})
+    refuse_html(result.attributes)
+    return ObjectInfo(key, result.meta["size"], result.meta["e_tag"], result.meta["last_modified"])
 
 
 def refuse_html(attributes: Mapping[Any, Any]) -> None:

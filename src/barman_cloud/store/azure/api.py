@@ -16,7 +16,7 @@ from barman_cloud.store.azure.keys import SAS_VERSION, AzureCredentials, AzureSo
 from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock, Tags
 from barman_cloud.store.bucket_api import LISTING, Page
 from barman_cloud.store.failures import Failure, RequestFailedError, from_answer, unreadable
-from barman_cloud.store.http import HttpClient, Response, cut_range, object_headers
+from barman_cloud.store.http import HttpClient, Response, cut_range, object_headers, object_in
 from barman_cloud.store.xml import Document, parse
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class AzureApi:
         return Page(objects, folders, document.text("NextMarker") or None).checked(prefix, body)
 
     def get(self, key: str) -> bytes:
-        return self._send("GET", key).body
+        return object_in(self._send("GET", key))
 
     def get_range(self, key: str, start: int, end: int, etag: str | None) -> tuple[Buffer, int, str | None]:
         headers = {"x-ms-range": f"bytes={start}-{end - 1}"}
@@ -85,7 +85,7 @@ class AzureApi:
         if if_absent:
             headers["if-none-match"] = "*"
         try:
-            self._send("PUT", key, headers=headers, body=memoryview(data), empty=True)
+            self._send("PUT", key, headers=headers, body=memoryview(data), status=201)
         except RequestFailedError as error:
             if if_absent and error.failure.code == "BlobAlreadyExists":
                 raise RequestFailedError(Failure(409, exists=True)) from error
@@ -124,7 +124,7 @@ class AzureApi:
         return f"DELETE {target} HTTP/1.1\r\n{lines}Content-Length: 0\r\n\r\n"
 
     def delete_one(self, key: str) -> None:
-        self._send("DELETE", key, empty=True)
+        self._send("DELETE", key, status=202)
 
     def object_lock(self, key: str) -> ObjectLock | None:
         """Return the lock of a blob version or a container (REST API, "Get Blob Properties", "Get Container
@@ -174,11 +174,11 @@ class AzureApi:
         headers: Mapping[str, str] | None = None,
         body: bytes | memoryview = b"",
         *,
-        empty: bool = False,
+        status: int | None = None,
     ) -> Response:
         """Return the answer to a request; raise ``RequestFailedError`` unless it is one of success.
 
-        ``empty``: the service's own answer has nothing in it, so one that has comes from something else.
+        ``status``: the only one by which the service says that it has done this; another one is something else's.
         """
         path = f"{self._root}/{quote(key, safe='/')}" if key else self._root
         credentials = self._credentials()
@@ -191,7 +191,7 @@ class AzureApi:
             raise RequestFailedError(
                 from_answer(response.status, response.body, response.headers.get("x-ms-error-code", ""))
             )
-        if empty and response.body.strip():
+        if status is not None and response.status != status:
             raise RequestFailedError(unreadable("an object store's", response.body))
         return response
 
@@ -242,13 +242,13 @@ class _Blocks:
     def put_part(self, key: str, upload: str, number: int, data: Buffer) -> str:
         block = base64.b64encode(f"{upload}{number:08}".encode()).decode()
         query = {"comp": "block", "blockid": block}
-        self._send("PUT", key, query, self._commit_headers(None), memoryview(data), empty=True)
+        self._send("PUT", key, query, self._commit_headers(None), memoryview(data), status=201)
         return block
 
     def finish(self, key: str, upload: str, parts: Sequence[str], tags: Tags | None) -> None:
         body = "".join(f"<Latest>{block}</Latest>" for block in parts)
         headers = {"content-type": "application/xml", **self._commit_headers(tags)}
-        self._send("PUT", key, {"comp": "blocklist"}, headers, f"<BlockList>{body}</BlockList>".encode(), empty=True)
+        self._send("PUT", key, {"comp": "blocklist"}, headers, f"<BlockList>{body}</BlockList>".encode(), status=201)
 
     def abort(self, key: str, upload: str) -> None:
         pass

@@ -15,7 +15,7 @@ from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock, Tags
 from barman_cloud.store.bucket_api import LISTING, Page
 from barman_cloud.store.failures import Failure, RequestFailedError, from_answer, unreadable
 from barman_cloud.store.google.keys import GoogleSource
-from barman_cloud.store.http import HttpClient, Response, cut_range
+from barman_cloud.store.http import HttpClient, Response, cut_range, object_in
 from barman_cloud.store.xml_uploads import XmlUploads
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class GoogleApi:
             raise RequestFailedError(unreadable(LISTING, body)) from error
 
     def get(self, key: str) -> bytes:
-        return self._send("GET", self._object(key), {"alt": "media"}).body
+        return object_in(self._send("GET", self._object(key), {"alt": "media"}))
 
     def get_range(self, key: str, start: int, end: int, etag: str | None) -> tuple[Buffer, int, str | None]:
         headers = {"range": f"bytes={start}-{end - 1}"}

@@ -13,7 +13,7 @@ from barman_cloud.errors import IntegrityError
 from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock, Tags
 from barman_cloud.store.bucket_api import LISTING, Page
 from barman_cloud.store.failures import WRONG_REGION_CODES, Failure, RequestFailedError, from_answer, unreadable
-from barman_cloud.store.http import HttpClient, Response, cut_range, object_headers
+from barman_cloud.store.http import HttpClient, Response, cut_range, object_headers, object_in
 from barman_cloud.store.s3.checksums import verify
 from barman_cloud.store.s3.keys import AwsCredentials
 from barman_cloud.store.s3.retention import DefaultRetention, retained
@@ -72,13 +72,13 @@ class S3Api:
         return Page(objects, folders, token or None).checked(prefix, body)
 
     def get(self, key: str) -> bytes:
-        return self._send("GET", key, headers=self._settings.customer_key_headers()).body
+        return object_in(self._send("GET", key, headers=self._settings.customer_key_headers()))
 
     def get_validated(self, key: str) -> bytes:
         """Return the object, compared with the checksum that S3 keeps of it."""
         headers = {**self._settings.customer_key_headers(), "x-amz-checksum-mode": "ENABLED"}
         answer = self._send("GET", key, headers=headers)
-        if not verify(answer.headers, answer.body):
+        if not verify(answer.headers, object_in(answer)):
             raise IntegrityError(
                 f"s3://{self._settings.bucket}/{key} arrived with another checksum than it was stored with"
             )
