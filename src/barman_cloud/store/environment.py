@@ -38,13 +38,16 @@ def clean_secret(text: str, name: str) -> str:
     return text
 
 
-def clean_url(text: str, name: str) -> str:
-    """The same for an address, ``http[s]://HOST[:PORT][/PATH][?QUERY]``; the slash at its end is left out too."""
+def clean_url(text: str, name: str, *, query: bool = False) -> str:
+    """The same for an address, ``http[s]://HOST[:PORT][/PATH]``; the slash at its end is left out too.
+
+    With ``query``, one may follow the path.
+    """
     import re
 
     text = clean(text, name).rstrip("/")
     found = re.fullmatch(_ADDRESS, text)
-    if found is None or int(found["port"] or 1) not in range(1, 65536):
+    if found is None or (not query and "?" in text) or "#" in text or int(found["port"] or 1) not in range(1, 65536):
         raise ConfigurationError(
             f"{name} isn't an address that can be used", hint="write http://HOST:PORT or https://HOST"
         )

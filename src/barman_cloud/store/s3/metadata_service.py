@@ -71,7 +71,7 @@ class MetadataSource:
         if relative and not relative.startswith("/"):
             raise ConfigurationError("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI isn't a path", hint="begin with a slash")
         url = f"{_CONTAINER}{relative}" if relative else self._environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"]
-        url = clean_url(url, "AWS_CONTAINER_CREDENTIALS_FULL_URI")
+        url = clean_url(url, "AWS_CONTAINER_CREDENTIALS_FULL_URI", query=True)
         _check_host(url)
         token_file = self._environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
         token = _read_token(token_file) if token_file else self._environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN")
