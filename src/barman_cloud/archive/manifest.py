@@ -39,7 +39,7 @@ class ManifestFile:
     """One file of a manifest that was read."""
 
     path: str
-    """Relative to the data directory, with ``surrogateescape`` for bytes that aren't UTF-8."""
+    """Relative to the data directory, as ``os.fsdecode`` gives it."""
     size: int
     last_modified: str
     algorithm: str | None
@@ -92,16 +92,20 @@ class EntrySpool:
 
 
 def manifest_stream(
-    spools: Sequence[EntrySpool], wal_ranges: Sequence[WalRange], system_identifier: int | None = None
+    spools: Sequence[EntrySpool],
+    wal_ranges: Sequence[WalRange],
+    system_identifier: int | None = None,
+    *,
+    padded_lsns: bool = False,
 ) -> tuple[int, Iterator[bytes]]:
     """Return the size in bytes of a manifest, and its content.
 
-    With ``system_identifier`` it is of version 2 (PostgreSQL 17 and later), otherwise of version 1. The spools may not
-    change until the content was read.
+    With ``system_identifier`` it is of version 2 (PostgreSQL 17 and later), otherwise of version 1; with
+    ``padded_lsns`` LSNs are as PostgreSQL 19 prints them. The spools may not change until the content was read.
     """
     version = b"1" if system_identifier is None else b'2,\n"System-Identifier": %d' % system_identifier
     head = b'{ "PostgreSQL-Backup-Manifest-Version": %b,\n"Files": [' % version
-    ranges = b",\n".join(_wal_range(wal_range) for wal_range in wal_ranges)
+    ranges = b",\n".join(_wal_range(wal_range, padded_lsns) for wal_range in wal_ranges)
     tail = b'\n],\n"WAL-Ranges": [\n%b\n],\n' % ranges
     entries = sum(spool.size for spool in spools)
     separators = 2 if entries else 0
@@ -139,11 +143,12 @@ def _entry(path: str, size: int, mtime: int, checksum: int | None) -> bytes:
 
 
 def _unusual_path(path: str) -> str:
+    name = os.fsencode(path)
     try:
-        path.encode()
-    except UnicodeEncodeError:
-        return f'"Encoded-Path": "{path.encode("utf-8", "surrogateescape").hex()}"'
-    return f'"Path": {json.dumps(path, ensure_ascii=False)}'
+        text = name.decode()
+    except UnicodeDecodeError:
+        return f'"Encoded-Path": "{name.hex()}"'
+    return f'"Path": {json.dumps(text, ensure_ascii=False)}'
 
 
 @lru_cache(4096)
@@ -151,8 +156,9 @@ def _gmt(seconds: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S GMT", time.gmtime(seconds))
 
 
-def _wal_range(wal_range: WalRange) -> bytes:
-    start, end = (f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}" for lsn in (wal_range.start_lsn, wal_range.end_lsn))
+def _wal_range(wal_range: WalRange, padded: bool) -> bytes:
+    width = 8 if padded else 1
+    start, end = (f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:0{width}X}" for lsn in (wal_range.start_lsn, wal_range.end_lsn))
     return f'{{ "Timeline": {wal_range.timeline}, "Start-LSN": "{start}", "End-LSN": "{end}" }}'.encode()
 
 
@@ -207,11 +213,11 @@ class ManifestReader:
     def _file(self, line: bytes) -> ManifestFile:
         item = self._json(line.rstrip(b","))
         try:
-            path = item["Path"] if "Path" in item else os.fsdecode(bytes.fromhex(item["Encoded-Path"]))
+            path = os.fsdecode(item["Path"].encode() if "Path" in item else bytes.fromhex(item["Encoded-Path"]))
             return ManifestFile(
                 path, int(item["Size"]), item["Last-Modified"], item.get("Checksum-Algorithm"), item.get("Checksum")
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise self._error(f"not a file entry ({error!r})") from error
 
     def _read_frame(self, text: bytes) -> None:

@@ -20,8 +20,11 @@ from barman_cloud.archive.throttle import Throttle
 from barman_cloud.backup.archive_set import ArchiveSet
 from barman_cloud.backup.lifecycle import BackupRequest, Run, take_backup
 from barman_cloud.backup.members import Content, describe
+from barman_cloud.backup.page_check import PageChecks
+from barman_cloud.backup.readable import refusal, require_readable
 from barman_cloud.backup.scan import CONTROL_FILE, Tree, scan_data_directory, scan_tablespace
 from barman_cloud.backup.server_files import (
+    configuration_files,
     external_files,
     external_member,
     require_backup_mode_here,
@@ -30,6 +33,8 @@ from barman_cloud.backup.server_files import (
 from barman_cloud.backup.worker import Uploads
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.layout import Layout
+from barman_cloud.errors import OperationError
+from barman_cloud.postgres import page_checksum
 from barman_cloud.postgres.backup_mode import BackupStart, BackupStop
 from barman_cloud.postgres.connection import ServerMetadata
 from barman_cloud.postgres.control_file import read_control_file
@@ -59,17 +64,31 @@ class BackupOptions:
     max_archive_size: int = 100 << 30
     min_chunk_size: int | None = None
     max_bandwidth: int | None = None
+    verify_checksums: bool | None = None
+    """Verify page checksums while reading; None: if the cluster has them and NumPy is installed."""
+    strict: bool = False
+    """A page that fails its checksum is an error."""
 
 
 def run_backup(store: ObjectStore, layout: Layout, options: BackupOptions) -> BackupInfo:
     """Back up the cluster that ``options.request.connection`` leads to, whose files must be visible here.
 
-    Returns the DONE ``backup.info``; errors are those of :func:`lifecycle.take_backup`.
+    Returns the DONE ``backup.info``; errors are those of :func:`lifecycle.take_backup`. With ``options.strict``,
+    damaged pages raise ``OperationError`` although the backup is DONE.
     """
-    return take_backup(store, layout, options.request, ArchiveMethod(options))
+    method = ArchiveMethod(options)
+    info = take_backup(store, layout, options.request, method)
+    if options.strict and method.failed_pages:
+        raise OperationError(
+            f"backup {info.backup_id} is DONE, but {method.failed_pages} pages of the cluster fail their checksum",
+            hint="the cluster itself is damaged: keep older backups, and see which relations the files belong to",
+        )
+    return info
 
 
-def make_uploads(options: BackupOptions, store: ObjectStore, layout: Layout, backup_id: str) -> Uploads:
+def make_uploads(
+    options: BackupOptions, store: ObjectStore, layout: Layout, backup_id: str, page_checks: PageChecks | None = None
+) -> Uploads:
     """Return where and how the archives of a backup are stored."""
     limit = store.capabilities.max_object_size
     if options.max_archive_size > limit:
@@ -84,6 +103,7 @@ def make_uploads(options: BackupOptions, store: ObjectStore, layout: Layout, bac
         min_chunk_size=options.min_chunk_size,
         throttle=Throttle(options.max_bandwidth) if options.max_bandwidth else None,
         tags=options.request.tags,
+        page_checks=page_checks,
     )
 
 
@@ -96,22 +116,37 @@ class ArchiveMethod:
         self._options = options
         self._archives: ArchiveSet | None = None
         self._control = b""
+        self._page_checks: PageChecks | None = None
+        self.failed_pages = 0
+        """How many pages fail their checksum; known when the backup is DONE."""
 
     def check(self) -> None:
         """Nothing can be checked before the server was asked where its files are."""
 
     def prepare(self, metadata: ServerMetadata) -> None:
-        """Check that the data directory of this very server, its tablespaces and its configuration are visible."""
+        """Check that all files of this very server can be read: data directory, tablespaces, configuration."""
         self._metadata = metadata
         self._root = visible_data_directory(metadata)
         self._external = external_files(self._root, metadata)
+        try:
+            trees = self._scan()
+        except PermissionError as error:
+            raise refusal(error) from error
+        require_readable(trees, self._external)
 
     def copy(self, run: Run) -> None:
         """Archive tablespaces and PGDATA, then read ``pg_control``, as the last file of the copy."""
-        require_backup_mode_here(self._root, parse_lsn(str(run.info.begin_xlog)))
-        uploads = make_uploads(self._options, run.store, run.layout, run.info.backup_id)
+        begin = parse_lsn(str(run.info.begin_xlog))
+        require_backup_mode_here(self._root, begin)
+        if self._verifies_checksums():
+            metadata = self._metadata
+            self._page_checks = PageChecks(begin, metadata.block_size, metadata.relation_segment_blocks)
+        uploads = make_uploads(self._options, run.store, run.layout, run.info.backup_id, self._page_checks)
         self._archives = ArchiveSet(uploads, self._options.jobs)
-        self._archives.make(self._scan(), run)
+        trees = self._scan()
+        for tree in trees:
+            tree.log_notes()
+        self._archives.make(trees, run)
         self._control = read_control_file(Path(self._root, CONTROL_FILE))
 
     def finish(self, run: Run, start: BackupStart, stop: BackupStop) -> dict[str, Any]:
@@ -119,7 +154,9 @@ class ArchiveMethod:
         assert self._archives is not None
         size = sum(spool.size for spool in self._archives.spools) + (1 << 20)
         self._archives.add_last(self._last_members(self._archives, start, stop), size)
-        self._archives.store_sidecar()
+        checksums = self._page_checks.conclude(stop.lsn) if self._page_checks else None
+        self._archives.store_sidecar(checksums)
+        self.failed_pages = checksums.failed if checksums else 0
         return self._archives.copy_stats()
 
     def abort(self) -> None:
@@ -127,12 +164,24 @@ class ArchiveMethod:
         if self._archives:
             self._archives.abort()
 
+    def _verifies_checksums(self) -> bool:
+        if self._options.verify_checksums is False:
+            return False
+        if self._metadata.data_checksums != "on":
+            log.info("page checksums are not verified: data_checksums is %s", self._metadata.data_checksums)
+            return False
+        if not page_checksum.is_available():
+            log.info("page checksums are not verified: that needs NumPy (pip install 'barman-cloud[verify]')")
+            return False
+        return True
+
     def _scan(self) -> list[Tree]:
         metadata = self._metadata
         trees = [scan_tablespace(oid, location, metadata.version) for _, oid, location in metadata.tablespaces]
         tablespaces = [(oid, location) for _, oid, location in metadata.tablespaces]
         replaced = [Path(file).name for file in self._external]
-        trees.append(scan_data_directory(self._root, tablespaces, replaced=replaced))
+        configuration = configuration_files(metadata)
+        trees.append(scan_data_directory(self._root, tablespaces, replaced=replaced, configuration=configuration))
         return trees
 
     def _last_members(
@@ -153,6 +202,7 @@ class ArchiveMethod:
             [*archives.spools, spool],
             [WalRange(start.timeline, start.lsn, stop.lsn)],
             int(self._metadata.system_identifier) if self._metadata.version >= 170000 else None,
+            padded_lsns=self._metadata.version >= 190000,
         )
         yield replace(owner, name=MANIFEST, mode=_MANIFEST_MODE, size=size, mtime=time), manifest
         yield replace(owner, name=LABEL, mode=_LABEL_MODE, size=len(label), mtime=time), iter([label])

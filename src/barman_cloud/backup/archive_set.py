@@ -9,6 +9,7 @@ from typing import Any
 
 from barman_cloud import logs
 from barman_cloud.archive import archives_json
+from barman_cloud.archive.archives_json import PageChecksums
 from barman_cloud.archive.manifest import EntrySpool
 from barman_cloud.archive.tar import Member
 from barman_cloud.backup.helper_threads import Events, call_interruptibly
@@ -17,6 +18,7 @@ from barman_cloud.backup.pack import in_order_of_work, part_size_for, plan_archi
 from barman_cloud.backup.scan import DATA, Tree
 from barman_cloud.backup.worker import PartNumbers, StoredArchive, Uploads, Workers, upload_archive
 from barman_cloud.errors import AccessDeniedError, OperationError
+from barman_cloud.report.text import counted
 
 log = logs.get_logger(__name__)
 
@@ -44,7 +46,10 @@ class ArchiveSet:
         """Archive the trees and wait until all of it is stored; raises what a worker or ``events`` raises."""
         plans = plan_archives(trees, jobs=self._jobs, max_archive_size=self._uploads.max_archive_size)
         count, size = sum(tree.file_count for tree in trees), sum(tree.size for tree in trees)
-        log.info("%d files of %.1f MiB are packed into %d archives", count, size / 2**20, len(plans))
+        files, archives = counted(count, "file"), counted(len(plans), "archive")
+        log.info("%s of %.1f MiB are packed into %s", files, size / 2**20, archives)
+        for plan in plans:
+            log.debug("%s, part %d: %d files, %.1f MiB", plan.base, plan.part, plan.file_count, plan.size / 2**20)
         self._numbers = PartNumbers(plans)
         self._workers = Workers(
             self._uploads,
@@ -70,7 +75,7 @@ class ArchiveSet:
             call_interruptibly(lambda: upload_archive(uploads, DATA, number, members, part_size, self._cancelled))
         )
 
-    def store_sidecar(self) -> None:
+    def store_sidecar(self, page_checksums: PageChecksums | None = None) -> None:
         """Check that all archives are there, and store ``archives.json``."""
         self._require_all()
         uploads = self._uploads
@@ -85,7 +90,7 @@ class ArchiveSet:
             for archive in sorted(self._archives, key=lambda archive: (archive.base, archive.part))
         ]
         key = uploads.layout.archives_json(uploads.backup_id)
-        data = archives_json.dump(records).encode()
+        data = archives_json.dump(records, page_checksums).encode()
         call_interruptibly(lambda: uploads.store.put(key, data, tags=uploads.tags))
 
     def copy_stats(self) -> dict[str, Any]:

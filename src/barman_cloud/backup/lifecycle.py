@@ -17,7 +17,9 @@ from typing import Any, Protocol
 
 from barman_cloud import logs
 from barman_cloud.backup.helper_threads import Events, call_interruptibly
+from barman_cloud.backup.readable import HINT as READABLE_HINT
 from barman_cloud.backup.signals import interruptible
+from barman_cloud.backup.wal_check import missing_segments, warn_of_missing_wal
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo, Tablespace
 from barman_cloud.catalog.layout import Layout
@@ -27,6 +29,7 @@ from barman_cloud.errors import (
     ObjectExistsError,
     OperationError,
 )
+from barman_cloud.postgres.archiving import archiving_problem
 from barman_cloud.postgres.backup_mode import BackupMode, BackupStart, BackupStop, check_privileges
 from barman_cloud.postgres.connection import (
     Connection,
@@ -54,6 +57,8 @@ class BackupRequest:
     keepalive_interval: float = 60
     """Seconds between uses of the connection that holds backup mode; 0: never."""
     tags: Mapping[str, str] | None = None
+    wal_timeout: float = 0
+    """Seconds to wait until the backup's WAL is in the archive; 0: look once."""
 
 
 class Run(Events):
@@ -65,6 +70,8 @@ class Run(Events):
         self.layout = layout
         self.info = info
         self.tags = request.tags
+        self.archiving_problem: str | None = None
+        """Why the server's WAL doesn't get into an archive, as far as was seen before the begin."""
 
 
 class CopyMethod(Protocol):
@@ -119,7 +126,8 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
                 f"backup {backup_id} is complete but backup.info could not be stored: {reason_of(error)}",
                 hint="its archives are useless without it; take the backup again",
             ) from error
-    log.info("backup %s is done after %.1f s; it ends at %s", backup_id, time.monotonic() - began, info.end_xlog)
+        log.info("backup %s is done after %.1f s; it ends at %s", backup_id, time.monotonic() - began, info.end_xlog)
+        _look_for_wal(run, request)
     return info
 
 
@@ -180,6 +188,9 @@ def _take(connection: Connection, run: Run, record: _Record, request: BackupRequ
     metadata = read_metadata(connection)
     _describe(info, metadata)
     check_privileges(connection, in_recovery=metadata.in_recovery)
+    run.archiving_problem = archiving_problem(connection, metadata)
+    if run.archiving_problem:
+        log.warning("the backup can be recovered only with its WAL, but %s", run.archiving_problem)
     method.prepare(metadata)
     with closing(BackupMode(connection, run.fail, keepalive_interval=request.keepalive_interval)) as mode:
         start = mode.start(
@@ -188,7 +199,7 @@ def _take(connection: Connection, run: Run, record: _Record, request: BackupRequ
         # What the server did before its checkpoint is in no WAL of the backup: a tablespace made until then counts.
         metadata = _once_more(connection, metadata, info, method)
         info.begin_time = start.time
-        info.begin_xlog = format_lsn(start.lsn)
+        info.begin_xlog = format_lsn(start.lsn, metadata.version)
         info.begin_wal = segment_name(start.timeline, start.lsn, metadata.segment_size)
         info.begin_offset = start.lsn % metadata.segment_size
         info.timeline = start.timeline
@@ -199,14 +210,13 @@ def _take(connection: Connection, run: Run, record: _Record, request: BackupRequ
         log.info("waiting for the server to stop the backup and to archive its WAL")
         stop = mode.stop()
         info.end_time = stop.time
-        info.end_xlog = format_lsn(stop.lsn)
+        info.end_xlog = format_lsn(stop.lsn, metadata.version)
         info.end_wal = segment_name(stop.timeline, stop.lsn, metadata.segment_size)
         info.end_offset = stop.lsn % metadata.segment_size
         info.backup_label = stop.label
         if not metadata.in_recovery:
             mode.switch_wal()
             mode.create_restore_point(f"barman_{info.backup_id}")
-        _warn_of_missing_archiving(metadata, str(info.end_xlog))
     info.copy_stats = method.finish(run, start, stop)
     info.backup_name = request.backup_name
     info.status = backup_info.DONE
@@ -221,13 +231,11 @@ def _once_more(connection: Connection, before: ServerMetadata, info: BackupInfo,
     return metadata
 
 
-def _warn_of_missing_archiving(metadata: ServerMetadata, end: str) -> None:
-    if metadata.in_recovery and metadata.archive_mode != "always":
-        log.warning(
-            "this is a standby that doesn't archive: the backup needs WAL up to %s from the primary's archive", end
-        )
-    elif metadata.archive_mode == "off":
-        log.warning("archive_mode is off: the backup can be recovered only if WAL up to %s is archived otherwise", end)
+def _look_for_wal(run: Run, request: BackupRequest) -> None:
+    def find() -> list[str]:
+        return call_interruptibly(lambda: missing_segments(run.store, run.layout, run.info))
+
+    warn_of_missing_wal(find, run.info, timeout=request.wal_timeout, sleep=time.sleep, reason=run.archiving_problem)
 
 
 def _describe(info: BackupInfo, metadata: ServerMetadata) -> None:
@@ -280,7 +288,8 @@ def _save_in_time(record: _Record) -> None:
 
 
 def _failure(info: BackupInfo, error: BaseException) -> OperationError:
-    return OperationError(f"backup {info.backup_id} failed: {reason_of(error)}", hint=getattr(error, "hint", None))
+    hint = READABLE_HINT if isinstance(error, PermissionError) else getattr(error, "hint", None)
+    return OperationError(f"backup {info.backup_id} failed: {reason_of(error)}", hint=hint)
 
 
 def _warn_of_same_name(store: ObjectStore, layout: Layout, name: str) -> None:

@@ -27,6 +27,7 @@ from barman_cloud.errors import (
     OperationError,
     StoreError,
 )
+from barman_cloud.report.text import counted
 from barman_cloud.store.base import DeleteFailedError
 
 log = logs.get_logger(__name__)
@@ -186,7 +187,7 @@ def _delete_backup(catalog: Catalog, info: BackupInfo, options: DeletionOptions)
         _delete_objects(catalog, [objects.label], options)
     _delete_objects(catalog, objects.archives + objects.sidecars, options)
     _delete_objects(catalog, [objects.info], options)
-    log.info("backup %s is deleted: %d archives", info.backup_id, len(objects.archives))
+    log.info("backup %s is deleted: %s", info.backup_id, counted(len(objects.archives), "archive"))
     return objects
 
 

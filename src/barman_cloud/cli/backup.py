@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_ARCHIVE_SIZE = 100 * 1024**3
 MAX_TAGS = 10
+UMBRELLA_WAL_TIMEOUT = 60
+"""Seconds; ``barman-cloud-backup`` doesn't wait, because those who run it count on its end."""
 
 
 def add_arguments(parser: Declarations) -> None:
@@ -54,11 +56,33 @@ def add_arguments(parser: Declarations) -> None:
         "--max-bandwidth", type=values.size, metavar="SIZE", help="upload at most so many bytes a second"
     )
     parser.add_argument("-n", "--name", type=values.backup_name, help="a name for the backup, besides its id")
+    _add_checks(parser)
     parser.add_extension(
         "--nice", type=values.non_negative, metavar="N", help="run with this niceness and idle disk priority"
     )
     options.add_tags(parser)
     options.add_encryption(parser)
+    _add_snapshots(parser)
+
+
+def _add_checks(parser: Declarations) -> None:
+    parser.add_extension(
+        "--wal-timeout", type=values.non_negative, metavar="SECONDS",
+        help="how long to wait for the backup's WAL in the archive (default 60; barman-cloud-backup: 0, look once)",
+    )  # fmt: skip
+    checksums = parser.add_mutually_exclusive_group()
+    parser.add_extension(
+        "--verify-checksums", action="store_const", const=True, group=checksums,
+        help="verify page checksums while reading, or fail if that can't be done (default: where it can)",
+    )  # fmt: skip
+    parser.add_extension(
+        "--no-verify-checksums", dest="verify_checksums", action="store_const", const=False, group=checksums,
+        help="don't verify page checksums",
+    )  # fmt: skip
+    parser.add_extension("--strict", action="store_true", help="exit with 1 if a page fails its checksum")
+
+
+def _add_snapshots(parser: Declarations) -> None:
     snapshot = parser.add_argument_group("disk snapshots instead of archives")
     snapshot.add_argument("--snapshot-instance", help="the machine whose disks hold the cluster")
     snapshot.add_argument(
@@ -102,12 +126,29 @@ def validate(args: Arguments) -> None:
         raise ConfigurationError("--kms-key-name can't be used with --snapshot-instance")
     if args.aws_snapshot_lock_mode == "governance" and args.aws_snapshot_lock_cool_off_period is not None:
         raise ConfigurationError("--aws-snapshot-lock-cool-off-period needs --aws-snapshot-lock-mode compliance")
+    _validate_checksums(args, bool(snapshots))
     pairs = args.tag or args.tags or []
     if len(pairs) > MAX_TAGS:
         raise ConfigurationError(f"{len(pairs)} tags given; object stores take at most {MAX_TAGS}")
     keys = [key for key, _ in pairs]
     if duplicates := {key for key in keys if keys.count(key) > 1}:
         raise ConfigurationError(f"tag key given twice: {', '.join(sorted(duplicates))}")
+
+
+def _validate_checksums(args: Arguments, snapshots: bool) -> None:
+    if not (args.strict or args.verify_checksums):
+        return
+    option = "--strict" if args.strict else "--verify-checksums"
+    if args.verify_checksums is False:
+        raise ConfigurationError("--strict has no effect with --no-verify-checksums")
+    if snapshots:
+        raise ConfigurationError(f"{option} has no effect on disk snapshots")
+    if "BARMAN_HOOK" in os.environ:
+        raise ConfigurationError(f"{option} has no effect on a backup that Barman has made")
+    from barman_cloud.postgres import page_checksum
+
+    if not page_checksum.is_available():
+        raise ConfigurationError(f"{option} needs NumPy", hint="pip install 'barman-cloud[verify]'")
 
 
 def _uses_google(args: Arguments) -> bool:
@@ -157,6 +198,7 @@ def _backup_options(args: Arguments) -> BackupOptions:
             immediate_checkpoint=args.immediate_checkpoint,
             keepalive_interval=args.keepalive_interval,
             tags=options.tags_from(args),
+            wal_timeout=_wal_timeout(args),
         ),
         jobs=args.jobs,
         compression=args.compression,
@@ -164,7 +206,15 @@ def _backup_options(args: Arguments) -> BackupOptions:
         max_archive_size=args.max_archive_size,
         min_chunk_size=args.min_chunk_size,
         max_bandwidth=args.max_bandwidth,
+        verify_checksums=args.verify_checksums,
+        strict=args.strict,
     )
+
+
+def _wal_timeout(args: Arguments) -> int:
+    if args.wal_timeout is not None:
+        return int(args.wal_timeout)
+    return UMBRELLA_WAL_TIMEOUT if args.is_umbrella else 0
 
 
 def _run_snapshot_backup(args: Arguments, store: ObjectStore, layout: Layout, request: BackupRequest) -> None:

@@ -25,10 +25,14 @@ class Entry(NamedTuple):
     """It is a value of ``--cloud-provider``; others follow from the URL alone."""
 
 
+AWS = "aws-s3"
+AZURE = "azure-blob-storage"
+GOOGLE = "google-cloud-storage"
+
 TABLE = {
-    "aws-s3": Entry(("s3",), "barman_cloud.store.s3.provider"),
-    "azure-blob-storage": Entry(("https", "http"), "barman_cloud.store.azure.provider"),
-    "google-cloud-storage": Entry(("gs", "https"), "barman_cloud.store.google.provider"),
+    AWS: Entry(("s3",), "barman_cloud.store.s3.provider"),
+    AZURE: Entry(("https", "http"), "barman_cloud.store.azure.provider"),
+    GOOGLE: Entry(("gs", "https"), "barman_cloud.store.google.provider"),
     "file": Entry(("file",), "barman_cloud.store.local_provider", selectable=False),
 }
 

@@ -46,7 +46,7 @@ def provider_of(text: str, provider: str | None = None) -> Provider:
         return named
     if found is None:
         forms = ", ".join(known.url_form for known in providers.every())
-        emulator = "; for Azure's emulator say --cloud-provider azure-blob-storage" if text[:4] == "http" else ""
+        emulator = f"; for Azure's emulator say --cloud-provider {providers.AZURE}" if text[:4] == "http" else ""
         refuse(text, "isn't a storage URL that we know", f"use one of {forms}{emulator}")
     return found
 

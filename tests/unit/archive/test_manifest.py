@@ -168,3 +168,16 @@ def test_pg_verifybackup_accepts_a_directory_with_our_manifest(tmp_path: Path) -
     assert subprocess.run([tool, "-n", str(tmp_path)], capture_output=True, check=False).returncode == 0
     (tmp_path / "base/1").write_bytes(b"x")
     assert subprocess.run([tool, "-n", str(tmp_path)], capture_output=True, check=False).returncode == 1
+
+
+def test_lsns_are_padded_for_postgresql_19() -> None:
+    def text(padded: bool) -> bytes:
+        size, content = manifest_stream([EntrySpool()], RANGES, 7, padded_lsns=padded)
+        written = b"".join(content)
+        assert len(written) == size
+        reader = ManifestReader([written])
+        assert (list(reader), reader.wal_ranges) == ([], RANGES)
+        return written
+
+    assert b'"Start-LSN": "0/2000028", "End-LSN": "1/2000100"' in text(False)
+    assert b'"Start-LSN": "0/02000028", "End-LSN": "1/02000100"' in text(True)

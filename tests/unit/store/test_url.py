@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from barman_cloud.errors import ConfigurationError
+from barman_cloud.store.providers import AWS, AZURE, GOOGLE
 from barman_cloud.store.url import parse_url
-
-AWS, AZURE, GOOGLE = "aws-s3", "azure-blob-storage", "google-cloud-storage"
 
 AP = "arn:aws:s3:eu-west-1:123456789012:accesspoint/backups"
 OUTPOST = "arn:aws:s3-outposts:eu-west-1:123456789012:outpost/op-1/accesspoint/backups"

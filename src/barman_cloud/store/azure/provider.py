@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from barman_cloud.store.base import StoreURL
 from barman_cloud.store.provider import Provider
+from barman_cloud.store.providers import AZURE
 from barman_cloud.store.url import refuse, split, without_secrets, wrong_form
 
 if TYPE_CHECKING:
     from barman_cloud.store.base import ObjectStore
     from barman_cloud.store.options import StoreOptions
 
-NAME = "azure-blob-storage"
 FORM = "https://account.blob.core.windows.net/container/path"
 _HOST = (
     r"\.blob\.(core\.windows\.net|core\.usgovcloudapi\.net|core\.chinacloudapi\.cn|core\.cloudapi\.de"
@@ -30,7 +30,7 @@ def _recognises(text: str) -> bool:
 def _parse(text: str) -> StoreURL:
     parts = split(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        wrong_form(text, NAME, FORM)
+        wrong_form(text, AZURE, FORM)
     if "@" in parts.netloc or "sig=" in parts.query:
         refuse(text, "holds a secret", "give a signature in AZURE_STORAGE_SAS_TOKEN, not in the URL")
     endpoint = f"{parts.scheme}://{parts.netloc}"
@@ -43,7 +43,7 @@ def _parse(text: str) -> StoreURL:
     container, _, path = path.strip("/").partition("/")
     if not account or not container:
         refuse(text, "names no container", f"use {FORM}")
-    return StoreURL(NAME, container, path.strip("/"), without_secrets(text), endpoint=endpoint, account=account)
+    return StoreURL(AZURE, container, path.strip("/"), without_secrets(text), endpoint=endpoint, account=account)
 
 
 def _open(url: StoreURL, options: StoreOptions, environ: Mapping[str, str]) -> ObjectStore:
@@ -53,7 +53,7 @@ def _open(url: StoreURL, options: StoreOptions, environ: Mapping[str, str]) -> O
 
 
 PROVIDER = Provider(
-    NAME,
+    AZURE,
     FORM,
     _recognises,
     _parse,

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from barman_cloud.store.base import StoreURL
 from barman_cloud.store.provider import Provider
+from barman_cloud.store.providers import GOOGLE
 from barman_cloud.store.url import bucket_and_path, wrong_form
 
 if TYPE_CHECKING:
     from barman_cloud.store.base import ObjectStore
     from barman_cloud.store.options import StoreOptions
 
-NAME = "google-cloud-storage"
 FORM = "gs://bucket/path"
 _CONSOLE = "https://console.cloud.google.com/storage/browser/"
 
@@ -24,10 +24,10 @@ def _recognises(text: str) -> bool:
 
 def _parse(text: str) -> StoreURL:
     if not _recognises(text):
-        wrong_form(text, NAME, FORM)
+        wrong_form(text, GOOGLE, FORM)
     rest = text[len(_CONSOLE) :] if text.startswith(_CONSOLE) else text[5:]
     bucket, path = bucket_and_path(rest, text, FORM)
-    return StoreURL(NAME, bucket, path, text)
+    return StoreURL(GOOGLE, bucket, path, text)
 
 
 def _open(url: StoreURL, options: StoreOptions, environ: Mapping[str, str]) -> ObjectStore:
@@ -37,7 +37,7 @@ def _open(url: StoreURL, options: StoreOptions, environ: Mapping[str, str]) -> O
 
 
 PROVIDER = Provider(
-    NAME,
+    GOOGLE,
     FORM,
     _recognises,
     _parse,

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from barman_cloud.store.base import StoreURL
 from barman_cloud.store.provider import Provider
+from barman_cloud.store.providers import AWS
 from barman_cloud.store.url import bucket_and_path, refuse, wrong_form
 
 if TYPE_CHECKING:
     from barman_cloud.store.base import ObjectStore
     from barman_cloud.store.options import StoreOptions
 
-NAME = "aws-s3"
 FORM = "s3://bucket/path"
 # Text, compiled when a URL needs it: importing this module is on the path of wal-archive.
 _ACCESS_POINT = (
@@ -29,17 +29,17 @@ def _recognises(text: str) -> bool:
 
 def _parse(text: str) -> StoreURL:
     if not _recognises(text):
-        wrong_form(text, NAME, FORM)
+        wrong_form(text, AWS, FORM)
     text = text.partition("?")[0].partition("#")[0]
     rest = text[5:]
     if not rest.startswith("arn:"):
         bucket, path = bucket_and_path(rest, text, FORM)
-        return StoreURL(NAME, bucket, path, text)
+        return StoreURL(AWS, bucket, path, text)
     arn = re.match(_ACCESS_POINT, rest)
     path = rest[arn.end() :] if arn else ""
     if arn is None or (path and not path.startswith("/")):
-        refuse(text, "isn't an access point ARN that we know", "use arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME")
-    return StoreURL(NAME, arn[0], path.strip("/"), text)
+        refuse(text, "isn't an access point ARN that we know", "use arn:aws:s3:REGION:ACCOUNT:accesspoint/AWS")
+    return StoreURL(AWS, arn[0], path.strip("/"), text)
 
 
 def _open(url: StoreURL, options: StoreOptions, environ: Mapping[str, str]) -> ObjectStore:
@@ -49,7 +49,7 @@ def _open(url: StoreURL, options: StoreOptions, environ: Mapping[str, str]) -> O
 
 
 PROVIDER = Provider(
-    NAME,
+    AWS,
     FORM,
     _recognises,
     _parse,
