@@ -39,14 +39,21 @@ def main() -> int:
     except BarmanCloudError as error:
         logs.get_logger("barman_cloud").error("%s", error)  # a line for the user, not a trace
         return error.exit_code
-    except Exception:  # noqa: BLE001 - nobody would ever see it
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # noqa: BLE001 - nobody would ever see it
         logs.get_logger("barman_cloud").error("ended by a defect", exc_info=True)
         return UnexpectedError.exit_code
     return 0
 
 
 def _log_file(directory: Directory) -> TextIO:
-    return os.fdopen(directory.open("ahead.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w", encoding="utf-8")
+    return os.fdopen(
+        directory.open("ahead.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+        "w",
+        encoding="utf-8",
+        errors="backslashreplace",
+    )
 
 
 def _archive(args: Arguments, directory: Directory, path: str) -> None:

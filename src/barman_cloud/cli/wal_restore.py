@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from barman_cloud import logs
 from barman_cloud.cli import options, values
-from barman_cloud.cli.command import Command, describe_os_error
+from barman_cloud.cli.command import Command, describe
 from barman_cloud.cli.command import main as run_command
-from barman_cloud.errors import BarmanCloudError, NotFoundError, RecoveryAbortedError, SpoolError
+from barman_cloud.errors import NotFoundError, RecoveryAbortedError, SpoolError
 
 if TYPE_CHECKING:
     from barman_cloud.cli.plain import Arguments, Declarations
@@ -46,12 +46,12 @@ def run(args: Arguments) -> int:
         _restore(args)
     except NotFoundError as error:
         return _say_missing(args.wal_name, error)
-    except (BarmanCloudError, OSError) as error:
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
         if not args.abort_recovery_on_error:
             raise
-        raise RecoveryAbortedError(
-            describe_os_error(error) if isinstance(error, OSError) else str(error), hint=getattr(error, "hint", None)
-        ) from error
+        raise RecoveryAbortedError(describe(error), hint=getattr(error, "hint", None)) from error
     return 0
 
 

@@ -11,11 +11,11 @@ from barman_cloud.archive.compression import SUFFIX, compress_bytes, compress_st
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import AccessDeniedError, ConflictError, IntegrityError, UsageError
 from barman_cloud.store.base import Buffer, ObjectInfo, StoreURL, Tags
-from barman_cloud.store.memory import MemoryStore
 from barman_cloud.wal import archive_spool, stored
 from barman_cloud.wal import archiver as archiver_module
 from barman_cloud.wal.archiver import ArchiveOptions, Archiver, ready_files
 from barman_cloud.wal.wal_file import WalFile
+from tests.support.memory_store import MemoryStore
 from tests.support.segments import SIZE, SYSTEM, Cluster, segment, segment_name
 from tests.support.spools import opened
 
