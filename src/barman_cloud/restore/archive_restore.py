@@ -15,7 +15,7 @@ from barman_cloud.catalog.catalog import ArchiveObject
 from barman_cloud.catalog.layout import DATA, Layout
 from barman_cloud.errors import OperationError, UnexpectedError
 from barman_cloud.restore import journal
-from barman_cloud.restore.finish import LABEL, SET_ASIDE, finish
+from barman_cloud.restore.finish import LABEL, SET_ASIDE, finish, reopen
 from barman_cloud.restore.journal import Journal
 from barman_cloud.restore.pipeline import run_all
 from barman_cloud.restore.plan import RestorePlan, make_plan
@@ -62,14 +62,17 @@ def restore_backup(
         if interrupted:
             stack.enter_context(closing(interrupted))
         _check_status(store, plan)
+        plan.target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        notes = interrupted or stack.enter_context(closing(journal.start(plan.target, plan.identity)))
+        # The directory of a tablespace may lie in the recovery directory, which without a journal has to be empty.
         for directory in plan.directories.values():
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        notes = interrupted or stack.enter_context(closing(journal.start(plan.target, plan.identity)))
+        reopen(plan.target)
         trees = {
             base: stack.enter_context(closing(Tree(directory, SET_ASIDE if base == DATA else None)))
             for base, directory in plan.directories.items()
         }
-        files = WrittenFiles() if plan.records is not None else None
+        files = WrittenFiles()
         _extract(store, plan, trees, notes, files, jobs)
         try:
             verified = finish(plan, trees, notes, files, settings)
@@ -115,7 +118,7 @@ def _extract(
     plan: RestorePlan,
     trees: Mapping[str, Tree],
     notes: Journal,
-    files: WrittenFiles | None,
+    files: WrittenFiles,
     jobs: int,
 ) -> None:
     """Extract what the journal doesn't know as extracted, the largest archives first."""
@@ -133,7 +136,7 @@ def _extract(
     def task(order: int, archive: ArchiveObject) -> Callable[[threading.Event], None]:
         def run(stop: threading.Event) -> None:
             tree = trees[archive.base]
-            record = files.recorder(archive.base) if files else None
+            record = files.recorder(archive.base)
             outcome = extract_archive(
                 store, archive, tree, order,
                 window=window, expected=(plan.records or {}).get(archive.key), record=record, stop=stop,

@@ -13,7 +13,7 @@ from barman_cloud.archive.archives_json import ArchiveRecord
 from barman_cloud.catalog.backup_info import BackupInfo, Tablespace
 from barman_cloud.catalog.catalog import ArchiveObject, Catalog
 from barman_cloud.catalog.layout import DATA, Layout
-from barman_cloud.errors import ObjectNotFoundError, OperationError, UsageError
+from barman_cloud.errors import IntegrityError, ObjectNotFoundError, OperationError, UsageError
 from barman_cloud.restore import journal
 from barman_cloud.restore.journal import Identity, Journal
 from barman_cloud.store.base import ObjectStore
@@ -149,12 +149,18 @@ def _read_records(
     store: ObjectStore, layout: Layout, info: BackupInfo, archives: tuple[ArchiveObject, ...]
 ) -> dict[str, ArchiveRecord] | None:
     key = layout.archives_json(info.backup_id)
+    source = store.object_url(key)
     try:
+        size = store.head(key).size
+        if size > archives_json.largest_plausible(len(archives)):
+            raise IntegrityError(f"{source} has {size} bytes, too many for a list of {len(archives)} archives")
         text = store.get(key).decode()
     except ObjectNotFoundError:
         return None
+    except UnicodeDecodeError as error:
+        raise IntegrityError(f"{source}: not a readable list of archives ({error})") from error
     folder = layout.backup_dir(info.backup_id)
-    records = {folder + record.name: record for record in archives_json.parse(text, store.object_url(key))}
+    records = {folder + record.name: record for record in archives_json.parse(text, source)}
     missing = records.keys() - {archive.key for archive in archives}
     if missing:
         raise OperationError(f"backup {info.backup_id} lacks the archive {min(missing)}", hint=_LOST)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +18,7 @@ from barman_cloud import logs
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.errors import OperationError, UsageError
 from barman_cloud.postgres.wal import format_lsn, parse_lsn
-from barman_cloud.restore.durability import sync_path
+from barman_cloud.restore.durability import replace_file
 from barman_cloud.restore.tree import is_root
 
 log = logs.get_logger(__name__)
@@ -31,6 +32,8 @@ _CONF = "postgresql.auto.conf"
 _BEGIN = "# begin recovery settings"
 _END = "# end recovery settings"
 _BLOCK = re.compile(rf"^{_BEGIN}$.*?^{_END}$\n?".encode(), re.DOTALL | re.MULTILINE)
+_LARGEST_CONF = 16 << 20
+_BY_HAND = "restore without recovery settings, and write them by hand"
 _SIGNALS = {False: "recovery.signal", True: "standby.signal"}
 
 
@@ -124,21 +127,40 @@ def write(directory: Path, settings: RecoverySettings, backup_id: str) -> None:
     conf = directory / _CONF
     lines = [_BEGIN, f"# Recovery of backup {backup_id}, written by barman-cloud-restore."]
     lines += [f"{name} = {_quoted(value)}" for name, value in settings.parameters().items()]
-    with open(os.open(conf, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b") as file:
-        # What an earlier restore wrote, if the file still has it, is replaced.
-        before = _BLOCK.sub(b"", file.read()).rstrip(b"\n")
-        file.seek(0)
-        file.write((before + b"\n" if before else b"") + "\n".join([*lines, _END, ""]).encode())
-        file.truncate()
+    owner = owner_of(directory)
+    found, mode = read_file(conf)
+    # What an earlier restore wrote, if the file still has it, is replaced.
+    before = _BLOCK.sub(b"", found).rstrip(b"\n")
+    content = (before + b"\n" if before else b"") + "\n".join([*lines, _END, ""]).encode()
+    replace_file(conf, content, mode, owner)
     (directory / _SIGNALS[not settings.standby]).unlink(missing_ok=True)
-    signal = directory / _SIGNALS[settings.standby]
-    os.close(os.open(signal, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-    for path in (conf, signal):
-        if is_root():
-            owner = directory.stat()
-            os.chown(path, owner.st_uid, owner.st_gid)
-        sync_path(path)
-    sync_path(directory)
+    replace_file(directory / _SIGNALS[settings.standby], b"", 0o600, owner)
+
+
+def owner_of(directory: Path) -> tuple[int, int] | None:
+    """Return uid and gid of a directory's owner, whom files written by root are given to; None for other users."""
+    if not is_root():
+        return None
+    status = directory.stat()
+    return status.st_uid, status.st_gid
+
+
+def read_file(path: Path) -> tuple[bytes, int]:
+    """Return content and mode of a configuration file, empty and private if it isn't there.
+
+    ``OperationError`` for what isn't a regular file, or is larger than any configuration.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b"", 0o600
+    except OSError as error:
+        raise OperationError(f"{path} can't be read: {error.strerror}", hint=_BY_HAND) from error
+    with os.fdopen(fd, "rb") as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_CONF:
+            raise OperationError(f"{path} isn't a configuration file", hint=_BY_HAND)
+        return file.read(_LARGEST_CONF), stat.S_IMODE(status.st_mode)
 
 
 def explain(settings: RecoverySettings, directory: Path) -> list[str]:
