@@ -17,7 +17,7 @@ from pathlib import Path
 from barman_cloud import logs
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.errors import OperationError, UsageError
-from barman_cloud.postgres.wal import format_lsn, parse_lsn
+from barman_cloud.postgres.wal import format_lsn
 from barman_cloud.restore.durability import replace_file
 from barman_cloud.restore.tree import is_root
 
@@ -91,31 +91,21 @@ class RecoverySettings:
         return values
 
     def check(self, info: BackupInfo) -> None:
-        """Raise ``OperationError`` if recovery from this backup can't stop at the target, or can't be set up so."""
+        """Raise ``OperationError`` if recovery from this backup can't be set up so; ``reach`` looks for the rest."""
         if (info.version or OLDEST_VERSION) < OLDEST_VERSION:
             raise OperationError(
                 f"backup {info.backup_id} is of a PostgreSQL older than 12, whose recovery settings aren't written"
             )
-        if isinstance(self.timeline, int) and self.timeline < (info.timeline or 0):
-            raise OperationError(
-                f"backup {info.backup_id} is of timeline {info.timeline}, which timeline {self.timeline} can't follow",
-                hint="choose an older backup, or another timeline",
-            )
-        if self.time and info.end_time and self.time < info.end_time:
-            raise OperationError(
-                f"backup {info.backup_id} ended at {info.end_time}, after the recovery target {self.time}",
-                hint="choose an older backup, or let 'auto' choose it",
-            )
-        if self.lsn is not None and info.end_xlog and self.lsn < parse_lsn(info.end_xlog):
-            raise OperationError(
-                f"backup {info.backup_id} ended at {info.end_xlog}, after the recovery target {format_lsn(self.lsn)}",
-                hint="choose an older backup, or let 'auto' choose it",
-            )
 
 
-def restore_command(program: str, options: Sequence[str], url: str, server: str) -> str:
-    """Return a ``restore_command`` that runs ``program`` (``barman-cloud-wal-restore``) for this store and server."""
-    fixed = shlex.join([program, *options, url, server]).replace("%", "%%")
+def restore_command(program: str, options: Sequence[str], url: str, server: str, *, abort_on_error: bool = True) -> str:
+    """Return a ``restore_command`` that runs ``program`` (``barman-cloud-wal-restore``) for this store and server.
+
+    PostgreSQL takes an exit code of 1 to 125 for "not in the archive", which ends recovery: with ``abort_on_error`` a
+    damaged segment or a store that fails ends it with an error instead of an early promotion (PostgreSQL docs, 26.3.5).
+    """
+    abort = ["--abort-recovery-on-error"] if abort_on_error else []
+    fixed = shlex.join([program, *abort, *options, url, server]).replace("%", "%%")
     return f"{fixed} %f %p"
 
 

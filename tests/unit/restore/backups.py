@@ -123,4 +123,6 @@ class Bucket:
         ]
 
     def save(self) -> None:
+        """Store ``backup.info``, and a WAL file by the name of the one that the backup needs."""
         Catalog(self.store, self.layout).save(self.info)
+        self.store.put(self.layout.wal("000000010000000000000002"), b"WAL")
