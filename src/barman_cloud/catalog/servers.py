@@ -22,7 +22,7 @@ def existing_servers(store: ObjectStore, prefix: str) -> tuple[str, ...]:
 
 
 def hint_at_servers(store: ObjectStore, prefix: str, server: str) -> str | None:
-    """Return a hint that names the servers below ``prefix``; None if ``server`` is one of them, or they can't be listed."""
+    """Return a hint that names the servers below ``prefix``; None if ``server`` is there, or nobody can tell."""
     try:
         servers = existing_servers(store, prefix)
     except BarmanCloudError:

@@ -95,7 +95,7 @@ def run(args: Arguments) -> int | None:
     from barman_cloud.archive.allocator import keep_freed_buffers
     from barman_cloud.catalog.catalog import Catalog
     from barman_cloud.catalog.wal_archive import WalArchive
-    from barman_cloud.restore import recovery_settings
+    from barman_cloud.restore import configuration, recovery_settings
     from barman_cloud.restore.archive_restore import restore_backup
     from barman_cloud.restore.plan import parse_tablespace_rules
 
@@ -121,7 +121,13 @@ def run(args: Arguments) -> int | None:
         else:
             restore_backup(store, layout, info, target, rules, args.jobs, settings)
     if settings:
-        print("\n".join(recovery_settings.explain(settings, target)))
+        print(
+            "\n".join(
+                [*recovery_settings.explain(settings, target), *configuration.explain_changes(target.absolute(), info)]
+            )
+        )
+    else:
+        configuration.warn_of_astray(target.absolute(), info)
     return None
 
 
@@ -213,6 +219,7 @@ def _settings_from(args: Arguments, time: datetime | None, lsn: int | None) -> R
 def _restore_snapshots(
     args: Arguments, store: ObjectStore, layout: Layout, info: BackupInfo, settings: RecoverySettings | None
 ) -> None:
+    from barman_cloud.restore.configuration import neutralise
     from barman_cloud.restore.recovery_settings import write
     from barman_cloud.restore.snapshot import restore_snapshot_backup
     from barman_cloud.snapshots.base import SnapshotOptions
@@ -223,6 +230,7 @@ def _restore_snapshots(
         store, layout, info, target, args.snapshot_recovery_instance, SnapshotOptions(**given), args.tablespaces
     )
     if settings:
+        neutralise(target)
         write(target, settings, info.backup_id)
 
 

@@ -19,7 +19,7 @@ from barman_cloud import logs
 from barman_cloud.archive.manifest import ManifestReader
 from barman_cloud.catalog.layout import DATA
 from barman_cloud.errors import IntegrityError, OperationError
-from barman_cloud.restore import durability, journal, recovery_settings
+from barman_cloud.restore import configuration, durability, journal, recovery_settings
 from barman_cloud.restore.journal import Journal
 from barman_cloud.restore.plan import RestorePlan
 from barman_cloud.restore.recovery_settings import RecoverySettings
@@ -71,6 +71,7 @@ def finish(
         # Barman archives the label as a file of root's, and PostgreSQL must be able to rename it.
         os.chown(plan.target / LABEL, default.uid, default.gid, follow_symlinks=False)
     if settings:
+        configuration.neutralise(plan.target)
         recovery_settings.write(plan.target, settings, plan.info.backup_id)
     durability.sync_trees(plan.directories.values())
     for directory in plan.directories.values():

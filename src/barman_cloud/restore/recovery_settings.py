@@ -5,10 +5,8 @@ PostgreSQL docs, 26.3.5 (recovering using a continuous archive backup) and 19.5.
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,9 +15,10 @@ from pathlib import Path
 from barman_cloud import logs
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.errors import OperationError, UsageError
+from barman_cloud.postgres.config_file import quoted
 from barman_cloud.postgres.wal import format_lsn
 from barman_cloud.restore.durability import replace_file
-from barman_cloud.restore.tree import is_root
+from barman_cloud.restore.files import owner_of, read_file
 
 log = logs.get_logger(__name__)
 
@@ -32,8 +31,6 @@ _CONF = "postgresql.auto.conf"
 _BEGIN = "# begin recovery settings"
 _END = "# end recovery settings"
 _BLOCK = re.compile(rf"^{_BEGIN}$.*?^{_END}$\n?".encode(), re.DOTALL | re.MULTILINE)
-_LARGEST_CONF = 16 << 20
-_BY_HAND = "restore without recovery settings, and write them by hand"
 _SIGNALS = {False: "recovery.signal", True: "standby.signal"}
 
 
@@ -127,32 +124,6 @@ def write(directory: Path, settings: RecoverySettings, backup_id: str) -> None:
     replace_file(directory / _SIGNALS[settings.standby], b"", 0o600, owner)
 
 
-def owner_of(directory: Path) -> tuple[int, int] | None:
-    """Return uid and gid of a directory's owner, whom files written by root are given to; None for other users."""
-    if not is_root():
-        return None
-    status = directory.stat()
-    return status.st_uid, status.st_gid
-
-
-def read_file(path: Path) -> tuple[bytes, int]:
-    """Return content and mode of a configuration file, empty and private if it isn't there.
-
-    ``OperationError`` for what isn't a regular file, or is larger than any configuration.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return b"", 0o600
-    except OSError as error:
-        raise OperationError(f"{path} can't be read: {error.strerror}", hint=_BY_HAND) from error
-    with os.fdopen(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_CONF:
-            raise OperationError(f"{path} isn't a configuration file", hint=_BY_HAND)
-        return file.read(_LARGEST_CONF), stat.S_IMODE(status.st_mode)
-
-
 def explain(settings: RecoverySettings, directory: Path) -> list[str]:
     """Return what was set and why, one line each, for the user."""
     target = settings.targets()
@@ -174,7 +145,6 @@ def explain(settings: RecoverySettings, directory: Path) -> list[str]:
 
 
 def _quoted(value: str) -> str:
-    # guc-file.l: a backslash starts an escape inside quotes, a quote is doubled.
     if "\n" in value or "\r" in value:
         raise UsageError(f"a recovery setting must be one line: {value!r}")
-    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+    return quoted(value)

@@ -13,7 +13,7 @@ from barman_cloud.catalog.backup_info import BackupInfo, SnapshotsInfo
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import ConfigurationError, SnapshotError
 from barman_cloud.restore.durability import replace_file
-from barman_cloud.restore.recovery_settings import owner_of
+from barman_cloud.restore.files import owner_of
 from barman_cloud.snapshots.base import AttachedDisk, SnapshotOptions, SnapshotProvider, require_options
 from barman_cloud.snapshots.mounts import Host, Mount
 from barman_cloud.snapshots.open import open_recorded
