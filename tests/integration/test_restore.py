@@ -156,10 +156,12 @@ class TestRefusal:
             (BACKUP_ID, 1, "doesn't exist"),
         ]:
             done = run_command("restore", url, "mian", backup, target)
-            failed(done, code, f"{words}.*hint: there is no server 'mian' below this URL, but: main")
+            failed(done, code, f"{words}.*hint: there is no server 'mian' below .*is it 'main'")
         Path(bucket.store.url.bucket, "elsewhere").mkdir()
-        failed(run_command("restore", f"{url}/elsewhere", "main", "last", target), 4, "no server below this URL")
-        failed(run_command("restore", "--target-tli", "latest", url, "mian", "auto", target), 4, "is empty.*but: main")
+        failed(run_command("restore", f"{url}/elsewhere", "main", "last", target), 4, "nor any other")
+        failed(
+            run_command("restore", "--target-tli", "latest", url, "mian", "auto", target), 4, "is empty.*is it .main"
+        )
 
     def test_a_target_before_the_first_backup_has_the_right_hint(self, bucket: Bucket, target: Path) -> None:
         done = restore(bucket, target, "--target-time", "2026-11-22T12:00:00Z", backup="auto")

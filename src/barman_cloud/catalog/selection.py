@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
 
 from barman_cloud import logs
 from barman_cloud.catalog.backup_info import COMPLETE, FAILED, STARTED, BackupInfo
 from barman_cloud.catalog.catalog import Catalog, CatalogView
 from barman_cloud.catalog.layout import BACKUP_ID, parse_wal_folder
-from barman_cloud.catalog.servers import hint_at_servers
+from barman_cloud.catalog.servers import describe_unknown
 from barman_cloud.catalog.times import format_time
 from barman_cloud.errors import NotFoundError, SelectionError, UsageError
 from barman_cloud.postgres.wal import format_lsn, parse_lsn
@@ -60,19 +61,19 @@ def resolve_for_restore(text: str, catalog: Catalog) -> BackupInfo:
         try:
             info = catalog.load_one(text)
         except NotFoundError as error:
-            raise NotFoundError(str(error), hint=hint_at_other_servers(catalog) or error.hint) from error
+            raise NotFoundError(str(error), hint=describe_unknown(catalog) or error.hint) from error
         if not info.is_complete:
             log.warning("backup %s is %s, not DONE: what it holds may be incomplete", text, info.status)
         return info
     view = catalog.load()
     _warn_of_unreadable(view)
     if text in NEWEST | OLDEST:
-        return _edge(text, _complete(view), "that is DONE", lambda: hint_at_other_servers(catalog))
+        return _edge(text, _complete(view), "that is DONE", partial(describe_unknown, catalog))
     if text == LAST_FAILED:
         raise SelectionError(
             f"'{text}' can't be restored: a failed backup may be incomplete", hint="name it by its id if you must"
         )
-    info = _named(text, view.backups.values(), lambda: hint_at_other_servers(catalog))
+    info = _named(text, view.backups.values(), partial(describe_unknown, catalog))
     if info.status not in COMPLETE:
         raise SelectionError(
             f"backup {info.backup_id} ('{text}') is {info.status}, not DONE", hint="name it by its id if you must"
@@ -139,7 +140,7 @@ def latest_timeline(catalog: Catalog) -> int:
     if not timelines:
         raise SelectionError(
             f"the WAL archive of {layout.server} is empty, so there is no latest timeline",
-            hint=hint_at_other_servers(catalog) or "give its number",
+            hint=describe_unknown(catalog) or "give its number",
         )
     log.info("the latest timeline in the WAL archive is %d", max(timelines))
     return max(timelines)
@@ -173,11 +174,6 @@ def _edge(
     log.info("'%s' is backup %s (%s): the %s one %s of %d", shortcut, info.backup_id, info.status,
              "oldest" if shortcut in OLDEST else "newest", which, len(candidates))  # fmt: skip
     return info
-
-
-def hint_at_other_servers(catalog: Catalog) -> str | None:
-    """Return a hint that names the servers below the URL, if the catalog's isn't one of them."""
-    return hint_at_servers(catalog.store, catalog.layout.prefix, catalog.layout.server)
 
 
 def _named(name: str, backups: Iterable[BackupInfo], hint: Callable[[], str | None] = lambda: None) -> BackupInfo:

@@ -145,7 +145,7 @@ def _tell_of_ignored_target(args: Arguments) -> None:
 def _select(
     args: Arguments, catalog: Catalog, archive: WalArchive, time: datetime | None, lsn: int | None
 ) -> BackupInfo:
-    from barman_cloud.catalog import selection
+    from barman_cloud.catalog import selection, servers
     from barman_cloud.restore import reach
 
     if args.backup_id != selection.AUTO:
@@ -162,7 +162,7 @@ def _select(
         catalog.load(), time, lsn, timeline,
         missing_wal=partial(reach.missing_wal, archive),
         require_wal=_is_strict(args),
-        hint=partial(selection.hint_at_other_servers, catalog),
+        hint=partial(servers.describe_unknown, catalog),
     )  # fmt: skip
 
 

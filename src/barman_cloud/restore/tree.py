@@ -18,10 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from barman_cloud import logs
 from barman_cloud.errors import UnsafeArchiveError
-
-log = logs.get_logger(__name__)
 
 Parts = tuple[str, ...]
 
@@ -146,16 +143,8 @@ class Tree:
                 self._make_hard_link(parts[-1], parent, link.target)
                 return
             os.symlink(link.target, parts[-1], dir_fd=parent)
-            self._warn_of_link(parts, link.target)
             if is_root():
                 os.chown(parts[-1], link.uid, link.gid, dir_fd=parent, follow_symlinks=False)
-
-    def _warn_of_link(self, parts: Parts, target: str) -> None:
-        """Name a link that leads out of the tree to something on this machine, which the restored server would use."""
-        place = os.path.normpath(self.root.joinpath(*parts[:-1], target))
-        if not Path(place).is_relative_to(self.root) and os.path.lexists(place):
-            log.warning("%s is a link to %s, which is on this machine: a server started on the copy uses it",
-                        self.root.joinpath(*parts), place)  # fmt: skip
 
     def clear(self, name: str, parent: int, what: str) -> None:
         """Remove the entry ``name`` of the open directory ``parent``, whatever it is, to make room for ``what``.

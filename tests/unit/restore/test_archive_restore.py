@@ -213,17 +213,6 @@ def test_links(bucket: Bucket, target: Path) -> None:
     assert (target / "VERSION").read_bytes() == b"18\n"
 
 
-def test_a_link_to_what_is_on_this_machine_is_told_of(
-    bucket: Bucket, target: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "live").mkdir()
-    bucket.put(minimal(symlink("base/5", str(tmp_path / "live")), symlink("gone", "/no/such"), symlink("in", "global")))
-    restore(bucket, target)
-    assert [record.getMessage() for record in caplog.records if "link" in record.getMessage()] == [
-        f"{target}/base/5 is a link to {tmp_path}/live, which is on this machine: a server started on the copy uses it"
-    ]
-
-
 def test_the_disk_says_no(bucket: Bucket, target: Path) -> None:
     bucket.put(minimal(member("x" * 300, b"")))
     with pytest.raises(UnexpectedError, match="too long") as caught:
