@@ -97,7 +97,7 @@ def run(args: Arguments) -> int | None:
     from barman_cloud.catalog.wal_archive import WalArchive
     from barman_cloud.restore import configuration, recovery_settings
     from barman_cloud.restore.archive_restore import restore_backup
-    from barman_cloud.restore.plan import parse_tablespace_rules
+    from barman_cloud.restore.places import parse_tablespace_rules
 
     keep_freed_buffers()
     target = Path(args.recovery_dir)

@@ -10,30 +10,18 @@ from pathlib import Path
 from barman_cloud import logs
 from barman_cloud.archive import archives_json
 from barman_cloud.archive.archives_json import ArchiveRecord
-from barman_cloud.catalog.backup_info import BackupInfo, Tablespace
+from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.catalog import ArchiveObject, Catalog
 from barman_cloud.catalog.layout import DATA, Layout
-from barman_cloud.errors import IntegrityError, ObjectNotFoundError, OperationError, UsageError
+from barman_cloud.errors import IntegrityError, ObjectNotFoundError, OperationError
 from barman_cloud.restore import journal
 from barman_cloud.restore.journal import Identity, Journal
+from barman_cloud.restore.places import TablespacePlan, place_tablespaces
 from barman_cloud.store.base import ObjectStore
 
 log = logs.get_logger(__name__)
 
 _LOST = "this backup can't be restored; take another one"
-
-
-@dataclass(frozen=True, slots=True)
-class TablespacePlan:
-    """A tablespace and the directory it goes to."""
-
-    tablespace: Tablespace
-    target: Path
-
-    @property
-    def base(self) -> str:
-        """The base name of its archives."""
-        return str(self.tablespace.oid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +50,6 @@ class RestorePlan:
         return sum(archive.size for archive in self.archives)
 
 
-def parse_tablespace_rules(texts: list[str]) -> dict[str, str]:
-    """Return tablespace name -> new location from ``NAME:LOCATION`` texts; the last rule of a name holds.
-
-    ``UsageError`` for a text without a colon, or with nothing before or behind it.
-    """
-    rules: dict[str, str] = {}
-    for text in texts:
-        name, colon, location = text.partition(":")
-        if not colon or not name or not location:
-            raise UsageError(f"'{text}' is no tablespace rule", hint="write --tablespace NAME:LOCATION")
-        rules[name] = location
-    return rules
-
-
 def make_plan(
     store: ObjectStore, layout: Layout, info: BackupInfo, target: Path, rules: Mapping[str, str]
 ) -> tuple[RestorePlan, Journal | None]:
@@ -85,7 +59,7 @@ def make_plan(
     of the same backup left it so), or if archives are missing. The caller closes the journal.
     """
     target = Path(os.path.abspath(target))  # noqa: PTH100 - resolve() would follow the user's links
-    tablespaces = _place_tablespaces(info, target, rules)
+    tablespaces = place_tablespaces(info, target, rules)
     identity = Identity(
         store.url.text, layout.root, info.backup_id, {entry.base: str(entry.target) for entry in tablespaces}
     )
@@ -97,33 +71,13 @@ def make_plan(
         records = _read_records(store, layout, info, archives)
         if interrupted is None:
             for entry in tablespaces:
-                _require_empty(entry.target, f"directory of tablespace {entry.tablespace.name}")
+                name = entry.tablespace.name
+                _require_empty(entry.target, f"directory of tablespace {name}", f"--tablespace {name}:LOCATION")
     except BaseException:
         if interrupted is not None:
             interrupted.close()
         raise
     return RestorePlan(info, target, tablespaces, archives, identity, records), interrupted
-
-
-def _place_tablespaces(info: BackupInfo, target: Path, rules: Mapping[str, str]) -> tuple[TablespacePlan, ...]:
-    known = [tablespace.name for tablespace in info.tablespaces or []]
-    for name in rules.keys() - set(known):
-        log.warning("backup %s has no tablespace %s: that rule has no effect (it has: %s)",
-                    info.backup_id, name, ", ".join(known) or "none")  # fmt: skip
-    taken = {target.resolve(): "the recovery directory"}
-    result = []
-    for tablespace in info.tablespaces or []:
-        rule = rules.get(tablespace.name)
-        # In-place tablespaces (PostgreSQL 15 and later) have a location relative to PGDATA.
-        place = Path(os.path.realpath(rule)) if rule else target / tablespace.location
-        other = taken.setdefault(place.resolve(), f"tablespace {tablespace.name}")
-        if other != f"tablespace {tablespace.name}":
-            raise OperationError(
-                f"tablespace {tablespace.name} would go to {place}, which is {other}",
-                hint="give it a directory of its own with --tablespace NAME:LOCATION",
-            )
-        result.append(TablespacePlan(tablespace, place))
-    return tuple(result)
 
 
 def _find_archives(store: ObjectStore, layout: Layout, info: BackupInfo) -> tuple[ArchiveObject, ...]:
@@ -167,16 +121,17 @@ def _read_records(
     return records
 
 
-def _require_empty(directory: Path, what: str) -> None:
+def _require_empty(directory: Path, what: str, option: str | None = None) -> None:
     try:
         with os.scandir(directory) as entries:
             occupied = any(entries)
     except FileNotFoundError:
         return
     except NotADirectoryError:
-        raise OperationError(f"{directory}, the {what}, is not a directory") from None
+        raise OperationError(f"{directory}, the {what}, is not a directory", hint=option) from None
     if occupied:
+        place = f"{option}, where LOCATION is an" if option else "an"
         raise OperationError(
             f"{directory}, the {what}, is not empty",
-            hint="give an empty directory, or one that doesn't exist; nothing is ever overwritten",
+            hint=f"give {place} empty directory, or one that doesn't exist; nothing is ever overwritten",
         )

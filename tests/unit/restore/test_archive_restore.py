@@ -15,10 +15,9 @@ import pytest
 from barman_cloud.archive.checksum import crc32c
 from barman_cloud.archive.manifest import EntrySpool, WalRange, manifest_stream
 from barman_cloud.catalog.backup_info import FAILED, STARTED
-from barman_cloud.errors import IntegrityError, OperationError, UnexpectedError, UnsafeArchiveError, UsageError
+from barman_cloud.errors import IntegrityError, OperationError, UnexpectedError, UnsafeArchiveError
 from barman_cloud.restore import archive_restore, durability, journal
 from barman_cloud.restore.archive_restore import RestoreReport, restore_backup
-from barman_cloud.restore.plan import parse_tablespace_rules
 from barman_cloud.restore.recovery_settings import RecoverySettings
 from tests.unit.restore.backups import (
     BACKUP_ID,
@@ -127,13 +126,6 @@ def test_rules_for_unknown_tablespaces_are_told_of(
     assert "no tablespace nonsense" in caplog.text
 
 
-def test_rules() -> None:
-    assert parse_tablespace_rules(["a:/x", "b:/y:z", "a:/w"]) == {"a": "/w", "b": "/y:z"}
-    for bad in ("a", ":", "a:", ":/x", ""):
-        with pytest.raises(UsageError):
-            parse_tablespace_rules([bad])
-
-
 def test_two_tablespaces_in_one_place(bucket: Bucket, target: Path, tmp_path: Path) -> None:
     bucket.tablespaces({"a": str(tmp_path / "a"), "b": str(tmp_path / "b")})
     with pytest.raises(OperationError, match="tablespace b would go to"):
@@ -149,8 +141,9 @@ def test_nothing_is_written_when_a_directory_is_not_empty(bucket: Bucket, target
     bucket.put([], base="16384")
     place.mkdir()
     (place / "lost+found").mkdir()
-    with pytest.raises(OperationError, match="tablespace a, is not empty"):
+    with pytest.raises(OperationError, match="tablespace a, is not empty") as caught:
         restore(bucket, target)
+    assert "give --tablespace a:LOCATION" in str(caught.value.hint)
     assert not target.exists()
     target.mkdir(parents=True)
     (target / "x").touch()
