@@ -33,6 +33,7 @@ from barman_cloud.restore.tree import (
 log = logs.get_logger(__name__)
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ_ONLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OPEN_DIRECTORIES = 64
 _LATEST = 2**33
 
@@ -44,14 +45,18 @@ class Extractor:
     """Writes the members of one archive below ``tree``. Used by one thread.
 
     ``order`` is the archive's place in the order in which Barman would extract: where archives hold one name twice, the
-    later archive wins. ``record`` (None: checksums aren't computed) is told of every file.
+    later archive wins. ``record`` (None: checksums aren't computed) is told of every file that is written; one that
+    ``keep`` accepts, by its member path, is there already with the right content.
     """
 
-    def __init__(self, tree: Tree, order: int, record: FileRecorder | None = None) -> None:
+    def __init__(
+        self, tree: Tree, order: int, record: FileRecorder | None = None, keep: Callable[[str], bool] | None = None
+    ) -> None:
         self.outcome = Outcome()
         self._tree = tree
         self._order = order
         self._record = record
+        self._keep = keep
         self._outputs = Outputs()
         self._open: OrderedDict[Parts, int] = OrderedDict()
 
@@ -91,6 +96,8 @@ class Extractor:
             )
 
     def _file(self, member: Member, path: str, parts: Parts, content: Iterable[Buffer]) -> None:
+        if self._keep is not None and self._keep(path) and self._adopt(member, parts):
+            return
         name = self._tree.set_aside.get(path, parts[-1])
         fd = self._create(name, self._directory(parts[:-1]), path)
         try:
@@ -104,6 +111,20 @@ class Extractor:
         self.outcome.size += size
         if self._record is not None:
             self._record(path, size, crc)
+
+    def _adopt(self, member: Member, parts: Parts) -> bool:
+        """Give a file that is kept its archived attributes; False if it isn't there any more."""
+        try:
+            fd = os.open(parts[-1], _READ_ONLY, dir_fd=self._directory(parts[:-1]))
+        except OSError:
+            return False
+        try:
+            attributes = _attributes(member)
+            apply(fd, attributes)
+            os.utime(fd, ns=(attributes.mtime, attributes.mtime))
+        finally:
+            os.close(fd)
+        return True
 
     def _write(self, fd: int, member: Member, content: Iterable[Buffer]) -> tuple[int, int]:
         """Write ``content`` and return its size and CRC-32C (0 when nobody wants it)."""

@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class Identity:
     server: str
     backup_id: str
     tablespaces: Mapping[str, str]
+    delta: bool = False
+    """The directory wasn't empty; what is as the backup has it is kept."""
 
 
 @dataclass(slots=True)
@@ -41,6 +43,7 @@ class Journal:
     path: Path
     fd: int
     finished: dict[str, Outcome] = field(default_factory=dict)
+    delta: bool = False
     verified: int | None = None
     """How many files were found to be as the manifest says, once all were extracted."""
 
@@ -54,7 +57,9 @@ class Journal:
         self._append({"verified": count})
 
     def forget(self) -> None:
-        """Let the next run extract everything again: what is there was found to be wrong."""
+        """Let this run and the next one extract everything again: what is there is wrong, or not known."""
+        self.finished.clear()
+        self.verified = None
         self._append({"boot": None})
 
     def remove(self) -> None:
@@ -83,7 +88,11 @@ class Journal:
             self.begin(identity)
             return
         found, *entries = self._parse(lines)
-        if found != asdict(identity):
+        self.delta = identity.delta
+        if identity.delta and found == asdict(replace(identity, delta=False)):
+            # It was begun in an empty directory.
+            self.delta = False
+        elif found != asdict(identity):
             raise OperationError(
                 f"{self.path.parent} holds an unfinished restore of backup {found.get('backup_id')} of "
                 f"{found.get('server')}, and this is not the same restore",

@@ -33,6 +33,8 @@ class RestorePlan:
     tablespaces: tuple[TablespacePlan, ...]
     archives: tuple[ArchiveObject, ...]
     identity: Identity
+    delta: bool = False
+    """The directories aren't empty: what is as the backup has it is kept."""
     records: Mapping[str, ArchiveRecord] | None = None
     """What ``archives.json`` says of each archive, by key; None if the backup has none because another program made it.
 
@@ -51,33 +53,43 @@ class RestorePlan:
 
 
 def make_plan(
-    store: ObjectStore, layout: Layout, info: BackupInfo, target: Path, rules: Mapping[str, str]
+    store: ObjectStore,
+    layout: Layout,
+    info: BackupInfo,
+    target: Path,
+    rules: Mapping[str, str],
+    *,
+    delta: bool = False,
+    dry_run: bool = False,
 ) -> tuple[RestorePlan, Journal | None]:
     """Check everything that can be checked beforehand, and return the plan and the journal of an interrupted run.
 
     Raises ``OperationError`` if ``target`` or the directory of a tablespace isn't empty (unless an interrupted restore
-    of the same backup left it so), or if archives are missing. The caller closes the journal.
+    of the same backup left it so, or with ``delta``), or if archives are missing. The caller closes the journal. With
+    ``dry_run`` an interrupted run isn't looked into, and nothing is refused because of it.
     """
     target = Path(os.path.abspath(target))  # noqa: PTH100 - resolve() would follow the user's links
     tablespaces = place_tablespaces(info, target, rules)
     identity = Identity(
-        store.url.text, layout.root, info.backup_id, {entry.base: str(entry.target) for entry in tablespaces}
+        store.url.text, layout.root, info.backup_id, {entry.base: str(entry.target) for entry in tablespaces}, delta
     )
-    interrupted = journal.resume(target, identity)
+    interrupted = None if dry_run else journal.resume(target, identity)
+    fresh = interrupted is None and not (dry_run and (target / journal.NAME).exists())
+    delta = interrupted.delta if interrupted else delta and _is_occupied(target, "recovery directory")
     try:
-        if interrupted is None:
+        if fresh and not delta:
             _require_empty(target, "recovery directory")
         archives = _find_archives(store, layout, info)
         records = _read_records(store, layout, info, archives)
-        if interrupted is None:
-            for entry in tablespaces:
-                name = entry.tablespace.name
+        for entry in tablespaces if fresh else ():
+            name = entry.tablespace.name
+            if not (delta and _is_linked(target, entry)):
                 _require_empty(entry.target, f"directory of tablespace {name}", f"--tablespace {name}:LOCATION")
     except BaseException:
         if interrupted is not None:
             interrupted.close()
         raise
-    return RestorePlan(info, target, tablespaces, archives, identity, records), interrupted
+    return RestorePlan(info, target, tablespaces, archives, identity, delta, records), interrupted
 
 
 def _find_archives(store: ObjectStore, layout: Layout, info: BackupInfo) -> tuple[ArchiveObject, ...]:
@@ -121,15 +133,24 @@ def _read_records(
     return records
 
 
-def _require_empty(directory: Path, what: str, option: str | None = None) -> None:
+def _is_linked(target: Path, entry: TablespacePlan) -> bool:
+    """Tell whether the data directory that is there has this directory as that tablespace."""
+    link = target / "pg_tblspc" / entry.base
+    return os.path.realpath(link) == os.path.realpath(entry.target)
+
+
+def _is_occupied(directory: Path, what: str, hint: str | None = None) -> bool:
     try:
         with os.scandir(directory) as entries:
-            occupied = any(entries)
+            return any(entries)
     except FileNotFoundError:
-        return
+        return False
     except NotADirectoryError:
-        raise OperationError(f"{directory}, the {what}, is not a directory", hint=option) from None
-    if occupied:
+        raise OperationError(f"{directory}, the {what}, is not a directory", hint=hint) from None
+
+
+def _require_empty(directory: Path, what: str, option: str | None = None) -> None:
+    if _is_occupied(directory, what, option):
         place = f"{option}, where LOCATION is an" if option else "an"
         raise OperationError(
             f"{directory}, the {what}, is not empty",

@@ -17,7 +17,7 @@ from io import RawIOBase
 from typing import BinaryIO
 
 from barman_cloud.archive.checksum import crc32c
-from barman_cloud.archive.manifest import ManifestFile, crc32c_text, read_wal_ranges
+from barman_cloud.archive.manifest import ManifestFile, WalRange, crc32c_text, read_wal_ranges
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.layout import DATA
 from barman_cloud.errors import IntegrityError, UnsafeArchiveError, UsageError
@@ -45,10 +45,14 @@ class WrittenFiles:
         prefix = "" if base == DATA else f"pg_tblspc/{base}/"
 
         def record(path: str, size: int, crc: int) -> None:
-            with self._lock:
-                self._hashes.append(hash((prefix + path, size, crc)))
+            self.add(prefix + path, size, crc)
 
         return record
+
+    def add(self, path: str, size: int, crc: int) -> None:
+        """Note a file by its path in the manifest."""
+        with self._lock:
+            self._hashes.append(hash((path, size, crc)))
 
     def compare(self, entries: Iterable[ManifestFile], trees: Mapping[str, Tree]) -> int:
         """Check that every file of the manifest was written with the size and checksum given there, and count them.
@@ -94,6 +98,11 @@ def describes(manifest: BinaryIO, info: BackupInfo) -> bool:
     manifest.seek(max(0, os.fstat(manifest.fileno()).st_size - _TAIL))
     ranges = read_wal_ranges(manifest.read())
     manifest.seek(0)
+    return is_of(ranges, info)
+
+
+def is_of(ranges: Iterable[WalRange], info: BackupInfo) -> bool:
+    """Tell whether the WAL ranges of a manifest are those of the backup ``info``."""
     try:
         begin = parse_lsn(info.begin_xlog or "")
     except UsageError:
