@@ -362,3 +362,39 @@ class TestRealBackup:
                 inside
             )
             copy.amcheck()
+
+    def test_delta_into_a_directory_that_has_lived_on(
+        self, new_postgres: Callable[..., PostgresServer], server_dir: Path
+    ) -> None:
+        repository = Repository(server_dir / "store")
+        server = new_postgres()
+        repository.archive_from(server)
+        server.query("CREATE TABLE t AS SELECT generate_series(1, 1000) AS a")
+        succeeded(repository.backup(server, "--lz4"))
+        server.wait_archived(server.switch_wal())
+        target = server_dir / "copy"
+        where = [repository.url, "main", "last", str(target)]
+        settings = ["--write-recovery-settings", "--target-immediate", "--target-action", "promote"]
+        succeeded(run_command("restore", *settings, *where))
+        with adopt(target, server.installation) as copy:
+            copy.wait_recovered()
+            copy.query("DELETE FROM t")
+            copy.query("CREATE DATABASE other")
+            copy.query("CHECKPOINT")
+            failed(run_command("restore", "--delta", *settings, *where), 1, "belongs to a running server")
+            copy.stop()
+        failed(run_command("restore", *settings, *where), 1, "not empty")
+        told = succeeded(run_command("restore", "--delta", "--dry-run", *settings, *where)).stdout
+        assert re.search(r"kept +\d{3,} files", told)
+        assert not (target / "recovery.signal").exists()
+        done = succeeded(run_command("restore", "--delta", *settings, *where))
+        assert re.search(
+            r"Kept \d{3,} files \(.*\), wrote \d+ \(.*\), removed \d+ that are not in the backup", done.stdout
+        )
+        if server.installation.has("pg_verifybackup"):
+            run_as_server([server.installation.tool("pg_verifybackup"), "-n", target])
+        with adopt(target, server.installation) as copy:
+            copy.wait_recovered()
+            assert copy.value("SELECT count(*) FROM t") == 1000
+            assert copy.value("SELECT count(*) FROM pg_database WHERE datname = 'other'") == 0
+            copy.amcheck()

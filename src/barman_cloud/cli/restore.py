@@ -11,7 +11,7 @@ from barman_cloud import logs
 from barman_cloud.cli import options, values
 from barman_cloud.cli.command import Command
 from barman_cloud.cli.command import main as run_command
-from barman_cloud.errors import AccessDeniedError, SelectionError, UsageError
+from barman_cloud.errors import AccessDeniedError, ConfigurationError, SelectionError, UsageError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -82,8 +82,15 @@ def add_arguments(parser: Declarations) -> None:
         help="write a restore_command whose errors PostgreSQL takes for the end of the archive",
     )  # fmt: skip
     parser.add_extension(
-        "--force", action="store_true", help="restore although WAL, timeline or target is not in the archive"
+        "--delta",
+        action="store_true",
+        help="restore into a data directory of the same cluster: only what differs is written, what it lacks removed",
     )
+    parser.add_extension("--dry-run", action="store_true", help="tell what would be done, and write nothing")
+    parser.add_extension(
+        "--force", action="store_true",
+        help="restore although WAL, timeline or target is not in the archive, or there is too little room",
+    )  # fmt: skip
     snapshot = parser.add_argument_group("backups that are disk snapshots")
     snapshot.add_argument("--snapshot-recovery-instance", help="the machine that the restored disks are attached to")
     snapshot.add_argument("--gcp-zone", "--snapshot-recovery-zone", dest="gcp_zone", help="Google: zone of the machine")
@@ -91,12 +98,11 @@ def add_arguments(parser: Declarations) -> None:
     snapshot.add_argument("--azure-resource-group", help="Azure: resource group of the machine")
 
 
-def run(args: Arguments) -> int | None:
+def run(args: Arguments) -> None:
     from barman_cloud.archive.allocator import keep_freed_buffers
     from barman_cloud.catalog.catalog import Catalog
     from barman_cloud.catalog.wal_archive import WalArchive
     from barman_cloud.restore import configuration, recovery_settings
-    from barman_cloud.restore.archive_restore import restore_backup
     from barman_cloud.restore.places import parse_tablespace_rules
 
     keep_freed_buffers()
@@ -116,19 +122,53 @@ def run(args: Arguments) -> int | None:
         if settings:
             settings.check(info)
         _check_wal(args, archive, info, settings)
+        if args.delta and info.snapshots_info:
+            raise ConfigurationError("--delta can't be used with a snapshot backup", hint="it has no files to compare")
+        if args.dry_run:
+            _describe(args, store, layout, info, rules, settings)
+            return
         if info.snapshots_info:
             _restore_snapshots(args, store, layout, info, settings)
         else:
-            restore_backup(store, layout, info, target, rules, args.jobs, settings)
+            _restore_archives(args, store, layout, info, rules, settings)
     if settings:
-        print(
-            "\n".join(
-                [*recovery_settings.explain(settings, target), *configuration.explain_changes(target.absolute(), info)]
-            )
-        )
+        changes = configuration.explain_changes(target.absolute(), info)
+        print("\n".join([*recovery_settings.explain(settings, target), *changes]))
     else:
         configuration.warn_of_astray(target.absolute(), info)
-    return None
+
+
+def _restore_archives(
+    args: Arguments, store: ObjectStore, layout: Layout, info: BackupInfo, rules: dict[str, str],
+    settings: RecoverySettings | None,
+) -> None:  # fmt: skip
+    from barman_cloud.restore.archive_restore import restore_backup
+    from barman_cloud.restore.room import mebibytes
+
+    report = restore_backup(
+        store, layout, info, Path(args.recovery_dir), rules, args.jobs, settings, delta=args.delta, force=args.force
+    )
+    if kept := report.comparison:
+        print(
+            f"Kept {kept.kept_files} files ({mebibytes(kept.kept_size)}), wrote {report.files} "
+            f"({mebibytes(report.size)}), removed {kept.removed} that are not in the backup."
+        )
+
+
+def _describe(
+    args: Arguments, store: ObjectStore, layout: Layout, info: BackupInfo, rules: dict[str, str],
+    settings: RecoverySettings | None,
+) -> None:  # fmt: skip
+    """Print what would be done."""
+    from barman_cloud.restore.dry_run import describe_restore
+    from barman_cloud.restore.recovery_settings import explain
+
+    target = Path(args.recovery_dir)
+    if info.snapshots_info:
+        lines = [f"Would write the backup_label of backup {info.backup_id} into {target}"]
+    else:
+        lines = describe_restore(store, layout, info, target, rules, args.jobs, delta=args.delta, force=args.force)
+    print("\n".join([*lines, *(explain(settings, target) if settings else ())]))
 
 
 def _tell_of_ignored_target(args: Arguments) -> None:

@@ -25,6 +25,7 @@ from barman_cloud.restore.delta import (
     prepare,
     require_no_server,
     require_same_system,
+    strangers,
 )
 from barman_cloud.restore.finish import LABEL, SET_ASIDE, finish, reopen
 from barman_cloud.restore.journal import Journal
@@ -149,7 +150,9 @@ def look_before(
         found = need_manifest(fetched(), plan.info.backup_id)
         room.require(plan, exactly, force=force)
         trees = _open_trees(stack, plan)
-        return compare(found, trees, jobs, files)
+        comparison = compare(found, trees, jobs, files)
+        comparison.removed = sum(not directory for _, directory in strangers(trees, comparison.listed))
+        return comparison
 
 
 def _open_directories(stack: ExitStack, plan: RestorePlan, interrupted: Journal | None) -> Journal:

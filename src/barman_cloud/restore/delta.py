@@ -61,6 +61,7 @@ class Comparison:
     written_files: int = 0
     written_size: int = 0
     removed: int = 0
+    """Files that are not in the backup."""
 
     def keeper(self, base: str) -> Callable[[str], bool]:
         """Return the function that tells of a member's path in an archive of ``base`` whether the file is kept."""
@@ -183,19 +184,24 @@ def strangers(trees: Mapping[str, Tree], listed: Paths) -> Iterator[tuple[Path, 
     A directory is one only if nothing below it is in the backup.
     """
     roots = {os.path.realpath(tree.root) for tree in trees.values()}
+    # What a restore makes anew in any case isn't worth a word.
+    ours = {journal.NAME, MANIFEST, *(f"pg_tblspc/{base}" for base in trees)}
     for base, tree in trees.items():
         prefix = "" if base == DATA else f"pg_tblspc/{base}/"
-        yield from _strangers_in(tree.root, prefix, listed, roots)[1]
+        yield from _strangers_in(tree.root, prefix, listed, roots, ours)[1]
 
 
-def _strangers_in(directory: Path, prefix: str, listed: Paths, roots: set[str]) -> tuple[bool, list[tuple[Path, bool]]]:
+def _strangers_in(
+    directory: Path, prefix: str, listed: Paths, roots: set[str], ours: set[str]
+) -> tuple[bool, list[tuple[Path, bool]]]:
     """Return whether something of the backup is in ``directory``, and what of it isn't."""
     found: list[tuple[Path, bool]] = []
     needed = False
     with os.scandir(directory) as items:
         for item in sorted(items, key=lambda item: item.name):
             path = directory / item.name
-            if prefix + item.name == journal.NAME:
+            if prefix + item.name in ours:
+                needed = True
                 continue
             if not item.is_dir(follow_symlinks=False):
                 if prefix + item.name in listed and item.is_file(follow_symlinks=False):
@@ -205,7 +211,7 @@ def _strangers_in(directory: Path, prefix: str, listed: Paths, roots: set[str]) 
             elif os.path.realpath(path) in roots:
                 needed = True
             else:
-                inner_needed, inner = _strangers_in(path, f"{prefix}{item.name}/", listed, roots)
+                inner_needed, inner = _strangers_in(path, f"{prefix}{item.name}/", listed, roots, ours)
                 found += inner
                 needed = needed or inner_needed
                 if not inner_needed:
@@ -227,7 +233,6 @@ def prepare(plan: RestorePlan, trees: Mapping[str, Tree], comparison: Comparison
                 path.rmdir()
             else:
                 path.unlink()
-            comparison.removed += 1
     except OSError as error:
         raise UnexpectedError(f"{error.filename or plan.target}: {error.strerror}") from error
 

@@ -37,8 +37,8 @@ class Room:
         return max(0, self.needed - self.present - self.free)
 
     def __str__(self) -> str:
-        present = f", of which {_gib(self.present)} are there already" if self.present else ""
-        return f"{self.directory}: {_gib(self.needed)} needed{present}, {_gib(self.free)} free"
+        present = f", of which {mebibytes(self.present)} are there already" if self.present else ""
+        return f"{self.directory}: {mebibytes(self.needed)} needed{present}, {mebibytes(self.free)} free"
 
 
 def estimate(plan: RestorePlan) -> dict[str, int]:
@@ -125,5 +125,6 @@ def _allocated(directory: Path) -> int:
     return total
 
 
-def _gib(size: int) -> str:
+def mebibytes(size: int) -> str:
+    """Return a size for people."""
     return f"{size / 2**30:.1f} GiB" if size >= 1 << 30 else f"{size / 2**20:.1f} MiB"
