@@ -42,14 +42,15 @@ lint: venv ## ruff, mypy and the import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python scripts/reference.py --check
+	$(BIN)/python -m scripts.reference --check
 
 format: venv ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: venv ## write the reference pages that the code itself knows
-	$(BIN)/python scripts/reference.py
+docs: venv ## write the reference pages that the code itself knows, and build the site into site/
+	$(BIN)/python -m scripts.reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 bench: peers ## measure against Barman, and pgBackRest and WAL-G if found; see benchmarks/README.md
 	$(BIN)/python -m benchmarks
@@ -58,6 +59,6 @@ bench-quick: peers ## the same on small data, in a few minutes
 	$(BIN)/python -m benchmarks --quick
 
 clean: ## remove what was made here: environments, peers, caches
-	rm -rf $(VENV) .peers .demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache htmlcov
+	rm -rf $(VENV) .peers .demo build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache htmlcov
 	rm -f .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support import servers
 from tests.support.installations import Installation, newest_installation
@@ -18,6 +19,10 @@ from tests.support.peers import Commands, find_barman, our_commands
 from tests.support.postgres import PostgresServer
 from tests.support.privileges import server_account
 from tests.support.servers import StoreServer
+
+# A busy machine makes an example slow, not wrong.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 # A shell starts background jobs with SIGINT ignored, `nohup` its program with SIGHUP ignored, and every program that a
 # test interrupts would inherit that.

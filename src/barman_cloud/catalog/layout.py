@@ -10,6 +10,7 @@ The layout is Barman's (``docs/reference/format.md`` describes it object by obje
                                        archives.json, backup_manifest           ours; Barman ignores them
     <prefix>/<server>/wals/<timeline><log>/<segment>[.partial|.<offset>.backup][.gz]
                            <timeline>.history[.gz]
+    <prefix>/<server>/maintenance/…                                             ours: leases, history of scheduled runs
 
 This module is on the path of ``wal-archive`` and ``wal-restore``: it imports next to nothing.
 """
@@ -98,6 +99,11 @@ class Layout:
     @property
     def wals_dir(self) -> str:
         return f"{self.root}wals/"
+
+    @property
+    def maintenance_dir(self) -> str:
+        """Where leases and the history of scheduled runs are: ours; Barman never looks there."""
+        return f"{self.root}maintenance/"
 
     def backup_dir(self, backup_id: str) -> str:
         return f"{self.base_dir}{backup_id}/"
