@@ -28,7 +28,7 @@ from barman_cloud.postgres.control_file import parse_control_file, read_control_
 from barman_cloud.restore import durability, journal
 from barman_cloud.restore.plan import RestorePlan
 from barman_cloud.restore.tree import Tree, split
-from barman_cloud.restore.verify import MANIFEST, WrittenFiles, difference, is_of, locate
+from barman_cloud.restore.verify import LEFT_OUT, MANIFEST, WrittenFiles, difference, is_of, locate
 from barman_cloud.restore.worker import Window, read_archive
 from barman_cloud.store.base import ObjectStore
 
@@ -163,6 +163,8 @@ def compare(manifest: BinaryIO, trees: Mapping[str, Tree], jobs: int, files: Wri
     with ThreadPoolExecutor(jobs, thread_name_prefix="compare") as pool:
         while batch := list(islice(found, _BATCH)):
             for entry, is_same in zip(batch, pool.map(same, batch), strict=True):
+                if entry.path in LEFT_OUT:
+                    continue
                 listed.append(hash(entry.path))
                 if not is_same:
                     result.written_files += 1
