@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 from barman_cloud.errors import IntegrityError
 
 VERSION: Final = 1
 _ALGORITHM: Final = "crc32c"
 _LARGEST_RECORD: Final = 2048
-"""Bytes of one archive in the file, and of what stands around them all; a record of ours has less than 200."""
+"""Bytes of one archive in the file; a record of ours has less than 200."""
+_LARGEST_REST: Final = 16 << 20
+"""Bytes of everything else: what was found of page checksums may name many files."""
+_DESCRIBED: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +36,41 @@ class ArchiveRecord:
     """Files, directories and links in it."""
 
 
-def dump(archives: Sequence[ArchiveRecord]) -> str:
+@dataclass(frozen=True, slots=True)
+class DamagedFile:
+    """A file of the cluster with pages that failed their checksum when the backup read them."""
+
+    path: str
+    """Inside the restored PGDATA."""
+    blocks: tuple[tuple[int, int], ...]
+    """First and last of each run of such pages, counted from the beginning of the file."""
+
+    def describe(self) -> str:
+        """Return the blocks in words, such as ``3, 7-12``."""
+        runs = [str(first) if first == last else f"{first}-{last}" for first, last in self.blocks[:_DESCRIBED]]
+        return ", ".join(runs) + (" …" if len(self.blocks) > _DESCRIBED else "")
+
+
+@dataclass(frozen=True, slots=True)
+class PageChecksums:
+    """What verifying page checksums while the cluster was read has found."""
+
+    pages: int
+    """How many were checked."""
+    failed: int
+    """How many of them are damaged."""
+    files: tuple[DamagedFile, ...] = ()
+
+
+def dump(archives: Sequence[ArchiveRecord], page_checksums: PageChecksums | None = None) -> str:
     """Return the sidecar's text."""
-    document = {
+    document: dict[str, Any] = {
         "version": VERSION,
         "checksum_algorithm": _ALGORITHM,
         "archives": [{**asdict(archive), "checksum": f"{archive.checksum:08x}"} for archive in archives],
     }
+    if page_checksums is not None:
+        document["page_checksums"] = asdict(page_checksums)
     return json.dumps(document, indent=1) + "\n"
 
 
@@ -60,7 +91,7 @@ def parse(text: str, source: str = "archives.json") -> tuple[ArchiveRecord, ...]
 
 def largest_plausible(archives: int) -> int:
     """Return the bytes that the sidecar of a backup of so many archives can have at most."""
-    return _LARGEST_RECORD * (archives + 1)
+    return _LARGEST_REST + _LARGEST_RECORD * archives
 
 
 def _record(item: dict[str, object]) -> ArchiveRecord:

@@ -53,6 +53,7 @@ def main(command: Command, argv: Sequence[str] | None = None, prog: str | None =
     words = list(sys.argv[1:] if argv is None else argv)
     args = parse(command, words, prog)
     logs.configure(args.verbose - args.quiet)
+    _show_what_the_terminal_lacks()
     if command.interrupt_exit_code is None:
         import signal
 
@@ -84,6 +85,16 @@ def main(command: Command, argv: Sequence[str] | None = None, prog: str | None =
         return 4
 
 
+def _show_what_the_terminal_lacks() -> None:
+    """Let characters that the output's encoding lacks, and bytes that are no text, be printed as escapes.
+
+    Names of databases, tablespaces and backups may hold any. Standard error does so by itself.
+    """
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure:
+        reconfigure(errors="backslashreplace")
+
+
 def parse(command: Command, words: list[str], prog: str | None = None) -> Arguments:
     """Return the values of a command line, and itself; a wrong one ends the process with 3, ``--help`` with 0."""
     plain = PlainParser()
@@ -96,6 +107,7 @@ def parse(command: Command, words: list[str], prog: str | None = None) -> Argume
         command.add_arguments(parser)
         args = parser.parse_args(words, Arguments())
     args.command_line = words
+    args.is_umbrella = prog is not None
     return args
 
 
