@@ -284,15 +284,18 @@ class CloudStore(ObjectStore):
 
     # Reading ------------------------------------------------------------------------------------------------------
 
-    def get_buffer(self, key: str) -> Buffer:
+    def get_buffer(self, key: str, *, limit: int | None = None) -> Buffer:
         if not obstore_can_name(key):
+            if limit is not None:
+                self.refuse_larger(key, self.head(key).size, limit)
             return self.attempt("get", key, lambda: self.provider_api.get(key))
         import obstore
 
         def fetch() -> Buffer:
-            result = obstore.get(self.reader, key)
-            refuse_html(result.attributes)
-            return memoryview(result.bytes())
+            answer = obstore.get(self.reader, key)
+            refuse_html(answer.attributes)
+            self.refuse_larger(key, answer.meta["size"], limit)  # the body is still on its way
+            return memoryview(answer.bytes())
 
         return self.attempt("get", key, fetch)
 
