@@ -18,7 +18,8 @@ from barman_cloud.errors import BarmanCloudError
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.store.open import open_store
 from barman_cloud.store.options import StoreOptions
-from barman_cloud.store.url import AWS, AZURE, parse_url
+from barman_cloud.store.providers import AWS, AZURE
+from barman_cloud.store.url import parse_url
 from tests.store.answers import Answers, answers_of
 from tests.store.given import GIVEN, GivenStore
 from tests.store.scoped import ScopedStore

@@ -21,7 +21,7 @@ from barman_cloud.errors import (
     ObjectNotFoundError,
 )
 from barman_cloud.store.base import ObjectStore
-from barman_cloud.store.url import AZURE
+from barman_cloud.store.providers import AZURE
 from tests.store.cases import StoreCase, remove_bucket
 from tests.support.fault_proxy import Fault
 from tests.support.ports import free_port

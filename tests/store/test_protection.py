@@ -222,7 +222,8 @@ def test_retention_and_legal_hold_on_s3(s3: StoreCase, locked_bucket: ObjectStor
 
 def test_a_retention_that_is_over(open_s3: Callable[..., ObjectStore], s3_proxy: FaultProxy) -> None:
     store = open_s3()
-    headers = {"x-amz-object-lock-mode": "COMPLIANCE", "x-amz-object-lock-retain-until-date": "2024-01-01T00:00:00Z"}
+    headers = {"etag": '"e"', "x-amz-object-lock-mode": "COMPLIANCE"}
+    headers |= {"x-amz-object-lock-retain-until-date": "2024-01-01T00:00:00Z"}
     s3_proxy.add(Fault("HEAD", "/k", status=200, headers=headers))
     assert store.object_lock("k") is None
 
@@ -256,7 +257,7 @@ def test_holds_and_retention_on_azure(azure: StoreCase, tmp_path: Path) -> None:
     with azure.proxied() as proxy:
         store = azure.open(azure.new_url(tmp_path), endpoint=proxy.endpoint)
         for key, (headers, reason) in answers.items():
-            proxy.add(Fault("HEAD", f"/{key}", status=200, headers=headers))
+            proxy.add(Fault("HEAD", f"/{key}", status=200, headers={"etag": '"e"', **headers}))
             lock = store.object_lock(key)
             assert (lock.reason if lock else None) == reason
         whole = azure.open(azure.new_url(tmp_path), endpoint=proxy.endpoint)
@@ -264,7 +265,8 @@ def test_holds_and_retention_on_azure(azure: StoreCase, tmp_path: Path) -> None:
         assert whole.object_lock("k") is None
         whole = azure.open(azure.new_url(tmp_path), endpoint=proxy.endpoint)
         whole.put("k", b"x")
-        proxy.add(Fault("HEAD", "restype=container", status=200, headers={"x-ms-has-legal-hold": "true"}))
+        headers = {"etag": '"e"', "x-ms-has-legal-hold": "true"}
+        proxy.add(Fault("HEAD", "restype=container", status=200, headers=headers))
         lock = whole.object_lock("k")
         assert lock is not None
         assert lock.reason == "under legal hold"
@@ -289,7 +291,7 @@ def test_holds_and_retention_on_google(google: StoreCase, tmp_path: Path) -> Non
                     "GET",
                     f"/o/{quote(key_in_bucket(store, 'k'), safe='')}",
                     status=200,
-                    body=json.dumps({"name": "k", **fields}).encode(),
+                    body=json.dumps({"name": key_in_bucket(store, "k"), "size": "1", **fields}).encode(),
                 )
             )
             lock = store.object_lock("k")

@@ -40,7 +40,8 @@ class Fault:
     times: int = 1
     status: int | None = None
     """Answer this status instead of asking the store."""
-    body: bytes = b""
+    body: bytes | Callable[[SeenRequest], bytes] = b""
+    """What to answer with ``status``; a function makes it of the request."""
     headers: Mapping[str, str] = field(default_factory=dict)
     drop: bool = False
     """Close the connection without an answer."""
@@ -135,14 +136,16 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
             body = self._read_body()
             headers = {name.lower(): value for name, value in self.headers.items()}
             kept = body if proxy.keep_bodies else b""
-            fault = proxy.take(SeenRequest(self.command, self.path, headers, len(body), kept))
+            seen = SeenRequest(self.command, self.path, headers, len(body), kept)
+            fault = proxy.take(seen)
             if fault is None:
                 self._forward(body)
                 return
             fault.before()
             time.sleep(fault.delay)
             if fault.status is not None:
-                self._answer(fault.status, fault.headers, fault.body)
+                answer = fault.body(seen) if callable(fault.body) else fault.body
+                self._answer(fault.status, fault.headers, answer)
             elif fault.drop or fault.reset:
                 self._hang_up(reset=fault.reset)
             elif fault.lose_answer:

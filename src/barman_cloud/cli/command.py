@@ -76,12 +76,12 @@ def main(command: Command, argv: Sequence[str] | None = None, prog: str | None =
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 4
     except OSError as error:
-        _log_error(describe_os_error(error), None)
+        _log_error(describe(error), None)
         return 4
-    except Exception as error:  # noqa: BLE001 - the last resort: one line for the user, the trace for -vv
-        _log_error(
-            f"unexpected {type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}", None
-        )
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - the last resort: one line for the user, the trace for -vv
+        _log_error(describe(error), None)
         return 4
 
 
@@ -139,6 +139,16 @@ def describe_os_error(error: OSError) -> str:
     """Return one line for an operating system error: what, and on which file."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}"
+
+
+def describe(error: BaseException) -> str:
+    """Return one line for any exception. Libraries raise some that aren't ``Exception``s, such as a panic of Rust's."""
+    if isinstance(error, BarmanCloudError):
+        return str(error)
+    if isinstance(error, OSError):
+        return describe_os_error(error)
+    lines = str(error).split("\n", 1)[0].strip()
+    return f"unexpected {type(error).__name__}: {lines or 'no message'}"
 
 
 def _log_error(message: str, hint: str | None) -> None:

@@ -77,12 +77,17 @@ def tag(text: str) -> tuple[str, str]:
 
 def tag_record(text: str) -> tuple[str, str]:
     """Return (key, value) of one CSV record with two fields (``"`` quotes); ``ValueError`` otherwise."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("a tag isn't valid UTF-8")
     if '"' not in text:  # the csv module costs start-up time that a plain record needn't pay
         fields = text.split(",")
     else:
         import csv
 
-        fields = next(csv.reader([text]), [])
+        try:
+            fields = next(csv.reader([text]), [])
+        except csv.Error as error:
+            raise ValueError(f"{text!r} is not of the form key,value ({error})") from None
     if len(fields) != 2:
         raise ValueError(f"'{text}' is not of the form key,value")
     return fields[0], fields[1]

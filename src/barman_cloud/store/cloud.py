@@ -26,7 +26,8 @@ from barman_cloud.errors import (
 from barman_cloud.store.base import Buffer, Listing, ObjectInfo, ObjectStore, Requests, StoreURL, Tags
 from barman_cloud.store.bucket_api import BucketApi, Page
 from barman_cloud.store.clients import DOWNLOAD_TIMEOUT, READ_TIMEOUT, client_options, retry_config, upload_timeout
-from barman_cloud.store.failures import Failure, failure_of, to_error
+from barman_cloud.store.failures import Failure, RequestFailedError, failure_of, first_line, to_error
+from barman_cloud.store.obstore_limits import head_by, obstore_can_name, refuse_html
 from barman_cloud.store.retry import Retry
 from barman_cloud.store.upload import CountedChunks, frozen, rejoined, slices
 
@@ -36,6 +37,12 @@ Keys: TypeAlias = list[str]
 PART_SIZE = 16 << 20
 SINGLE_PUT_LIMIT = 64 << 20
 """Above this size a body in memory is sent in parts."""
+MOST_ADAPTATIONS = 3
+"""Times that one request is made anew because a setting was wrong: region and checksum, and one more."""
+MOST_EMPTY_PAGES = 1000
+"""Pages of a listing in a row that may be empty; Azure sends some while it skips what was deleted."""
+_WITHOUT_BODY = ("head", "lock")
+"""Kinds of requests whose refusal may come without a word."""
 SINGLE_DELETES = 8
 """Deletions in flight where there is no batch request."""
 
@@ -54,6 +61,8 @@ class CloudStore(ObjectStore):
         self.requests = Requests()
         self._retry = retry
         self._clients: dict[tuple[str, float], Any] = {}
+        self._proven = False
+        """A request has succeeded: address, region and credentials are right."""
         self.partial_answers = True
         """Whether obstore takes the store's answers to ranges; reading finds out."""
 
@@ -101,16 +110,40 @@ class CloudStore(ObjectStore):
         def once() -> T:
             self.requests.add(kind)
             try:
-                return action()
-            except Exception as error:
-                raise self.translate(error, key) from error
+                result = action()
+            except (KeyboardInterrupt, SystemExit, GeneratorExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - raised again, as what it means
+                explained = self._explained(kind, key, error)
+                raise self.translate(explained, key) from explained
+            self._proven = True
+            return result
 
-        while True:
+        for _ in range(MOST_ADAPTATIONS):
             try:
                 return self._retry.call(once, stopped=stopped)
             except BarmanCloudError as error:
                 if error.__cause__ is None or not self._adapt(kind, failure_of(error.__cause__)):
                     raise
+        return self._retry.call(once, stopped=stopped)
+
+    def _explained(self, kind: str, key: str | None, error: BaseException) -> BaseException:
+        """Return why a HEAD failed, in the store's own words: its answer has no body, that to a GET has one.
+
+        That an object isn't there is believed without words, once the store has done something for these credentials.
+        """
+        failure = failure_of(error)
+        silent = failure is not None and failure.status in (400, 401, 403, 404, 409) and not failure.code
+        if not silent or kind not in _WITHOUT_BODY or key is None:
+            return error
+        if failure is not None and failure.status == 404 and self._proven:
+            return error
+        self.requests.add("get")
+        try:
+            self.provider_api.get_range(key, 0, 1, None)
+        except RequestFailedError as explained:
+            return error if explained.failure.status is None else explained
+        return error
 
     def _adapt(self, kind: str, failure: Failure | None) -> bool:
         """Change the setting that ``failure`` of a request of ``kind`` shows to be wrong; tell whether to try again."""
@@ -119,21 +152,29 @@ class CloudStore(ObjectStore):
     def _settle(self) -> None:
         """Find out whatever :meth:`_adapt` may have to know, before a stream that can't be sent twice."""
 
-    def translate(self, error: Exception, key: str | None) -> Exception:
-        """Return our error for what a request raised; what isn't a failure of a request is returned as it is."""
+    def translate(self, error: BaseException, key: str | None) -> Exception:
+        """Return our error for what a request raised; what isn't a failure of a request is returned as it is.
+
+        A panic of obstore's isn't an ``Exception``: nobody who handles errors would see it.
+        """
         if isinstance(error, BarmanCloudError):
             return error
         failure = failure_of(error)
         if failure is None:
-            return error
+            if isinstance(error, Exception):
+                return error
+            name = self.object_url(key or "")
+            return StoreError(f"{name}: the client library failed ({type(error).__name__}: {first_line(error)})")
         return to_error(failure, self.object_url("").rstrip("/"), None if key is None else self.object_url(key))
 
     # Writing ------------------------------------------------------------------------------------------------------
 
     def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
         view = memoryview(data).cast("B")
-        if not _obstore_can_name(key):
+        if not obstore_can_name(key) and (if_absent or view.nbytes <= self.single_put_limit):
             self.attempt("put", key, lambda: self.provider_api.put(key, view, if_absent=if_absent, tags=tags))
+        elif not obstore_can_name(key):
+            self.put_stream(key, slices(view, self.part_size), concurrency=self.put_concurrency, tags=tags)
         elif view.nbytes > self.single_put_limit and not if_absent:
             self._put_parts(key, slices(view, self.part_size), self.part_size, self.put_concurrency, tags)
         else:
@@ -158,14 +199,14 @@ class CloudStore(ObjectStore):
 
         It is done by the client that will write, since another one costs more than the request.
         """
-        import obstore
-
         self.requests.add("head")
         try:
-            obstore.head(client, key)
+            head_by(client, key)
         except Exception as error:
-            if not isinstance(self.translate(error, key), ObjectNotFoundError | AccessDeniedError):
-                raise
+            refusal = self.translate(error, key)
+            # The PUT that follows says more about a store that refuses everything.
+            if not isinstance(refusal, ObjectNotFoundError | AccessDeniedError):
+                raise self._explained("head", key, error) from error
         else:
             raise ObjectExistsError(f"{self.object_url(key)} exists already")
 
@@ -179,10 +220,6 @@ class CloudStore(ObjectStore):
         tags: Tags | None = None,
     ) -> int:
         size = max(part_size or self.part_size, self.capabilities.min_part_size)
-        if not _obstore_can_name(key):
-            raise StoreError(
-                f"{self.object_url(key)}: a key with an empty or dotted segment can't be uploaded in parts"
-            )
         source = iter(chunks)
         first: list[Buffer] = []
         buffered = 0
@@ -190,9 +227,17 @@ class CloudStore(ObjectStore):
             first.append(frozen(chunk))
             buffered += memoryview(chunk).nbytes
             if buffered > size:
+                if not obstore_can_name(key):
+                    from barman_cloud.store.part_uploads import upload_in_parts
+
+                    return upload_in_parts(self, key, rejoined(first, source), size, concurrency, tags)
                 return self._put_parts(key, rejoined(first, source), size, concurrency, tags)
         # A stream of one part costs one request instead of three, and unlike a multipart upload can be sent again.
-        self._put_single(key, memoryview(b"".join(first)), if_absent=False, tags=tags)
+        body = memoryview(b"".join(first))
+        if obstore_can_name(key):
+            self._put_single(key, body, if_absent=False, tags=tags)
+        else:
+            self.attempt("put", key, lambda: self.provider_api.put(key, body, if_absent=False, tags=tags))
         return buffered
 
     def _put_parts(
@@ -239,12 +284,20 @@ class CloudStore(ObjectStore):
 
     # Reading ------------------------------------------------------------------------------------------------------
 
-    def get_buffer(self, key: str) -> Buffer:
-        if not _obstore_can_name(key):
+    def get_buffer(self, key: str, *, limit: int | None = None) -> Buffer:
+        if not obstore_can_name(key):
+            if limit is not None:
+                self.refuse_larger(key, self.head(key).size, limit)
             return self.attempt("get", key, lambda: self.provider_api.get(key))
         import obstore
 
-        return self.attempt("get", key, lambda: memoryview(obstore.get(self.reader, key).bytes()))
+        def fetch() -> Buffer:
+            answer = obstore.get(self.reader, key)
+            refuse_html(answer.attributes)
+            self.refuse_larger(key, answer.meta["size"], limit)  # the body is still on its way
+            return memoryview(answer.bytes())
+
+        return self.attempt("get", key, fetch)
 
     def read(
         self,
@@ -260,18 +313,12 @@ class CloudStore(ObjectStore):
 
         if end is not None and end <= start:
             return
-        if _obstore_can_name(key):
-            yield from read_object(self, key, start, end, etag, concurrency, range_size)
-        else:
-            yield memoryview(self.get(key))[start:end]
+        yield from read_object(self, key, start, end, etag, concurrency, range_size)
 
     def head(self, key: str) -> ObjectInfo:
-        if not _obstore_can_name(key):
+        if not obstore_can_name(key):
             return self.attempt("head", key, lambda: self.provider_api.head(key))
-        import obstore
-
-        meta = self.attempt("head", key, lambda: obstore.head(self.reader, key))
-        return ObjectInfo(key, meta["size"], meta["e_tag"], meta["last_modified"])
+        return self.attempt("head", key, lambda: head_by(self.reader, key))
 
     # Listing, deleting, the bucket --------------------------------------------------------------------------------
 
@@ -289,12 +336,23 @@ class CloudStore(ObjectStore):
             return self.provider_api.list_page(prefix, delimiter=delimiter, start_after=start_after, token=token)
 
         token: str | None = None
+        seen: set[int] = set()
+        empty = 0
         while True:
             page = self.attempt("list", None, ask)
+            if start_after:  # some stores take no notice of it
+                page = page._replace(objects=tuple(info for info in page.objects if info.key > start_after))
             yield page
             token = page.token
             if token is None:
                 return
+            empty = 0 if page.objects or page.folders else empty + 1
+            if hash(token) in seen or empty > MOST_EMPTY_PAGES:
+                raise StoreError(
+                    f"{self.object_url(prefix)}: the listing never ends: the store sends the same place to go on again",
+                    hint="this is a fault of the store, or of a proxy in front of it",
+                )
+            seen.add(hash(token))
 
     def delete(self, keys: Iterable[str], *, batch_size: int | None = None) -> None:
         from itertools import islice
@@ -335,17 +393,9 @@ class CloudStore(ObjectStore):
         self.attempt("check", None, lambda: self.provider_api.check(prefix))
 
     def create_bucket(self) -> None:
-        self.attempt("create", None, self.provider_api.create_bucket)
+        self.attempt("create", None, lambda: self.provider_api.create_bucket())
 
     def close(self) -> None:
         if self._api is not None:
             self._api.close()
         self._clients.clear()
-
-
-def _obstore_can_name(key: str) -> bool:
-    """Tell whether obstore keeps the key as it is: it refuses or changes empty and dotted segments and control
-    characters.
-    """
-    segments = key.split("/")
-    return not ("" in segments or "." in segments or ".." in segments) and key.isprintable()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import formatdate, parsedate_to_datetime
@@ -13,10 +14,10 @@ from uuid import uuid4
 
 from barman_cloud.store.azure.keys import SAS_VERSION, AzureCredentials, AzureSource
 from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock, Tags
-from barman_cloud.store.bucket_api import Page
-from barman_cloud.store.failures import Failure, RequestFailedError, from_answer
-from barman_cloud.store.http import HttpClient, Response, cut_range
-from barman_cloud.store.xml import elements, text_of
+from barman_cloud.store.bucket_api import LISTING, Page
+from barman_cloud.store.failures import Failure, RequestFailedError, from_answer, unreadable
+from barman_cloud.store.http import HttpClient, Response, cut_range, object_headers, object_in
+from barman_cloud.store.xml import Document, parse
 
 if TYPE_CHECKING:
     from barman_cloud.store.azure.settings import AzureSettings
@@ -36,6 +37,7 @@ class AzureApi:
         self._root = f"{base.path.rstrip('/')}/{settings.container}"
         self._http = HttpClient(settings.endpoint, ca_file=settings.ca_file, timeout=60, environ=environ)
         self._held: bool | None = None
+        self.uploads = _Blocks(self._send, self._writing)
 
     def list_page(self, prefix: str, *, delimiter: str, start_after: str | None, token: str | None) -> Page:
         query = {"restype": "container", "comp": "list", "prefix": prefix}
@@ -43,13 +45,24 @@ class AzureApi:
             query["delimiter"] = delimiter
         if token:
             query["marker"] = token
-        page = _parse_page(self._send("GET", "", query).body.decode("utf-8-sig"))
-        if not start_after:
-            return page
-        return Page(tuple(info for info in page.objects if info.key > start_after), page.folders, page.token)
+        return self._page(self._send("GET", "", query).body, prefix)
+
+    def _page(self, body: bytes, prefix: str) -> Page:
+        """Read an answer to List Blobs, and make sure that it is one about this container and prefix."""
+        document = parse(body, "EnumerationResults", LISTING)
+        container, entries = document.attribute("ContainerName"), document.first("Blobs")
+        another = container.rpartition("/")[2] not in ("", self._settings.container)
+        if another or document.text("Prefix") != prefix or entries is None or document.first("NextMarker") is None:
+            raise RequestFailedError(unreadable(LISTING, body))
+        try:
+            objects = tuple(_blob(entry) for entry in entries.elements("Blob"))
+            folders = tuple(_name(entry) for entry in entries.elements("BlobPrefix"))
+        except (KeyError, ValueError, TypeError) as error:
+            raise RequestFailedError(unreadable(LISTING, body)) from error
+        return Page(objects, folders, document.text("NextMarker") or None).checked(prefix, body)
 
     def get(self, key: str) -> bytes:
-        return self._send("GET", key).body
+        return object_in(self._send("GET", key))
 
     def get_range(self, key: str, start: int, end: int, etag: str | None) -> tuple[Buffer, int, str | None]:
         headers = {"x-ms-range": f"bytes={start}-{end - 1}"}
@@ -58,7 +71,7 @@ class AzureApi:
         return cut_range(self._send("GET", key, headers=headers), start, end)
 
     def head(self, key: str) -> ObjectInfo:
-        headers = self._send("HEAD", key).headers
+        headers = object_headers(self._send("HEAD", key))
         modified = headers.get("last-modified")
         return ObjectInfo(
             key,
@@ -68,19 +81,24 @@ class AzureApi:
         )
 
     def put(self, key: str, data: Buffer, *, if_absent: bool, tags: Tags | None) -> None:
-        headers = {"x-ms-blob-type": "BlockBlob", "content-type": "application/octet-stream"}
-        if self._settings.encryption_scope:
-            headers["x-ms-encryption-scope"] = self._settings.encryption_scope
-        if tags:
-            headers["x-ms-tags"] = urlencode(dict(tags))
+        headers = {"x-ms-blob-type": "BlockBlob", "content-type": "application/octet-stream", **self._writing(tags)}
         if if_absent:
             headers["if-none-match"] = "*"
         try:
-            self._send("PUT", key, headers=headers, body=memoryview(data))
+            self._send("PUT", key, headers=headers, body=memoryview(data), status=201)
         except RequestFailedError as error:
             if if_absent and error.failure.code == "BlobAlreadyExists":
                 raise RequestFailedError(Failure(409, exists=True)) from error
             raise
+
+    def _writing(self, tags: Tags | None) -> dict[str, str]:
+        """The headers that go with every write."""
+        headers = {}
+        if self._settings.encryption_scope:
+            headers["x-ms-encryption-scope"] = self._settings.encryption_scope
+        if tags:
+            headers["x-ms-tags"] = urlencode(dict(tags))
+        return headers
 
     def delete(self, keys: list[str]) -> dict[str, str]:
         """Delete by one batch request (REST API, "Blob Batch"); every part is authorized for itself."""
@@ -106,7 +124,7 @@ class AzureApi:
         return f"DELETE {target} HTTP/1.1\r\n{lines}Content-Length: 0\r\n\r\n"
 
     def delete_one(self, key: str) -> None:
-        self._send("DELETE", key)
+        self._send("DELETE", key, status=202)
 
     def object_lock(self, key: str) -> ObjectLock | None:
         """Return the lock of a blob version or a container (REST API, "Get Blob Properties", "Get Container
@@ -115,7 +133,7 @@ class AzureApi:
         The time of a retention policy on the whole container can't be learned here; the service refuses such a deletion
         itself.
         """
-        headers = self._send("HEAD", key).headers
+        headers = object_headers(self._send("HEAD", key))
         if headers.get("x-ms-legal-hold", "").lower() == "true" or self._container_is_held():
             return ObjectLock(key, "under legal hold")
         until = headers.get("x-ms-immutability-policy-until-date")
@@ -130,12 +148,13 @@ class AzureApi:
 
     def _container_is_held(self) -> bool:
         if self._held is None:
-            headers = self._send("HEAD", "", _CONTAINER).headers
+            headers = object_headers(self._send("HEAD", "", _CONTAINER))
             self._held = headers.get("x-ms-has-legal-hold", "").lower() == "true"
         return self._held
 
     def check(self, prefix: str) -> None:
-        self._send("GET", "", {"restype": "container", "comp": "list", "prefix": prefix, "maxresults": "1"})
+        query = {"restype": "container", "comp": "list", "prefix": prefix, "maxresults": "1"}
+        self._page(self._send("GET", "", query).body, prefix)
 
     def create_bucket(self) -> None:
         try:
@@ -154,7 +173,13 @@ class AzureApi:
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         body: bytes | memoryview = b"",
+        *,
+        status: int | None = None,
     ) -> Response:
+        """Return the answer to a request; raise ``RequestFailedError`` unless it is one of success.
+
+        ``status``: the only one by which the service says that it has done this; another one is something else's.
+        """
         path = f"{self._root}/{quote(key, safe='/')}" if key else self._root
         credentials = self._credentials()
         if query == _CONTAINER and credentials.account_sas is not None:
@@ -166,6 +191,8 @@ class AzureApi:
             raise RequestFailedError(
                 from_answer(response.status, response.body, response.headers.get("x-ms-error-code", ""))
             )
+        if status is not None and response.status != status:
+            raise RequestFailedError(unreadable("an object store's", response.body))
         return response
 
     @staticmethod
@@ -178,41 +205,74 @@ class AzureApi:
         return f"{path}?{query}" if query else path, headers
 
 
-def _parse_page(text: str) -> Page:
-    objects = tuple(_parse_blob(entry) for entry in elements(text, "Blob"))
-    folders = tuple(_name(entry) for entry in elements(text, "BlobPrefix"))
-    return Page(objects, folders, text_of(text, "NextMarker") or None)
-
-
-def _parse_blob(entry: str) -> ObjectInfo:
-    etag = text_of(entry, "Etag")
-    modified = text_of(entry, "Last-Modified")
+def _blob(entry: Document) -> ObjectInfo:
+    properties = entry.first("Properties")
+    fields = properties.fields() if properties is not None else {}
+    etag = fields.get("Etag")
+    modified = fields.get("Last-Modified")
     return ObjectInfo(
         _name(entry),
-        int(text_of(entry, "Content-Length") or 0),
+        int(fields["Content-Length"]),
         # Listings leave out the quotes that the header has.
         f'"{etag.strip(chr(34))}"' if etag else None,
         parsedate_to_datetime(modified) if modified else None,
     )
 
 
-def _name(entry: str) -> str:
+def _name(entry: Document) -> str:
     """Return the name of a blob; one that XML can't hold comes percent-encoded and says so."""
-    if entry.lstrip().startswith('<Name Encoded="true">'):
-        return unquote(entry.partition('<Name Encoded="true">')[2].partition("</Name>")[0])
-    return text_of(entry, "Name")
+    name = entry.first("Name")
+    if name is None:
+        raise KeyError("Name")
+    return unquote(name.text()) if name.attribute("Encoded") == "true" else name.text()
+
+
+class _Blocks:
+    """``PartUploads`` by blocks of a block blob (REST API, "Put Block", "Put Block List"). Blocks that nobody makes a
+    blob of vanish by themselves.
+    """
+
+    def __init__(self, send: Callable[..., Response], commit_headers: Callable[[Tags | None], dict[str, str]]) -> None:
+        self._send = send
+        self._commit_headers = commit_headers
+
+    def begin(self, key: str, tags: Tags | None) -> str:
+        return uuid4().hex
+
+    def put_part(self, key: str, upload: str, number: int, data: Buffer) -> str:
+        block = base64.b64encode(f"{upload}{number:08}".encode()).decode()
+        query = {"comp": "block", "blockid": block}
+        self._send("PUT", key, query, self._commit_headers(None), memoryview(data), status=201)
+        return block
+
+    def finish(self, key: str, upload: str, parts: Sequence[str], tags: Tags | None) -> None:
+        body = "".join(f"<Latest>{block}</Latest>" for block in parts)
+        headers = {"content-type": "application/xml", **self._commit_headers(tags)}
+        self._send("PUT", key, {"comp": "blocklist"}, headers, f"<BlockList>{body}</BlockList>".encode(), status=201)
+
+    def abort(self, key: str, upload: str) -> None:
+        pass
 
 
 def _parse_batch(text: str, keys: list[str]) -> dict[str, str]:
-    """Return the keys that were refused; a blob that is gone already counts as deleted."""
-    failures: dict[str, str] = {}
+    """Return the keys that were refused; a blob that is gone already counts as deleted.
+
+    A key that the answer doesn't speak of wasn't deleted, as far as anyone knows.
+    """
+    failures = dict.fromkeys(keys, "the answer to the batch doesn't mention it")
     for part in re.split(r"Content-ID:\s*", text)[1:]:
         number = re.match(r"\d+", part)
         status = re.search(r"HTTP/1\.1 (\d{3})", part)
         code = re.search(r"x-ms-error-code:\s*(\S+)", part, re.IGNORECASE) or re.search("<Code>([^<]+)", part)
         if code is not None and code[1] == "ContainerNotFound":
             raise RequestFailedError(Failure(404, code[1]))
-        if number is None or status is None or status[1] in ("202", "404"):
+        if number is None or status is None or int(number[0]) >= len(keys):
             continue
-        failures[keys[int(number[0])]] = f"{status[1]} {code[1] if code else ''}".strip()
+        key = keys[int(number[0])]
+        if status[1] in ("202", "404"):
+            failures.pop(key, None)
+        else:
+            failures[key] = f"{status[1]} {code[1] if code else ''}".strip()
+    if len(failures) == len(keys) and not re.search(r"HTTP/1\.1 \d{3}", text):
+        raise RequestFailedError(unreadable("one to a batch", text.encode()))
     return failures

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 class AzureStore(CloudStore):
     """A container of block blobs. Tags are blob index tags."""
 
-    capabilities = Capabilities(max_parts=50_000, min_part_size=64 << 10, max_delete_batch=256, object_lock=True)
+    capabilities = Capabilities(
+        max_parts=50_000, min_part_size=64 << 10, max_delete_batch=256, object_lock=True, slash_decides=True
+    )
 
     def __init__(
         self,
