@@ -20,6 +20,7 @@
         ├── BucketNotFoundError      4  the bucket or container doesn't exist
         ├── StoreError               4  any other refusal of a store
         ├── IntegrityError           4  bytes aren't what they must be: checksum, truncated archive, bad header
+        │   └── ObjectTooLargeError  4  an object that must be small isn't, and isn't read
         ├── SelectionError           4  a backup name or shortcut that matches nothing, or too much
         ├── SnapshotError            4  a machine, disk or mount isn't as a snapshot needs it, or its provider refuses
         ├── SpoolError               2  the spool directory can't be used (its code is Barman's)
@@ -118,6 +119,10 @@ class StoreError(UnexpectedError):
 
 class IntegrityError(UnexpectedError):
     """Bytes aren't what they must be: a checksum, a truncated archive, a bad header."""
+
+
+class ObjectTooLargeError(IntegrityError):
+    """An object is larger than anything of its kind ever is, so it isn't read into memory."""
 
 
 class SelectionError(UnexpectedError):

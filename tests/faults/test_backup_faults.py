@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import signal
 import subprocess
@@ -15,13 +17,16 @@ import pytest
 from barman_cloud.backup.archive_backup import BackupOptions, run_backup
 from barman_cloud.backup.lifecycle import BackupRequest
 from barman_cloud.catalog import backup_info
+from barman_cloud.catalog.catalog import Catalog
+from barman_cloud.catalog.deletion import delete_by_id
 from barman_cloud.catalog.layout import Layout
-from barman_cloud.errors import OperationError
+from barman_cloud.catalog.removal import DeletionOptions
+from barman_cloud.errors import ConnectivityError, OperationError
 from barman_cloud.postgres.connection import ConnectionParameters
 from barman_cloud.store.open import open_store
 from tests.support.commands import program
 from tests.support.fault_proxy import Fault, fault_proxy
-from tests.support.faulty_store import FaultyStore
+from tests.support.faulty_store import Failure, FaultyStore
 from tests.support.ports import wait_for
 from tests.support.postgres import PostgresServer, command_environment
 from tests.support.repository import Repository
@@ -293,6 +298,40 @@ class TestLostStore:
             with Running(postgres, url, *arguments, environ=environ) as running:
                 code, logged = running.ended()
             assert code == 0, logged
+
+    @pytest.mark.parametrize("after", [False, True])
+    @pytest.mark.parametrize("killed", [False, True])
+    def test_a_deletion_at_any_moment_never_leaves_a_half_backup_that_is_done(
+        self, options: BackupOptions, after: bool, killed: bool
+    ) -> None:
+        """The deletion runs as a whole at each call of the backup's end, or is killed when the archives are gone."""
+        layout, number = Layout("", "main"), 0
+        first = FaultyStore(open_store(f"memory://untroubled-{after}-{killed}"))
+        run_backup(first, layout, options)
+        begin = max(place for place, call in enumerate(first.calls) if call[0] == "put_stream")
+        outcomes = set()
+        for number in range(begin, len(first.calls)):
+            store = FaultyStore(open_store(f"memory://deleted-{number}-{after}-{killed}"))
+            store.failures.append(
+                Failure(skip=number, after=after, error=lambda store=store: self._delete(store, layout, killed=killed))
+            )
+            with contextlib.suppress(OperationError):
+                run_backup(store, layout, options)
+            outcome = self._record(store)
+            assert outcome != "DONE", f"at {first.calls[number]}"
+            outcomes.add(outcome)
+        assert "FAILED" in outcomes
+
+    @staticmethod
+    def _delete(store: FaultyStore, layout: Layout, *, killed: bool) -> None:
+        """Delete the backup, beside the store's noted calls; ``killed``: until its archives are gone."""
+        inner = FaultyStore(store.inner)
+        if killed:
+            inner.fail("delete", key="*.tar*", after=True)
+        catalog = Catalog(inner, layout)
+        view = catalog.load()
+        with contextlib.suppress(ConnectivityError):
+            delete_by_id(catalog, view, max(view.backups), 0, DeletionOptions(), io.StringIO())
 
     @staticmethod
     def _record(store: FaultyStore) -> str:

@@ -14,6 +14,8 @@ from barman_cloud.errors import IntegrityError
 
 VERSION: Final = 1
 _ALGORITHM: Final = "crc32c"
+MAX_SIZE: Final = 16 << 20
+"""Bytes. A record takes about 130, so this is enough for a hundred thousand archives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def parse(text: str, source: str = "archives.json") -> tuple[ArchiveRecord, ...]
                 hint="a newer version of this program wrote the backup; use that version or a later one",
             )
         return tuple(_record(item) for item in document["archives"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(f"{source}: not a readable list of archives ({error!r})") from error
 
 

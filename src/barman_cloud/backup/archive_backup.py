@@ -7,7 +7,7 @@ archive of ``data`` holds these, the configuration files that lie outside PGDATA
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,10 @@ class ArchiveMethod:
         self._archives.add_last(self._last_members(self._archives, start, stop), size)
         self._archives.store_sidecar()
         return self._archives.copy_stats()
+
+    def check_stored(self, run: Run, sizes: Mapping[str, int]) -> None:
+        assert self._archives is not None
+        self._archives.check_stored(sizes)
 
     def abort(self) -> None:
         """Abort all uploads."""

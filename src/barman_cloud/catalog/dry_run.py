@@ -6,15 +6,13 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
+from barman_cloud.catalog.backup_objects import BackupObjects
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.catalog.wal_cleanup import NoCleanup, WalCleanup
 from barman_cloud.catalog.wal_sweep import WalSweep
 from barman_cloud.store.base import ObjectStore
-
-if TYPE_CHECKING:
-    from barman_cloud.catalog.deletion import BackupObjects
 
 _SPILL = 1 << 20
 

@@ -8,6 +8,8 @@ The layout is Barman's (``docs/reference/format.md`` describes it object by obje
                                        backup_label                             of snapshot backups
                                        annotations/keep
                                        archives.json, backup_manifest           ours; Barman ignores them
+                                       being_deleted                            ours, for a moment
+    <prefix>/<server>/identity.json                                             ours
     <prefix>/<server>/wals/<timeline><log>/<segment>[.partial|.<offset>.backup][.gz]
                            <timeline>.history[.gz]
 
@@ -92,6 +94,11 @@ class Layout:
         return f"{self.prefix}/{self.server}/" if self.prefix else f"{self.server}/"
 
     @property
+    def identity(self) -> str:
+        """The key of the object that says which cluster the WAL archive and the backups are of."""
+        return f"{self.root}identity.json"
+
+    @property
     def base_dir(self) -> str:
         return f"{self.root}base/"
 
@@ -107,6 +114,10 @@ class Layout:
 
     def backup_label(self, backup_id: str) -> str:
         return f"{self.backup_dir(backup_id)}backup_label"
+
+    def being_deleted(self, backup_id: str) -> str:
+        """Return the key of what a deletion puts beside a backup that is still being made."""
+        return f"{self.backup_dir(backup_id)}being_deleted"
 
     def keep(self, backup_id: str) -> str:
         return f"{self.backup_dir(backup_id)}annotations/keep"

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from barman_cloud import logs
-from barman_cloud.catalog.backup_info import DONE, STARTED, BackupInfo
+from barman_cloud.catalog.backup_info import ANNOUNCED, BEGUN, DONE, STARTED, BackupInfo
 from barman_cloud.catalog.keep import STANDALONE, Keeps
 from barman_cloud.catalog.times import format_time
 from barman_cloud.errors import OperationError, UnexpectedError, UsageError
@@ -195,6 +195,8 @@ def _held_families(backups: Mapping[str, BackupInfo], keeps: Keeps, roots: Mappi
 def _final_verdict(
     info: BackupInfo, keep: str | None, root: str, by_root: Mapping[str, Verdict], held: Mapping[str, str]
 ) -> Verdict:
+    if info.deletion == BEGUN or (info.deletion == ANNOUNCED and keep is None):
+        return Verdict(Status.OBSOLETE, "its deletion was begun and not finished")
     if info.status != DONE:
         return Verdict(Status.NONE, f"it is {info.status}, not DONE")
     if keep is not None:

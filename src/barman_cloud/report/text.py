@@ -37,6 +37,11 @@ def page(heading: str, sections: Iterable[Section]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``1 archive``, ``2 archives``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def size(number: int) -> str:
     """Return a size in bytes with the unit that makes it smaller than 1024, such as ``25.5 MiB``."""
     amount = float(number)
@@ -55,4 +60,4 @@ def duration(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     parts = {"day": days, "hour": hours, "minute": minutes, "second": secs}
-    return ", ".join(f"{count} {unit}{'' if count == 1 else 's'}" for unit, count in parts.items() if count)
+    return ", ".join(counted(count, unit) for unit, count in parts.items() if count)

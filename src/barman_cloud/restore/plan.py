@@ -150,7 +150,7 @@ def _read_records(
 ) -> dict[str, ArchiveRecord] | None:
     key = layout.archives_json(info.backup_id)
     try:
-        text = store.get(key).decode()
+        text = store.get(key, limit=archives_json.MAX_SIZE).decode()
     except ObjectNotFoundError:
         return None
     folder = layout.backup_dir(info.backup_id)

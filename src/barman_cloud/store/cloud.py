@@ -239,12 +239,19 @@ class CloudStore(ObjectStore):
 
     # Reading ------------------------------------------------------------------------------------------------------
 
-    def get_buffer(self, key: str) -> Buffer:
+    def get_buffer(self, key: str, *, limit: int | None = None) -> Buffer:
         if not _obstore_can_name(key):
+            if limit is not None:
+                self.refuse_larger(key, self.head(key).size, limit)
             return self.attempt("get", key, lambda: self.provider_api.get(key))
         import obstore
 
-        return self.attempt("get", key, lambda: memoryview(obstore.get(self.reader, key).bytes()))
+        def fetch() -> memoryview:
+            answer = obstore.get(self.reader, key)
+            self.refuse_larger(key, answer.meta["size"], limit)  # the body is still on its way
+            return memoryview(answer.bytes())
+
+        return self.attempt("get", key, fetch)
 
     def read(
         self,
