@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import boto3
@@ -321,6 +322,17 @@ class TestLostStore:
             assert outcome != "DONE", f"at {first.calls[number]}"
             outcomes.add(outcome)
         assert "FAILED" in outcomes
+
+    def test_another_cluster_is_refused_before_anything_of_it_is_written(self, options: BackupOptions) -> None:
+        layout, store = Layout("", "main"), open_store("memory://of-another-cluster")
+        store.put(layout.identity, b"42\n")
+        with pytest.raises(OperationError, match="system identifier 42, and this server") as caught:
+            run_backup(store, layout, options)
+        assert [item.key for item in store.list("main/")] == [layout.identity]
+        own = int(str(caught.value).rpartition(" ")[2])
+        accepting = replace(options, request=replace(options.request, accept_cluster=own))
+        assert run_backup(store, layout, accepting).systemid == str(own)
+        assert store.get(layout.identity) == f"42\n{own}\n".encode()
 
     @staticmethod
     def _delete(store: FaultyStore, layout: Layout, *, killed: bool) -> None:

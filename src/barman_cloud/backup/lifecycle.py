@@ -20,6 +20,7 @@ from barman_cloud.backup.helper_threads import Events, call_interruptibly
 from barman_cloud.backup.signals import interruptible
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo, Tablespace
+from barman_cloud.catalog.identity import ArchiveIdentity
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import (
     AccessDeniedError,
@@ -56,6 +57,8 @@ class BackupRequest:
     keepalive_interval: float = 60
     """Seconds between uses of the connection that holds backup mode; 0: never."""
     tags: Mapping[str, str] | None = None
+    accept_cluster: int | None = None
+    """System identifier of a cluster that may share the archive of another one."""
 
 
 class Run(Events):
@@ -103,6 +106,7 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
     began = time.monotonic()
     with interruptible(), closing(connect(request.connection)) as connection:
         method.check()
+        _refuse_foreign_cluster(connection, store, layout, request)
         try:
             backup_id = call_interruptibly(lambda: unused_backup_id(store, layout))
             if name := request.backup_name:
@@ -155,6 +159,20 @@ def unused_backup_id(store: ObjectStore, layout: Layout) -> str:
 def reason_of(error: BaseException) -> str:
     """Return an error as one line for ``backup.info`` and the log."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _refuse_foreign_cluster(connection: Connection, store: ObjectStore, layout: Layout, request: BackupRequest) -> None:
+    """Raise ``OperationError`` if the archive is another cluster's, before anything of this one is in it."""
+    try:
+        cluster = int(read_system_identifier(connection))
+    except BarmanCloudError as error:
+        log.debug("the system identifier can't be read: %s", error)
+        return  # the backup fails for the same reason, and the catalog shall say so
+    identity = ArchiveIdentity(store, layout, accepted=request.accept_cluster)
+    try:
+        call_interruptibly(lambda: identity.require(cluster, "this server"))
+    except BarmanCloudError as error:
+        raise OperationError(f"cannot begin a backup: {error}", hint=error.hint) from error
 
 
 class _Record:

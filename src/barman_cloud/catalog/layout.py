@@ -9,7 +9,7 @@ The layout is Barman's (``docs/reference/format.md`` describes it object by obje
                                        annotations/keep
                                        archives.json, backup_manifest           ours; Barman ignores them
                                        being_deleted                            ours, for a moment
-    <prefix>/<server>/identity.json                                             ours
+    <prefix>/<server>/system_identifiers                                        ours
     <prefix>/<server>/wals/<timeline><log>/<segment>[.partial|.<offset>.backup][.gz]
                            <timeline>.history[.gz]
 
@@ -96,7 +96,7 @@ class Layout:
     @property
     def identity(self) -> str:
         """The key of the object that says which cluster the WAL archive and the backups are of."""
-        return f"{self.root}identity.json"
+        return f"{self.root}system_identifiers"
 
     @property
     def base_dir(self) -> str:

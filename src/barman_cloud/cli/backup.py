@@ -57,6 +57,7 @@ def add_arguments(parser: Declarations) -> None:
     parser.add_extension(
         "--nice", type=values.non_negative, metavar="N", help="run with this niceness and idle disk priority"
     )
+    options.add_accept_cluster(parser)
     options.add_tags(parser)
     options.add_encryption(parser)
     snapshot = parser.add_argument_group("disk snapshots instead of archives")
@@ -157,6 +158,7 @@ def _backup_options(args: Arguments) -> BackupOptions:
             immediate_checkpoint=args.immediate_checkpoint,
             keepalive_interval=args.keepalive_interval,
             tags=options.tags_from(args),
+            accept_cluster=args.accept_cluster,
         ),
         jobs=args.jobs,
         compression=args.compression,

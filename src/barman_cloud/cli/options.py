@@ -104,6 +104,14 @@ def add_encryption(parser: Declarations) -> None:
     parser.add_argument("--kms-key-name", help="Google: KMS key")
 
 
+def add_accept_cluster(parser: Declarations) -> None:
+    """Add the consent to what ``catalog.identity`` refuses."""
+    parser.add_extension(
+        "--accept-cluster", type=values.positive, metavar="ID",
+        help="let the cluster with this system identifier share the archive of another one",
+    )  # fmt: skip
+
+
 def add_format(parser: Declarations) -> None:
     parser.add_argument("--format", default="console", help="console (default) or json")
 

@@ -67,6 +67,7 @@ def add_arguments(parser: Declarations) -> None:
     parser.add_extension(
         "--overwrite", action="store_true", help="replace an archived file of the same name and other content"
     )
+    options.add_accept_cluster(parser)
 
 
 def run(args: Arguments) -> None:
@@ -107,6 +108,7 @@ def spool_directory(args: Arguments) -> str:
 
 def archiver_from(args: Arguments, store: ObjectStore) -> Archiver:
     """Return an archiver that stores as the options say."""
+    from barman_cloud.catalog.identity import ArchiveIdentity
     from barman_cloud.wal.archiver import ArchiveOptions, Archiver
 
     wal_options = ArchiveOptions(
@@ -116,7 +118,25 @@ def archiver_from(args: Arguments, store: ObjectStore) -> Archiver:
         history_tags=options.tags_from(args, "history-"),
         overwrite=args.overwrite,
     )
-    return Archiver(store, options.layout_from(args, store), wal_options)
+    layout = options.layout_from(args, store)
+    identity = ArchiveIdentity(store, layout, accepted=args.accept_cluster, directory=_memory(args))
+    return Archiver(store, layout, wal_options, identity)
+
+
+def _memory(args: Arguments) -> str | None:
+    """Return a directory for what calls tell each other about this archive, or None if there is no place for one.
+
+    Containers often have a read-only root, and still ``/dev/shm``.
+    """
+    from barman_cloud.errors import SpoolError
+    from barman_cloud.wal import spool
+
+    for parent in (args.spool_dir, f"/dev/shm/walarchive-{os.geteuid()}"):  # noqa: S108 - the user's own
+        try:
+            return spool.prepare(parent, "archive", options.spool_key(args))
+        except SpoolError as error:
+            log.debug("not remembering anything between calls in %s: %s", parent, error)
+    return None
 
 
 def _have_others_archived(directory: str, path: str, command_line: Sequence[str]) -> None:

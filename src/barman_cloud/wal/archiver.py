@@ -14,12 +14,13 @@ from barman_cloud.errors import (
     ObjectExistsError,
     UsageError,
 )
-from barman_cloud.postgres.wal import WalKind, WalName, check_segment, parse_wal_name
+from barman_cloud.postgres.wal import WalKind, WalName, check_segment, parse_page_header, parse_wal_name
 from barman_cloud.wal import archive_spool, spool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from barman_cloud.catalog.identity import ArchiveIdentity
     from barman_cloud.catalog.layout import Layout
     from barman_cloud.store.base import Buffer, ObjectStore
 
@@ -54,10 +55,14 @@ class WalFile(NamedTuple):
 class Archiver:
     """Stores WAL files of one server. Safe to use from several threads."""
 
-    def __init__(self, store: ObjectStore, layout: Layout, options: ArchiveOptions) -> None:
+    def __init__(
+        self, store: ObjectStore, layout: Layout, options: ArchiveOptions, identity: ArchiveIdentity | None = None
+    ) -> None:
+        """``identity`` refuses the files of a cluster that the archive isn't of."""
         self._objects = store
         self._layout = layout
         self._options = options
+        self._identity = identity
 
     def archive(self, path: str) -> None:
         """Store the WAL file at ``path``. On return it is durable in the store, with this content.
@@ -86,6 +91,8 @@ class Archiver:
 
     def _store(self, file: WalFile) -> None:
         path = file.path
+        if self._identity and (cluster := _system_identifier(file)) is not None:
+            self._identity.require(cluster, path)
         key = self._layout.wal(file.name.text, SUFFIX.get(self._options.compression or "", ""))
         if not self._options.overwrite and not _is_inner_segment(file.name):
             self._compare_other_compressions(file, key)
@@ -189,6 +196,13 @@ def ready_files(path: str) -> list[str]:
         return []
     names = {entry.removesuffix(".ready") for entry in entries if entry.endswith(".ready")}
     return sorted(names - {own_name}, key=lambda name: (not name.endswith(".history"), name))
+
+
+def _system_identifier(file: WalFile) -> int | None:
+    """Return the identifier of the cluster that wrote the file, None if neither it nor what lies beside it tells."""
+    if file.name.kind in (WalKind.SEGMENT, WalKind.PARTIAL):
+        return parse_page_header(file.data).system_identifier
+    return spool.own_system_identifier(os.path.abspath(file.path))
 
 
 def _is_inner_segment(name: WalName) -> bool:
