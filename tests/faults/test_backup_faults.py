@@ -285,7 +285,7 @@ class TestLostStore:
         with pytest.raises(OperationError, match="the store went away"):
             run_backup(store, Layout("", "main"), options)
         assert self._record(store) == "FAILED"
-        assert [item.key.rpartition("/")[2] for item in store.list("main/")] == ["backup.info"]
+        assert [item.key.rpartition("/")[2] for item in store.list("main/base/")] == ["backup.info"]
 
     def test_passing_errors_of_the_store_are_borne(self, postgres: PostgresServer, moto: StoreServer) -> None:
         with fault_proxy(moto.endpoint) as proxy:

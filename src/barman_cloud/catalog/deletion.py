@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import TextIO
 
 from barman_cloud import logs
 from barman_cloud.catalog import dry_run, keep, retention
@@ -17,6 +16,7 @@ from barman_cloud.catalog.backup_info import ANNOUNCED, BEGUN, STARTED, BackupIn
 from barman_cloud.catalog.backup_objects import BackupObjects
 from barman_cloud.catalog.catalog import Catalog, CatalogView
 from barman_cloud.catalog.deletion_mark import DeletionMark, original_of
+from barman_cloud.catalog.dry_run import Writer
 from barman_cloud.catalog.removal import DeletionOptions, refuse_if_kept, remove_data, remove_infos
 from barman_cloud.catalog.retention import Policy, Status
 from barman_cloud.catalog.wal_cleanup import NoCleanup, WalCleanup, plan_wal_cleanup
@@ -34,7 +34,7 @@ def delete_by_id(
     backup_id: str,
     minimum_redundancy: int,
     options: DeletionOptions,
-    out: TextIO,
+    out: Writer,
 ) -> None:
     """Delete one backup, of whatever status.
 
@@ -68,7 +68,7 @@ def delete_by_policy(
     minimum_redundancy: int,
     now: datetime,
     options: DeletionOptions,
-    out: TextIO,
+    out: Writer,
 ) -> None:
     """Delete every backup that ``policy`` calls obsolete. The verdict on each backup goes to the log at INFO."""
     keeps = keep.read_all(catalog)
@@ -110,7 +110,7 @@ def _delete(
     backup_ids: Sequence[str],
     keeps: keep.Keeps,
     options: DeletionOptions,
-    out: TextIO,
+    out: Writer,
     *,
     by_policy: bool,
 ) -> None:

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from typing import TextIO
+from typing import Protocol
 
 from barman_cloud.catalog.backup_objects import BackupObjects
 from barman_cloud.catalog.layout import Layout
@@ -17,12 +17,18 @@ from barman_cloud.store.base import ObjectStore
 _SPILL = 1 << 20
 
 
+class Writer(Protocol):
+    """What lines are written to, such as an open file."""
+
+    def write(self, text: str, /) -> int: ...
+
+
 def report(
     store: ObjectStore,
     layout: Layout,
     backups: Sequence[BackupObjects],
     plans: Sequence[WalCleanup | NoCleanup],
-    out: TextIO,
+    out: Writer,
 ) -> None:
     """Print what deleting ``backups`` and following ``plans``, one for each of them, would delete.
 
@@ -57,7 +63,7 @@ def _objects_of(objects: BackupObjects) -> Iterable[str]:
     yield f"objects {[*objects.archives, *objects.sidecars, objects.info]}"
 
 
-def _copy_line(file: tempfile.SpooledTemporaryFile[str], out: TextIO) -> None:
+def _copy_line(file: tempfile.SpooledTemporaryFile[str], out: Writer) -> None:
     if file.tell():
         before, after = _line("objects [|]").split("|")
         out.write(before)

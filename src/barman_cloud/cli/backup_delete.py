@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -43,10 +42,11 @@ def add_arguments(parser: Declarations) -> None:
 
 
 def run(args: Arguments) -> int | None:
-    from barman_cloud.catalog import deletion, selection
+    from barman_cloud.catalog import deletion, selection, servers
     from barman_cloud.catalog.catalog import Catalog
     from barman_cloud.catalog.removal import DeletionOptions
     from barman_cloud.catalog.retention import parse_policy
+    from barman_cloud.report.terminal import StandardOutput
 
     if args.dry_run and not args.quiet:
         # stdout keeps the lines that scripts parse; a dry run is made by somebody who wants the reasons as well.
@@ -61,14 +61,14 @@ def run(args: Arguments) -> int | None:
             check_snapshots=partial(_for_snapshots, args, "check_snapshots"),
             delete_snapshots=partial(_for_snapshots, args, "delete_snapshots"),
         )
-        view = catalog.load()
+        view = servers.load(catalog)
         view.require_readable("a deletion")
         if policy:
             now = datetime.now().astimezone()
-            deletion.delete_by_policy(catalog, view, policy, args.minimum_redundancy, now, how, sys.stdout)
+            deletion.delete_by_policy(catalog, view, policy, args.minimum_redundancy, now, how, StandardOutput())
         else:
             backup_id = selection.resolve(args.backup_id, lambda: view)
-            deletion.delete_by_id(catalog, view, backup_id, args.minimum_redundancy, how, sys.stdout)
+            deletion.delete_by_id(catalog, view, backup_id, args.minimum_redundancy, how, StandardOutput())
     return None
 
 

@@ -5,7 +5,6 @@ A command module holds ``COMMAND`` and a ``main()`` of one line; what it is abou
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -59,8 +58,10 @@ def main(command: Command, argv: Sequence[str] | None = None, prog: str | None =
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         code = _run(command, args)
-        if sys.stdout is not None:
-            sys.stdout.flush()  # what can't be written is an error like any other
+        if "barman_cloud.report.terminal" in sys.modules:  # or nothing was written
+            from barman_cloud.report.terminal import flush
+
+            flush()  # what can't be written is an error like any other
         return code
     except BarmanCloudError as error:
         _log_error(str(error), error.hint)
@@ -71,8 +72,9 @@ def main(command: Command, argv: Sequence[str] | None = None, prog: str | None =
         _log_error("interrupted", None)
         return command.interrupt_exit_code or 1
     except BrokenPipeError:
-        # The reader of our output went away; a second flush at exit must not fail as well.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from barman_cloud.report.terminal import give_up_stdout
+
+        give_up_stdout()  # the reader of our output went away
         return 4
     except OSError as error:
         _log_error(describe_os_error(error), None)

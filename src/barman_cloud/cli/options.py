@@ -113,7 +113,9 @@ def add_accept_cluster(parser: Declarations) -> None:
 
 
 def add_format(parser: Declarations) -> None:
-    parser.add_argument("--format", default="console", help="console (default) or json")
+    parser.add_argument(
+        "--format", choices=("console", "json"), default="console", help="how to print it (default console)"
+    )
 
 
 def store_from(args: Arguments, *, retry_budget: float | None = None) -> ObjectStore:

@@ -81,6 +81,7 @@ def add_arguments(parser: Declarations) -> None:
 def run(args: Arguments) -> int | None:
     from barman_cloud.archive.allocator import keep_freed_buffers
     from barman_cloud.catalog.catalog import Catalog
+    from barman_cloud.report.terminal import write
     from barman_cloud.restore import recovery_settings
     from barman_cloud.restore.archive_restore import restore_backup
     from barman_cloud.restore.plan import parse_tablespace_rules
@@ -99,7 +100,7 @@ def run(args: Arguments) -> int | None:
         else:
             restore_backup(store, layout, info, target, rules, args.jobs, settings)
     if settings:
-        print("\n".join(recovery_settings.explain(settings, target)))
+        write("".join(f"{line}\n" for line in recovery_settings.explain(settings, target)))
     return None
 
 

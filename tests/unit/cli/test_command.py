@@ -107,6 +107,8 @@ def test_umbrella_knows_the_commands(capsys: Any) -> None:
     assert umbrella(["--help"]) == 0
     assert "wal-restore" in capsys.readouterr().out
     assert umbrella(["nonsense"]) == 3
+    assert umbrella(["backup-lst"]) == 3
+    assert "is it 'backup-list'?" in capsys.readouterr().err
     assert umbrella([]) == 3
     with pytest.raises(SystemExit) as end:
         umbrella(["backup-list", "--version"])
