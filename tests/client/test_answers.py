@@ -102,7 +102,6 @@ def forgotten(backups: list[dict[str, object]], known: set[str]) -> set[str]:
 
 @pytest.mark.parametrize("content", [b"status=DONE\nbegin_time=yesterday-ish\n", b"\x89PNG\r\n", b"x" * (2 << 20)])
 def test_an_unreadable_backup_is_neither_offered_nor_forgotten_nor_in_the_way(pod: Pod, content: bytes) -> None:
-    before = listed(pod)
     store_info(pod, "20260107T000000", content)
     known = {*INFOS, "20260107T000000"}
     answer = pod.run("barman-cloud-backup-list", "--format", "json", *pod.endpoint, *pod.cloud, *pod.place)
@@ -113,7 +112,7 @@ def test_an_unreadable_backup_is_neither_offered_nor_forgotten_nor_in_the_way(po
     assert not is_done(stray)
     assert all(isinstance(stray.get(field), str | None) for field in STRINGS)
     assert stray["timeline"] is None
-    assert offered(after) == offered(before)
+    assert offered(after) == "20260103T000000"
     assert " WARNING: " in answer.stderr
     assert "20260107T000000/backup.info" in answer.stderr
 

@@ -211,6 +211,24 @@ def test_an_annotation_that_was_acknowledged_is_never_of_a_backup_that_goes(afte
                 assert catalog.load_one(IDS[0]).status == DONE
 
 
+@pytest.mark.parametrize("killed", [None, ("put", "*/backup.info", 1), ("delete", "*/data.tar", 0)])
+def test_a_deletion_that_overtakes_a_keep_leaves_it_no_success(killed: tuple[str, str, int] | None) -> None:
+    """The deletion, or its beginning, happens between the keep's look at the backup and its annotation."""
+    catalog = four_backups()
+
+    def delete() -> None:
+        method, key, skip = killed or ("none", "none", 0)
+        failure = Failure(method, key, skip=skip, error=KilledError, after=True)
+        with contextlib.suppress(KilledError):
+            run(catalog, by_id, all_snapshots(), failure)
+
+    store = FaultyStore(catalog.store)
+    store.fail("put", key="*/annotations/keep", error=delete)
+    with pytest.raises(BarmanCloudError) as caught:
+        keep.keep(Catalog(store, catalog.layout), IDS[0], "full")
+    assert caught.value.exit_code in (1, 4)
+
+
 def assert_is_kept(catalog: Catalog) -> None:
     info = catalog.load_one(IDS[0])
     assert keep.read(catalog, IDS[0]) == "full"

@@ -149,6 +149,15 @@ def test_of_clusters_that_race_for_an_archive_exactly_one_gets_it() -> None:
         assert catalog.store.get(catalog.layout.identity) == f"{got[0]}\n".encode()
 
 
+def test_a_cluster_that_claims_the_archive_in_the_last_moment_gets_it() -> None:
+    catalog = memory_catalog("main")
+    store = FaultyStore(catalog.store)
+    store.fail("put", key=catalog.layout.identity, error=lambda: ask(catalog, THEIRS))
+    with pytest.raises(ConflictError, match=str(THEIRS)):
+        ArchiveIdentity(store, catalog.layout).require(OURS, "a segment")
+    ask(catalog, THEIRS)
+
+
 class WithoutConditions(MemoryStore):
     """Takes no notice of ``if_absent``; ``meanwhile`` happens after the first put."""
 
