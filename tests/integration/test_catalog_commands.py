@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -61,6 +62,18 @@ def test_a_dry_run_says_why(rclone_s3: StoreServer) -> None:
     assert quiet.stderr == ""
     for number in range(1, 5):
         assert f"2026010{number}T000000" in talking.stderr
+
+
+def test_more_v_say_more(rclone_s3: StoreServer) -> None:
+    _, url = copied(catalog_a(), rclone_s3, rclone_s3.new_bucket())
+    for name, arguments in (("backup-list", []), ("backup-show", ["gold"]), ("backup-delete", ["-r", "REDUNDANCY 2"])):
+        words = [*options_of(rclone_s3), url, "a", *arguments, *["--dry-run"] * (name == "backup-delete")]
+        said = [run_command(name, *more, *words, environ=rclone_s3.environ) for more in ([], ["-v"], ["-vv"])]
+        assert {done.returncode for done in said} == {0}
+        assert len({done.stdout for done in said}) == 1
+        assert len(said[1].stderr.splitlines()) < len(said[2].stderr.splitlines())
+        assert re.search(r"DEBUG: list_level del/a/base/: 0 objects, 4 folders, \d+ ms", said[2].stderr)
+        assert re.search(r"DEBUG: get del/a/base/20260103T000000/backup.info: \d+ bytes, \d+ ms", said[2].stderr)
 
 
 def test_the_life_of_a_catalog(server: StoreServer) -> None:

@@ -17,8 +17,8 @@ from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import BarmanCloudError, ConfigurationError, OperationError
 from barman_cloud.postgres.backup_mode import BackupStart, BackupStop
 from barman_cloud.postgres.connection import ServerMetadata
-from barman_cloud.snapshots.base import AttachedDisk, SnapshotOptions, SnapshotProvider, select_disks
-from barman_cloud.snapshots.mounts import Host, Mount, find_mounts
+from barman_cloud.snapshots.base import AttachedDisk, SnapshotOptions, SnapshotProvider, find_mounts, select_disks
+from barman_cloud.snapshots.mounts import Host, Mount
 from barman_cloud.snapshots.open import kind_of_store, open_provider
 from barman_cloud.snapshots.taking import SnapshotSet
 from barman_cloud.store.base import ObjectStore
