@@ -12,6 +12,7 @@ import pytest
 
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.catalog import Catalog
+from barman_cloud.catalog.deletion_mark import DeletionMark
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.store.open import open_store
@@ -298,6 +299,34 @@ def test_ours_does_what_barman_does(
         assert mine.returncode == real.returncode, f"{mine.stderr}\n{real.stderr}"
         assert mine.stdout == real.stdout
         assert all_keys(ours) == all_keys(theirs)
+
+
+@pytest.mark.interop
+@pytest.mark.slow
+def test_barman_sees_a_marked_backup_as_failed_and_can_delete_it(rclone_s3: StoreServer, barman_peer: Commands) -> None:
+    """Both steps of the mark, as a deletion that was killed leaves them."""
+    _, url = copied(catalog_a(), rclone_s3, rclone_s3.new_bucket())
+    store = opened(rclone_s3, url)
+    catalog = Catalog(store, Layout.of(store.url, "a"))
+    for backup_id, steps in (("20260101T000000", ["announce", "begin"]), ("20260102T000000", ["announce"])):
+        mark = DeletionMark(catalog, backup_id)
+        for step in steps:
+            getattr(mark, step)()
+
+    def barman(name: str, *arguments: str) -> str:
+        done = barman_peer.run(f"barman-cloud-{name}", *rclone_s3.options, *arguments, environ=rclone_s3.environ)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    listed = {row.split()[0]: row for row in barman("backup-list", url, "a").splitlines()[1:]}
+    assert [" FAILED " in row for row in listed.values()] == [True, True, False, False]
+    entries = json.loads(barman("backup-list", "--format", "json", url, "a"))["backups_list"]
+    assert [entry["end_time"] is None for entry in entries] == [True, True, False, False]
+    assert "being deleted" in barman("backup-show", url, "a", "20260101T000000")
+    barman("backup-delete", "-r", "REDUNDANCY 2", url, "a")
+    assert len(json.loads(barman("backup-list", "--format", "json", url, "a"))["backups_list"]) == 4
+    barman("backup-delete", "-b", "20260101T000000", url, "a")
+    assert catalog.layout.backup_info("20260101T000000") not in all_keys(store)
 
 
 @pytest.mark.interop
