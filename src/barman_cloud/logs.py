@@ -109,7 +109,11 @@ def _logging() -> Any:
         def format(self, record: Any) -> str:
             return "\n".join(map(escape_controls, super().format(record).split("\n")))
 
-    handler = logging.FileHandler(_file, mode="w", delay=True) if _file else logging.StreamHandler(sys.stderr)
+    handler = (
+        logging.FileHandler(_file, mode="w", delay=True, errors="backslashreplace")
+        if _file
+        else logging.StreamHandler(sys.stderr)
+    )
     handler.setFormatter(Formatter("%(asctime)s [%(process)d] %(levelname)s: %(message)s"))
     # Only our own logger: libraries at DEBUG would print request headers, credentials among them.
     ours = logging.getLogger("barman_cloud")

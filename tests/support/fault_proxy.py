@@ -1,5 +1,5 @@
-"""An HTTP proxy in front of a real store that spoils chosen requests: refuses, drops, cuts, delays or answers them
-itself.
+"""An HTTP proxy in front of a real store that spoils chosen requests: refuses, drops, cuts, delays, changes or answers
+them itself.
 
 Requests that no fault matches reach the store unchanged (with their own Host header, so that signatures stay valid).
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +18,16 @@ from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 
 from tests.support.http_server import HttpServer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer of a store, to be changed; ``length`` is what Content-Length says, if not the truth."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    length: int | None = None
 
 
 @dataclass
@@ -32,12 +44,20 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     drop: bool = False
     """Close the connection without an answer."""
+    reset: bool = False
+    """The same by a reset (RST), while the client may still be sending."""
     lose_answer: bool = False
     """Let the store do it, then close the connection without an answer."""
+    change: Callable[[Answer], Answer] | None = None
+    """Let the store do it, and send what becomes of its answer."""
+    drip: float = 0.0
+    """Seconds that the body of the store's answer takes, in twenty pieces."""
     cut: int | None = None
     """Close the connection after so many bytes of the store's answer."""
     delay: float = 0.0
     """Seconds to wait first."""
+    before: Callable[[], object] = lambda: None
+    """Is called when the request is there, before anything else happens."""
     only_if: Callable[[SeenRequest], bool] = lambda request: True
 
 
@@ -119,16 +139,17 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
             if fault is None:
                 self._forward(body)
                 return
+            fault.before()
             time.sleep(fault.delay)
             if fault.status is not None:
                 self._answer(fault.status, fault.headers, fault.body)
-            elif fault.drop:
-                self._hang_up()
+            elif fault.drop or fault.reset:
+                self._hang_up(reset=fault.reset)
             elif fault.lose_answer:
                 self._ask(body)
                 self._hang_up()
             else:
-                self._forward(body, cut=fault.cut)
+                self._forward(body, fault)
 
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
 
@@ -156,21 +177,33 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
             finally:
                 connection.close()
 
-        def _forward(self, body: bytes, cut: int | None = None) -> None:
+        def _forward(self, body: bytes, fault: Fault | None = None) -> None:
             status, headers, content = self._ask(body)
-            self.send_response(status)
-            length = str(len(content))
-            for name, value in headers:
-                if name.lower() == "content-length" and self.command == "HEAD":
-                    length = value
-                elif name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):
+            length = next((v for k, v in headers if k.lower() == "content-length" and self.command == "HEAD"), None)
+            answer = Answer(status, tuple(headers), content, int(length) if length else None)
+            if fault is not None and fault.change is not None:
+                answer = fault.change(answer)
+            self.send_response(answer.status)
+            for name, value in answer.headers:
+                if name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):
                     self.send_header(name, value)
+            length = str(len(answer.body) if answer.length is None else answer.length)
             self.send_header("Content-Length", length)
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(content if cut is None else content[:cut])
-            if cut is not None:
+                self._send(answer.body if fault is None else answer.body[: fault.cut], fault.drip if fault else 0.0)
+            if fault is not None and (fault.cut is not None or answer.length is not None):
                 self._hang_up()
+
+        def _send(self, content: bytes, seconds: float) -> None:
+            if not seconds:
+                self.wfile.write(content)
+                return
+            step = max(1, -(-len(content) // 20))
+            for start in range(0, len(content), step):
+                self.wfile.write(content[start : start + step])
+                self.wfile.flush()
+                time.sleep(seconds / 20)
 
         def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
             self.send_response(status)
@@ -181,8 +214,10 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-        def _hang_up(self) -> None:
+        def _hang_up(self, *, reset: bool = False) -> None:
             self.wfile.flush()
+            if reset:
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
 
         def log_message(self, format: str, *args: object) -> None:

@@ -33,6 +33,8 @@ BEGUN = "begun"
 """A deletion that may have taken anything but ``backup.info``."""
 DELETION_LINES = {f"#deletion {stage}": stage for stage in (ANNOUNCED, BEGUN)}
 """The comment that says it, which other readers skip."""
+STREAMED = "postgres"
+"""The ``mode`` of a backup that PostgreSQL has streamed."""
 
 DEFAULT_SEGMENT_SIZE = 16 << 20
 
@@ -179,6 +181,15 @@ class BackupInfo:
     timeline: int | None = None
     version: int | None = None
     xlog_segment_size: int = DEFAULT_SEGMENT_SIZE
+
+    @property
+    def configuration_outside(self) -> tuple[str, ...]:
+        """Configuration files outside PGDATA, included ones too; none if it isn't known where PGDATA was."""
+        if self.pgdata is None:
+            return ()
+        inside = self.pgdata.rstrip("/") + "/"
+        files = (self.config_file, self.hba_file, self.ident_file, *(self.included_files or ()))
+        return tuple(dict.fromkeys(path for path in files if path and not path.startswith(inside)))
 
     @property
     def is_complete(self) -> bool:

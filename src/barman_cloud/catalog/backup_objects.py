@@ -38,7 +38,7 @@ def find_objects(catalog: Catalog, info: BackupInfo) -> BackupObjects:
     """
     layout, backup_id = catalog.layout, info.backup_id
     expected = {DATA, *(str(tablespace.oid) for tablespace in info.tablespaces or ())}
-    sidecar_keys = (layout.archives_json(backup_id), layout.manifest(backup_id))
+    sidecar_keys = (layout.archives_json(backup_id), layout.manifest(backup_id), layout.configuration(backup_id))
     others = (layout.backup_info(backup_id), layout.backup_label(backup_id))
     archives: list[ArchiveName] = []
     sidecars: list[str] = []

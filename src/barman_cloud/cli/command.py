@@ -98,6 +98,7 @@ def parse(command: Command, words: list[str], prog: str | None = None) -> Argume
         command.add_arguments(parser)
         args = parser.parse_args(words, Arguments())
     args.command_line = words
+    args.is_umbrella = prog is not None
     return args
 
 

@@ -15,6 +15,7 @@ _RESERVED_NAMES = frozenset(
 _SIZE = r"(?ai)(?P<number>\d+(?:\.\d+)?)(?P<unit>(?P<letter>[KMGTPEZY])?(?P<i>I)?B)?"
 _LETTERS = "KMGTPEZY"
 _TAG_TEXT = r"(?a)[A-Za-z0-9\s_.:/=+\-@]*"
+_FIRST_NORMAL_XID = 3
 _LOCK_DATE = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{1,6}Z"
 
 
@@ -107,6 +108,15 @@ def timeline(text: str) -> int | str:
     if number < 1:
         raise _refusal(f"'{text}' is not 'current', 'latest' or a timeline number")
     return number
+
+
+def transaction_id(text: str) -> str:
+    """Return a transaction id, with or without epoch, as PostgreSQL 19 takes it; older servers take any text for 0."""
+    if not re.fullmatch(r"(?a)\d{1,20}", text) or int(text) >= 1 << 64:
+        raise _refusal(f"'{text}' is not a transaction id: digits only")
+    if int(text) & 0xFFFFFFFF < _FIRST_NORMAL_XID:
+        raise _refusal(f"'{text}' can't be a transaction: ids begin with {_FIRST_NORMAL_XID}")
+    return str(int(text))  # a server takes a number with a leading zero for octal
 
 
 def compression_level(text: str) -> int | str:

@@ -41,11 +41,6 @@ def page(heading: str, sections: Iterable[Section]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def counted(number: int, noun: str) -> str:
-    """Return ``1 archive``, ``2 archives``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def size(number: int) -> str:
     """Return a size in bytes with the unit that makes it smaller than 1024, such as ``25.5 MiB``."""
     amount = float(number)
@@ -54,6 +49,11 @@ def size(number: int) -> str:
             break
         amount /= 1024
     return f"{number} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, such as ``1 archive`` or ``2 archives``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def duration(seconds: float) -> str:
