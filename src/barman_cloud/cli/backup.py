@@ -76,6 +76,7 @@ def add_arguments(parser: Declarations) -> None:
     parser.add_extension(
         "--nice", type=values.non_negative, metavar="N", help="run with this niceness and idle disk priority"
     )
+    options.add_accept_cluster(parser)
     options.add_tags(parser)
     options.add_encryption(parser)
     _add_snapshots(parser)
@@ -226,6 +227,7 @@ def _backup_options(args: Arguments) -> BackupOptions:
             keepalive_interval=args.keepalive_interval,
             include_wal=args.include_wal,
             tags=options.tags_from(args),
+            accept_cluster=args.accept_cluster,
             wal_timeout=_wal_timeout(args),
         ),
         jobs=args.jobs,

@@ -5,7 +5,6 @@ A command module holds ``COMMAND`` and a ``main()`` of one line; what it is abou
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -53,15 +52,16 @@ def main(command: Command, argv: Sequence[str] | None = None, prog: str | None =
     words = list(sys.argv[1:] if argv is None else argv)
     args = parse(command, words, prog)
     logs.configure(args.verbose - args.quiet)
-    _show_what_the_terminal_lacks()
     if command.interrupt_exit_code is None:
         import signal
 
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         code = _run(command, args)
-        if sys.stdout is not None:
-            sys.stdout.flush()  # what can't be written is an error like any other
+        if "barman_cloud.report.terminal" in sys.modules:  # or nothing was written
+            from barman_cloud.report.terminal import flush
+
+            flush()  # what can't be written is an error like any other
         return code
     except BarmanCloudError as error:
         _log_error(str(error), error.hint)
@@ -72,8 +72,9 @@ def main(command: Command, argv: Sequence[str] | None = None, prog: str | None =
         _log_error("interrupted", None)
         return command.interrupt_exit_code or 1
     except BrokenPipeError:
-        # The reader of our output went away; a second flush at exit must not fail as well.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from barman_cloud.report.terminal import give_up_stdout
+
+        give_up_stdout()  # the reader of our output went away
         return 4
     except OSError as error:
         _log_error(describe(error), None)
@@ -83,16 +84,6 @@ def main(command: Command, argv: Sequence[str] | None = None, prog: str | None =
     except BaseException as error:  # noqa: BLE001 - the last resort: one line for the user, the trace for -vv
         _log_error(describe(error), None)
         return 4
-
-
-def _show_what_the_terminal_lacks() -> None:
-    """Let characters that the output's encoding lacks, and bytes that are no text, be printed as escapes.
-
-    Names of databases, tablespaces and backups may hold any. Standard error does so by itself.
-    """
-    reconfigure = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure:
-        reconfigure(errors="backslashreplace")
 
 
 def parse(command: Command, words: list[str], prog: str | None = None) -> Arguments:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 
 from barman_cloud import __version__
 from barman_cloud.cli.command import SUMMARIES
 from barman_cloud.cli.command import main as run_command
+from barman_cloud.report.terminal import write
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,12 +21,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = import_module(f"barman_cloud.cli.{name.replace('-', '_')}")
         return run_command(module.COMMAND, arguments[1:], prog=f"barman-cloud {name}")
     if name in ("-V", "--version"):
-        print(f"barman-cloud {__version__}")
+        write(f"barman-cloud {__version__}\n")
         return 0
     if name in ("--help", "-h", "help"):
-        print(_help())
+        write(f"{_help()}\n")
         return 0
+    close = get_close_matches(name or "", SUMMARIES, 1)
     problem = f"unknown command '{name}'" if name else "a command is needed"
+    if close:
+        problem += f"; is it '{close[0]}'?"
     print(f"barman-cloud: error: {problem}; 'barman-cloud --help' lists them", file=sys.stderr)
     return 3
 
