@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from barman_cloud.deadline import Deadline
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.store.open import open_store
 from barman_cloud.store.options import StoreOptions
@@ -51,7 +52,7 @@ class StoreCase:
         if endpoint is not None:
             url = url.replace(self.endpoint, endpoint)
             environ = {name: value.replace(self.endpoint, endpoint) for name, value in environ.items()}
-        options.setdefault("retry_budget", 10.0)
+        options.setdefault("deadline", Deadline(10.0))
         if self.provider == "aws-s3":
             options.setdefault("endpoint_url", endpoint or self.endpoint)
         return open_store(url, self.provider, StoreOptions(**options), environ)

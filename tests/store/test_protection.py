@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import ConfigurationError, IntegrityError, StoreError
 from barman_cloud.store.base import DeleteFailedError, ObjectStore
 from barman_cloud.store.retry import Retry
@@ -439,7 +440,7 @@ def test_the_bucket_lies_in_another_region(s3: StoreCase, s3_proxy: FaultProxy, 
     plain = s3.open(s3.new_url(tmp_path))
     assert isinstance(plain, S3Store)
     settings = plain._settings._replace(endpoint=s3_proxy.endpoint, aws=True, region="us-east-1")
-    store = S3Store(plain.url, settings, plain._credentials, retry=Retry(5), environ={})
+    store = S3Store(plain.url, settings, plain._credentials, retry=Retry(Deadline(5)), environ={})
 
     def signed_for_the_wrong_region(seen: SeenRequest) -> bool:
         return "/us-east-1/s3/" in seen.headers.get("authorization", "")

@@ -59,6 +59,7 @@ def add_arguments(parser: Declarations) -> None:
     )
     options.add_tags(parser)
     options.add_encryption(parser)
+    options.add_storage_class(parser)
     snapshot = parser.add_argument_group("disk snapshots instead of archives")
     snapshot.add_argument("--snapshot-instance", help="the machine whose disks hold the cluster")
     snapshot.add_argument(

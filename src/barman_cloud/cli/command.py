@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from barman_cloud import logs
 from barman_cloud.cli.plain import Arguments, PlainParser
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError, BucketNotFoundError, ConnectivityError
 
 if TYPE_CHECKING:
@@ -48,10 +49,16 @@ class Command(NamedTuple):
     """``--test`` is handled by ``run`` itself."""
 
 
-def main(command: Command, argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run ``command`` and return its exit code; errors are logged here and nowhere else."""
+def main(
+    command: Command, argv: Sequence[str] | None = None, prog: str | None = None, deadline: Deadline | None = None
+) -> int:
+    """Run ``command`` and return its exit code; errors are logged here and nowhere else.
+
+    ``deadline`` is that of a command which began before it came here.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     args = parse(command, words, prog)
+    args.deadline = deadline or Deadline.of_command(command.name, args.timeout, test=args.test)
     logs.configure(args.verbose - args.quiet)
     if command.interrupt_exit_code is None:
         import signal

@@ -50,29 +50,33 @@ restore = _starting("restore")
 def wal_archive() -> NoReturn:
     """Run ``barman-cloud-wal-archive`` and end the process with its exit code."""
     gc.disable()  # these processes end before there is anything to collect
+    from barman_cloud.deadline import Deadline
     from barman_cloud.wal import archive_spool
 
-    if archive_spool.answer(sys.argv[1:], ARCHIVE_SPOOL_DIR):
+    deadline = Deadline.of_command_line("wal-archive", sys.argv[1:])
+    if archive_spool.answer(sys.argv[1:], ARCHIVE_SPOOL_DIR, deadline):
         _leave(0)
     from barman_cloud.cli.wal_archive import main
 
-    _leave(main())
+    _leave(main(deadline))
 
 
 def wal_restore() -> NoReturn:
     """Run ``barman-cloud-wal-restore`` and end the process with its exit code."""
     gc.disable()
     try:
+        from barman_cloud.deadline import Deadline
         from barman_cloud.wal import restore_spool
 
-        if restore_spool.answer(sys.argv[1:], RESTORE_SPOOL_DIR):
+        deadline = Deadline.of_command_line("wal-restore", sys.argv[1:])
+        if restore_spool.answer(sys.argv[1:], RESTORE_SPOOL_DIR, deadline):
             _leave(0)
         from barman_cloud.cli.wal_restore import main
     except ImportError as error:
         # Uncaught it would end with 1, which means "not in the archive": PostgreSQL would end recovery on it.
         print(f"barman-cloud-wal-restore: the installation is incomplete: {error}", file=sys.stderr)
         _leave(4)
-    _leave(main())
+    _leave(main(deadline))
 
 
 def _leave(code: int) -> NoReturn:

@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import http.client
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
 from barman_cloud.errors import ConfigurationError
+from barman_cloud.store.base import Buffer
+from barman_cloud.store.clients import CONNECT_TIMEOUT
 from barman_cloud.store.failures import Failure, RequestFailedError
+from barman_cloud.store.upload import slices
 
-CONNECT_TIMEOUT = 10.0
+if TYPE_CHECKING:
+    from barman_cloud.deadline import Deadline
+
+Body: TypeAlias = Buffer | list[Buffer]
+"""What is sent: a buffer, or several one after the other."""
+
+_PIECE = 256 << 10
+"""Bytes that are sent or received between two notes of the progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +50,25 @@ class HttpClient:
         timeout: float,
         environ: Mapping[str, str],
         connect_timeout: float = CONNECT_TIMEOUT,
+        deadline: Deadline | None = None,
     ) -> None:
-        """``base_url`` has scheme and host (its path is ignored); ``timeout``: seconds between bytes."""
+        """``base_url`` has scheme and host (its path is ignored); ``timeout``: seconds between bytes.
+
+        ``deadline`` is told of the bytes that are on their way; who calls keeps it.
+        """
         parts = urlsplit(base_url)
         self._secure = parts.scheme == "https"
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._secure else 80)
-        self._timeout = timeout
-        self._connect_timeout = connect_timeout
+        self._timeout = timeout if deadline is None else deadline.silence(timeout)
+        self._connect_timeout = connect_timeout if deadline is None else deadline.silence(connect_timeout)
+        self._deadline = deadline
         self._tls = tls_context(ca_file) if self._secure else None
         self._proxy = proxy_for(parts.scheme, self._host, environ)
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = Lock()
 
-    def request(self, method: str, target: str, headers: Mapping[str, str], body: bytes | memoryview = b"") -> Response:
+    def request(self, method: str, target: str, headers: Mapping[str, str], body: Body = b"") -> Response:
         """Send one request and read its whole answer, whatever its status; raise ``RequestFailedError`` if none
         comes.
         """
@@ -63,7 +79,7 @@ class HttpClient:
                 try:
                     return self._exchange(connection, method, target, headers, body)
                 except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
-                    pass  # The server closed the idle connection, as it may at any time; a fresh one tells the truth.
+                    pass  # The server closed the idle connection, as it may at any time: retry on a new connection.
             return self._exchange(self._connect(), method, target, headers, body)
         except ssl.SSLCertVerificationError as error:
             raise RequestFailedError(Failure(None, message=error.verify_message, certificate=True)) from error
@@ -81,14 +97,19 @@ class HttpClient:
         method: str,
         target: str,
         headers: Mapping[str, str],
-        body: bytes | memoryview,
+        body: Body,
     ) -> Response:
         if self._proxy and not self._secure:
             target = f"http://{self._host}:{self._port}{target}"
+        parts = [memoryview(part).cast("B") for part in (body if isinstance(body, list) else [body])]
         try:
-            connection.request(method, target, body=bytes(body) or None, headers=dict(headers))
+            sent = dict(headers)
+            if size := sum(map(len, parts)):
+                sent.setdefault("content-length", str(size))
+            connection.request(method, target, body=self._pieces(parts) if size else None, headers=sent)
             answer = connection.getresponse()
-            response = Response(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+            headers_received = {k.lower(): v for k, v in answer.getheaders()}
+            response = Response(answer.status, headers_received, self._receive(answer))
         except BaseException:
             connection.close()
             raise
@@ -98,6 +119,26 @@ class HttpClient:
             with self._lock:
                 self._idle.append(connection)
         return response
+
+    def _pieces(self, parts: Sequence[memoryview]) -> Iterator[Buffer]:
+        for part in parts:
+            for piece in slices(part, _PIECE):
+                yield piece
+                self._note(len(piece))
+
+    def _receive(self, answer: http.client.HTTPResponse) -> bytes:
+        pieces = []
+        while piece := answer.read(_PIECE):
+            self._note(len(piece))
+            pieces.append(piece)
+        if answer.length:
+            # Reading by the piece doesn't raise it, reading everything at once does.
+            raise http.client.IncompleteRead(b"", answer.length)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _note(self, size: int) -> None:
+        if self._deadline is not None:
+            self._deadline.moved(size)
 
     def _connect(self) -> http.client.HTTPConnection:
         host, port = (self._host, self._port) if self._proxy is None else self._proxy

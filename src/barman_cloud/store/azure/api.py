@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,13 +13,16 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 from uuid import uuid4
 
 from barman_cloud.store.azure.keys import SAS_VERSION, AzureCredentials, AzureSource
-from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock, Tags
-from barman_cloud.store.bucket_api import Page
+from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock
+from barman_cloud.store.bucket_api import Attributes, Page
+from barman_cloud.store.clients import READ_TIMEOUT
 from barman_cloud.store.failures import Failure, RequestFailedError, from_answer
-from barman_cloud.store.http import HttpClient, Response, cut_range
+from barman_cloud.store.http import Body, HttpClient, Response, cut_range
+from barman_cloud.store.integrity import CHECKSUM, md5_of, require_intact
 from barman_cloud.store.xml import elements, text_of
 
 if TYPE_CHECKING:
+    from barman_cloud.deadline import Deadline
     from barman_cloud.store.azure.settings import AzureSettings
 
 
@@ -29,12 +33,20 @@ _CONTAINER = {"restype": "container"}
 class AzureApi:
     """Requests to one container. Every method makes one request and raises ``RequestFailedError`` when it fails."""
 
-    def __init__(self, settings: AzureSettings, credentials: AzureSource, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        settings: AzureSettings,
+        credentials: AzureSource,
+        environ: Mapping[str, str],
+        deadline: Deadline | None = None,
+    ) -> None:
         self._settings = settings
         self._credentials = credentials
         base = urlsplit(settings.endpoint)
         self._root = f"{base.path.rstrip('/')}/{settings.container}"
-        self._http = HttpClient(settings.endpoint, ca_file=settings.ca_file, timeout=60, environ=environ)
+        self._http = HttpClient(
+            settings.endpoint, ca_file=settings.ca_file, timeout=READ_TIMEOUT, environ=environ, deadline=deadline
+        )
         self._held: bool | None = None
 
     def list_page(self, prefix: str, *, delimiter: str, start_after: str | None, token: str | None) -> Page:
@@ -49,7 +61,9 @@ class AzureApi:
         return Page(tuple(info for info in page.objects if info.key > start_after), page.folders, page.token)
 
     def get(self, key: str) -> bytes:
-        return self._send("GET", key).body
+        answer = self._send("GET", key)
+        require_intact(key, answer.body, answer.headers.get(f"x-ms-meta-{CHECKSUM}"))
+        return answer.body
 
     def get_range(self, key: str, start: int, end: int, etag: str | None) -> tuple[Buffer, int, str | None]:
         headers = {"x-ms-range": f"bytes={start}-{end - 1}"}
@@ -67,12 +81,24 @@ class AzureApi:
             parsedate_to_datetime(modified) if modified else None,
         )
 
-    def put(self, key: str, data: Buffer, *, if_absent: bool, tags: Tags | None) -> None:
+    def scope_headers(self) -> dict[str, str]:
+        """Return the headers that go with every request that writes."""
+        scope = self._settings.encryption_scope
+        return {"x-ms-encryption-scope": scope} if scope else {}
+
+    def write_headers(self, attributes: Attributes) -> dict[str, str]:
+        """Return the headers of a request that makes a blob."""
+        headers = self.scope_headers() | {f"x-ms-meta-{name}": value for name, value in attributes.metadata.items()}
+        if attributes.tags:
+            headers["x-ms-tags"] = urlencode(dict(attributes.tags))
+        if attributes.storage_class:
+            headers["x-ms-access-tier"] = attributes.storage_class
+        return headers
+
+    def put(self, key: str, data: Buffer, *, if_absent: bool, attributes: Attributes) -> None:
         headers = {"x-ms-blob-type": "BlockBlob", "content-type": "application/octet-stream"}
-        if self._settings.encryption_scope:
-            headers["x-ms-encryption-scope"] = self._settings.encryption_scope
-        if tags:
-            headers["x-ms-tags"] = urlencode(dict(tags))
+        headers |= self.write_headers(attributes)
+        headers["content-md5"] = b64encode(bytes.fromhex(md5_of([data]))).decode()
         if if_absent:
             headers["if-none-match"] = "*"
         try:
@@ -147,20 +173,31 @@ class AzureApi:
     def close(self) -> None:
         self._http.close()
 
+    def send(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Body = b"",
+    ) -> Response:
+        """Make a request about ``key`` and return the answer."""
+        return self._send(method, key, query, headers, body)
+
     def _send(
         self,
         method: str,
         key: str,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        body: bytes | memoryview = b"",
+        body: Body = b"",
     ) -> Response:
         path = f"{self._root}/{quote(key, safe='/')}" if key else self._root
         credentials = self._credentials()
         if query == _CONTAINER and credentials.account_sas is not None:
             credentials = replace(credentials, sas=credentials.account_sas)
         target, extra = self._authorized(path, urlencode(query or {}, quote_via=quote), credentials)
-        extra["content-length"] = str(memoryview(body).nbytes)
+        extra["content-length"] = str(sum(map(len, body)) if isinstance(body, list) else len(body))
         response = self._http.request(method, target, {**(headers or {}), **extra}, body)
         if response.status >= 300:
             raise RequestFailedError(

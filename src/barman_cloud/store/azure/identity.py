@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import AccessDeniedError, ConfigurationError
 from barman_cloud.store.azure.keys import AzureCredentials, AzureSource
 from barman_cloud.store.failures import RequestFailedError, TransientError
@@ -116,7 +117,7 @@ class _Identity:
             return _from_json(answer.body, what)
 
         try:
-            return Retry(30, 2).call(once)
+            return Retry(Deadline(30), 2).call(once)
         finally:
             client.close()
 

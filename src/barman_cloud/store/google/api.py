@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
-from barman_cloud.errors import ConfigurationError
-from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock, Tags
-from barman_cloud.store.bucket_api import Page
+from barman_cloud.errors import ConfigurationError, IntegrityError
+from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock
+from barman_cloud.store.bucket_api import Attributes, Page
+from barman_cloud.store.clients import READ_TIMEOUT
 from barman_cloud.store.failures import Failure, RequestFailedError, from_answer
 from barman_cloud.store.google.keys import GoogleSource
-from barman_cloud.store.http import HttpClient, Response, cut_range
+from barman_cloud.store.http import Body, HttpClient, Response, cut_range
+from barman_cloud.store.integrity import md5_of
 
 if TYPE_CHECKING:
+    from barman_cloud.deadline import Deadline
     from barman_cloud.store.google.settings import GoogleSettings
 
 _LIST_FIELDS = "nextPageToken,prefixes,items(name,size,md5Hash,updated)"
@@ -26,11 +29,19 @@ _LIST_FIELDS = "nextPageToken,prefixes,items(name,size,md5Hash,updated)"
 class GoogleApi:
     """Requests to one bucket. Every method makes one request and raises ``RequestFailedError`` when it fails."""
 
-    def __init__(self, settings: GoogleSettings, credentials: GoogleSource, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        settings: GoogleSettings,
+        credentials: GoogleSource,
+        environ: Mapping[str, str],
+        deadline: Deadline | None = None,
+    ) -> None:
         self._settings = settings
         self._credentials = credentials
         self._bucket = f"/storage/v1/b/{quote(settings.bucket, safe='')}"
-        self._http = HttpClient(settings.endpoint, ca_file=settings.ca_file, timeout=60, environ=environ)
+        self._http = HttpClient(
+            settings.endpoint, ca_file=settings.ca_file, timeout=READ_TIMEOUT, environ=environ, deadline=deadline
+        )
 
     def list_page(self, prefix: str, *, delimiter: str, start_after: str | None, token: str | None) -> Page:
         query = {"prefix": prefix, "maxResults": "1000", "fields": _LIST_FIELDS}
@@ -45,7 +56,11 @@ class GoogleApi:
         return Page(objects, tuple(answer.get("prefixes", ())), answer.get("nextPageToken"))
 
     def get(self, key: str) -> bytes:
-        return self._send("GET", self._object(key), {"alt": "media"}).body
+        answer = self._send("GET", self._object(key), {"alt": "media"})
+        told = dict(part.strip().split("=", 1) for part in answer.headers.get("x-goog-hash", "").split(",") if part)
+        if "md5" in told and base64.b64decode(told["md5"]).hex() != md5_of([answer.body]):
+            raise IntegrityError(f"gs://{self._settings.bucket}/{key} has another checksum than it was stored with")
+        return answer.body
 
     def get_range(self, key: str, start: int, end: int, etag: str | None) -> tuple[Buffer, int, str | None]:
         headers = {"range": f"bytes={start}-{end - 1}"}
@@ -54,8 +69,14 @@ class GoogleApi:
     def head(self, key: str) -> ObjectInfo:
         return _info(self._json("GET", self._object(key)))
 
-    def put(self, key: str, data: Buffer, *, if_absent: bool, tags: Tags | None) -> None:
-        resource: dict[str, Any] = {"name": key, "metadata": dict(tags or {})}
+    def put(self, key: str, data: Buffer, *, if_absent: bool, attributes: Attributes) -> None:
+        resource: dict[str, Any] = {
+            "name": key,
+            "metadata": {**attributes.metadata, **(attributes.tags or {})},
+            "md5Hash": base64.b64encode(bytes.fromhex(md5_of([data]))).decode(),
+        }
+        if attributes.storage_class:
+            resource["storageClass"] = attributes.storage_class
         if self._settings.kms_key_name:
             resource["kmsKeyName"] = self._settings.kms_key_name
         boundary = uuid4().hex
@@ -113,18 +134,29 @@ class GoogleApi:
         answer = json.loads(self._send(method, path, query).body)
         return answer if isinstance(answer, dict) else {}
 
+    def send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Body = b"",
+    ) -> Response:
+        """Make a request of the JSON or the XML API and return the answer."""
+        return self._send(method, path, query, headers, body)
+
     def _send(
         self,
         method: str,
         path: str,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        body: bytes = b"",
+        body: Body = b"",
     ) -> Response:
         target = f"{path}?{urlencode(query)}" if query else path
         sent = {
             "authorization": f"Bearer {self._credentials().token}",
-            "content-length": str(len(body)),
+            "content-length": str(sum(map(len, body)) if isinstance(body, list) else len(body)),
             **(headers or {}),
         }
         response = self._http.request(method, target, sent, body)

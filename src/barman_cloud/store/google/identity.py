@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import AccessDeniedError, ConfigurationError
 from barman_cloud.store.failures import RequestFailedError, TransientError
 from barman_cloud.store.google.keys import SCOPE, GoogleCredentials, GoogleSource, self_signed_token
@@ -125,7 +126,7 @@ def _ask(
         return answer
 
     try:
-        return Retry(30, 3).call(once)
+        return Retry(Deadline(30), 3).call(once)
     finally:
         client.close()
 

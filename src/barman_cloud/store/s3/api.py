@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus, urlsplit
 
 from barman_cloud.errors import IntegrityError
-from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock, Tags
-from barman_cloud.store.bucket_api import Page
+from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock
+from barman_cloud.store.bucket_api import Attributes, Page
 from barman_cloud.store.failures import Failure, RequestFailedError, from_answer
-from barman_cloud.store.http import HttpClient, Response, cut_range
+from barman_cloud.store.http import Body, HttpClient, Response, cut_range
+from barman_cloud.store.integrity import CHECKSUM, require_intact
 from barman_cloud.store.s3.checksums import verify
 from barman_cloud.store.s3.keys import AwsCredentials
 from barman_cloud.store.s3.sigv4 import encode_path, encode_query, sign
 from barman_cloud.store.xml import elements, escape, text_of
 
 if TYPE_CHECKING:
+    from barman_cloud.deadline import Deadline
     from barman_cloud.store.s3.settings import S3Settings
 
 
@@ -27,7 +29,11 @@ class S3Api:
     """Requests to one bucket. Every method makes one request and raises ``RequestFailedError`` when it fails."""
 
     def __init__(
-        self, settings: S3Settings, credentials: Callable[[], AwsCredentials], environ: Mapping[str, str]
+        self,
+        settings: S3Settings,
+        credentials: Callable[[], AwsCredentials],
+        environ: Mapping[str, str],
+        deadline: Deadline | None = None,
     ) -> None:
         self._settings = settings
         self._credentials = credentials
@@ -35,7 +41,11 @@ class S3Api:
         self._host = base.netloc
         self._root = base.path.rstrip("/")
         self._http = HttpClient(
-            settings.bucket_url, ca_file=settings.ca_file, timeout=settings.read_timeout, environ=environ
+            settings.bucket_url,
+            ca_file=settings.ca_file,
+            timeout=settings.read_timeout,
+            environ=environ,
+            deadline=deadline,
         )
 
     def list_page(self, prefix: str, *, delimiter: str, start_after: str | None, token: str | None) -> Page:
@@ -49,7 +59,9 @@ class S3Api:
         return _parse_page(self._send("GET", "", query).body.decode("utf-8"))
 
     def get(self, key: str) -> bytes:
-        return self._send("GET", key, headers=self._settings.customer_key_headers()).body
+        answer = self._send("GET", key, headers=self._settings.customer_key_headers())
+        require_intact(f"s3://{self._settings.bucket}/{key}", answer.body, answer.headers.get(f"x-amz-meta-{CHECKSUM}"))
+        return answer.body
 
     def get_validated(self, key: str) -> bytes:
         """Return the object, compared with the checksum that S3 keeps of it."""
@@ -59,6 +71,7 @@ class S3Api:
             raise IntegrityError(
                 f"s3://{self._settings.bucket}/{key} arrived with another checksum than it was stored with"
             )
+        require_intact(f"s3://{self._settings.bucket}/{key}", answer.body, answer.headers.get(f"x-amz-meta-{CHECKSUM}"))
         return answer.body
 
     def get_range(self, key: str, start: int, end: int, etag: str | None) -> tuple[Buffer, int, str | None]:
@@ -79,11 +92,9 @@ class S3Api:
             parsedate_to_datetime(modified) if modified else None,
         )
 
-    def put(self, key: str, data: Buffer, *, if_absent: bool, tags: Tags | None) -> None:
-        headers = self._settings.encryption_headers()
+    def put(self, key: str, data: Buffer, *, if_absent: bool, attributes: Attributes) -> None:
+        headers = self._settings.write_headers(attributes)
         headers["content-md5"] = _md5(data)
-        if tags:
-            headers["x-amz-tagging"] = encode_query(tags)
         if if_absent:
             headers["if-none-match"] = "*"
         try:
@@ -145,21 +156,40 @@ class S3Api:
     def close(self) -> None:
         self._http.close()
 
+    def send(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Body = b"",
+        payload: str | None = None,
+    ) -> Response:
+        """Make a request about ``key`` and return the answer; ``payload`` is what the signature says of the body."""
+        return self._send(method, key, query, headers, body, payload)
+
     def _send(
         self,
         method: str,
         key: str,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        body: bytes | memoryview = b"",
+        body: Body = b"",
+        payload: str | None = None,
     ) -> Response:
-        response = self._exchange(method, key, query or {}, headers or {}, body)
+        response = self._exchange(method, key, query or {}, headers or {}, body, payload)
         if response.status >= 300:
             raise RequestFailedError(from_answer(response.status, response.body))
         return response
 
     def _exchange(
-        self, method: str, key: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes | memoryview
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: Body,
+        payload: str | None = None,
     ) -> Response:
         path = f"{self._root}/{encode_path(key)}" if key or not self._root else self._root
         text = encode_query(query)
@@ -170,8 +200,9 @@ class S3Api:
             path=path,
             query=text,
             headers=headers,
-            body=body,
+            body=b"" if isinstance(body, list) else body,
             region=self._settings.region,
+            payload=payload,
         )
         return self._http.request(method, f"{path}?{text}" if text else path, signed, body)
 

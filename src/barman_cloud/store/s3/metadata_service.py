@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import AccessDeniedError, ConfigurationError
 from barman_cloud.store.failures import RequestFailedError, TransientError
 from barman_cloud.store.http import HttpClient, Response
@@ -122,7 +123,7 @@ class MetadataSource:
             return answer
 
         try:
-            return Retry(60, attempts).call(once)
+            return Retry(Deadline(60), attempts).call(once)
         finally:
             client.close()
 

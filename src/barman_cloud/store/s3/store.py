@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from barman_cloud import logs
 from barman_cloud.errors import ConfigurationError, StoreError
 from barman_cloud.store.base import Buffer, Capabilities, ObjectLock, StoreURL
-from barman_cloud.store.bucket_api import BucketApi
+from barman_cloud.store.bucket_api import Attributes, BucketApi, PartsApi
 from barman_cloud.store.cloud import CloudStore
 from barman_cloud.store.failures import Failure, failure_of
+from barman_cloud.store.put import create_carefully, put_whole
 from barman_cloud.store.retry import Retry
 from barman_cloud.store.s3.checksums import Checksums
+from barman_cloud.store.s3.conditions import PROBE, Conditions, probe_by
 from barman_cloud.store.s3.keys import AwsCredentials
 from barman_cloud.store.s3.settings import S3Settings
 
@@ -39,9 +41,13 @@ class S3Store(CloudStore):
         retry: Retry,
         environ: Mapping[str, str],
     ) -> None:
-        super().__init__(url, retry=retry)
-        # Compatible stores are many; some ignore the condition of a conditional create without a word.
-        self.capabilities = Capabilities(object_lock=True, prefix_delete=True, conditional_create=settings.aws)
+        super().__init__(url, retry=retry, storage_class=settings.storage_class)
+        self._conditions = Conditions(settings.aws, settings.bucket_url, environ)
+        self.capabilities = Capabilities(
+            object_lock=True, prefix_delete=True, conditional_create=bool(self._conditions.honoured)
+        )
+        # Amazon compares the checksum that goes with an upload, and its ETags may be made with keys.
+        self.etags_are_md5 = not (settings.aws or settings.customer_key or settings.kms_key_id)
         self._settings = settings
         self._credentials = credentials
         self._environ = environ
@@ -59,8 +65,14 @@ class S3Store(CloudStore):
         if self._api is None:
             from barman_cloud.store.s3.api import S3Api
 
-            self._api = S3Api(self._settings, self._credentials, self._environ)
+            self._api = S3Api(self._settings, self._credentials, self._environ, self.deadline)
         return self._api
+
+    @property
+    def parts_api(self) -> PartsApi:
+        from barman_cloud.store.s3.parts import S3Parts
+
+        return S3Parts(self._s3_api, self._settings, self._checksums, lambda: self.etags_are_md5)
 
     def _read_timeout(self) -> float:
         return self._settings.read_timeout
@@ -74,7 +86,7 @@ class S3Store(CloudStore):
         if purpose != "read":
             config |= self._checksums.obstore_config()
         if purpose == "write" and self._checksums.demanded:
-            client_options["default_headers"] = self._checksums.demanded_headers()
+            client_options.setdefault("default_headers", {}).update(self._checksums.demanded_headers())
         if self._settings.endpoint.startswith("http://"):
             client_options["allow_http"] = True
             # There is no certificate to check, and loading the system's CAs takes longer than sending a request.
@@ -114,7 +126,7 @@ class S3Store(CloudStore):
     def _adapt(self, kind: str, failure: Failure | None) -> bool:
         if failure is None:
             return False
-        uploading = kind in ("put", "probe")
+        uploading = kind in ("put", "multipart", "part")
         changed = (uploading and self._checksums.adapt(failure)) or self._follow_region(failure)
         if changed:
             self._clients.clear()
@@ -137,25 +149,26 @@ class S3Store(CloudStore):
         self._settings = self._settings.in_region(region)
         return True
 
-    def _settle(self) -> None:
-        """Upload one small part and drop it again, to learn whether the store takes our checksums on parts."""
-        if not self._checksums.doubtful:
-            return
-        import obstore
+    # Conditional creates -------------------------------------------------------------------------------------------
 
-        def probe() -> None:
-            try:
-                obstore.put(
-                    self._client("write", 60.0), self._probe_key(), _one_part(), use_multipart=True, chunk_size=1024
-                )
-            except _ProbeDoneError:
-                self._checksums.confirm()
+    def _put_whole(self, key: str, data: memoryview, *, if_absent: bool, attributes: Attributes) -> None:
+        if not if_absent or self._takes_conditions():
+            super()._put_whole(key, data, if_absent=if_absent, attributes=attributes)
+        else:
+            create_carefully(self, key, data, attributes)
 
-        self.attempt("probe", None, probe)
+    def _takes_conditions(self) -> bool:
+        if self._conditions.settle(self._probe_conditions):
+            self.capabilities = self.capabilities._replace(conditional_create=True)
+        return self.capabilities.conditional_create
 
-    def _probe_key(self) -> str:
-        """A key where parts may be put; it never becomes an object, because the upload is aborted."""
-        return f"{self.url.path}/checksum-probe".lstrip("/")
+    def _probe_conditions(self) -> bool:
+        key = f"{self.url.path}/{PROBE}".lstrip("/")
+        attributes = Attributes()
+        return probe_by(
+            lambda: put_whole(self, key, memoryview(b""), if_absent=True, attributes=attributes),
+            lambda: self.delete([key]),
+        )
 
     # Reading with a checksum ---------------------------------------------------------------------------------------
 
@@ -189,16 +202,6 @@ class S3Store(CloudStore):
                 f"{self.url.text}: an access point can't be created here", hint="create it with the tools of AWS"
             )
         super().create_bucket()
-
-
-class _ProbeDoneError(Exception):
-    """Ends the probing upload after its part was taken, so that it is aborted."""
-
-
-def _one_part() -> Iterator[bytes]:
-    yield bytes(1024)
-    yield bytes(1024)
-    raise _ProbeDoneError
 
 
 def _refuses_bulk_delete(failure: Failure) -> bool:
