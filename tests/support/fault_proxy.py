@@ -1,5 +1,5 @@
-"""An HTTP proxy in front of a real store that spoils chosen requests: refuses, drops, cuts, delays or answers them
-itself.
+"""An HTTP proxy in front of a real store that spoils chosen requests: refuses, drops, cuts, delays, alters or answers
+them itself.
 
 Requests that no fault matches reach the store unchanged (with their own Host header, so that signatures stay valid).
 """
@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import http.client
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
+from typing import Literal
 from urllib.parse import urlsplit
 
 from tests.support.http_server import HttpServer
@@ -38,6 +38,12 @@ class Fault:
     """Close the connection after so many bytes of the store's answer."""
     delay: float = 0.0
     """Seconds to wait first."""
+    drip: float | None = None
+    """Send the store's answer byte by byte, with so many seconds between them."""
+    etag: str | None = None
+    """Answer with this ETag in place of the store's."""
+    alter: Literal["", "request", "answer"] = ""
+    """Flip a bit in the middle of the body."""
     only_if: Callable[[SeenRequest], bool] = lambda request: True
 
 
@@ -63,6 +69,7 @@ class FaultProxy:
         self.seen: list[SeenRequest] = []
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
+        self._ended = threading.Event()
         self._server = HttpServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -82,7 +89,12 @@ class FaultProxy:
         """Return the requests seen so far of this method whose path contains ``path``."""
         return [request for request in self.seen if request.method == method and path in request.path]
 
+    def pause(self, seconds: float) -> bool:
+        """Wait, but not beyond the end of the proxy; tell whether it ended."""
+        return self._ended.wait(seconds)
+
     def stop(self) -> None:
+        self._ended.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -107,6 +119,11 @@ def fault_proxy(upstream: str, *, host: str | None = None, keep_bodies: bool = F
         proxy.stop()
 
 
+def _altered(body: bytes) -> bytes:
+    middle = len(body) // 2
+    return body and body[:middle] + bytes([body[middle] ^ 0x10]) + body[middle + 1 :]
+
+
 def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -119,7 +136,7 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
             if fault is None:
                 self._forward(body)
                 return
-            time.sleep(fault.delay)
+            proxy.pause(fault.delay)
             if fault.status is not None:
                 self._answer(fault.status, fault.headers, fault.body)
             elif fault.drop:
@@ -128,7 +145,7 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
                 self._ask(body)
                 self._hang_up()
             else:
-                self._forward(body, cut=fault.cut)
+                self._forward(_altered(body) if fault.alter == "request" else body, fault)
 
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
 
@@ -156,8 +173,13 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
             finally:
                 connection.close()
 
-        def _forward(self, body: bytes, cut: int | None = None) -> None:
+        def _forward(self, body: bytes, fault: Fault | None = None) -> None:
             status, headers, content = self._ask(body)
+            cut = fault.cut if fault else None
+            if fault and fault.etag:
+                headers = [(name, fault.etag if name.lower() == "etag" else value) for name, value in headers]
+            if fault and fault.alter == "answer":
+                content = _altered(content)
             self.send_response(status)
             length = str(len(content))
             for name, value in headers:
@@ -167,7 +189,9 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
                     self.send_header(name, value)
             self.send_header("Content-Length", length)
             self.end_headers()
-            if self.command != "HEAD":
+            if fault and fault.drip is not None:
+                self._drip(content, fault.drip)
+            elif self.command != "HEAD":
                 self.wfile.write(content if cut is None else content[:cut])
             if cut is not None:
                 self._hang_up()
@@ -180,6 +204,13 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)
+
+        def _drip(self, content: bytes, pause: float) -> None:
+            for position in range(len(content)):
+                if proxy.pause(pause):
+                    break
+                self.wfile.write(content[position : position + 1])
+                self.wfile.flush()
 
         def _hang_up(self) -> None:
             self.wfile.flush()

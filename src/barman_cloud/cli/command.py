@@ -58,7 +58,7 @@ def main(
     """
     words = list(sys.argv[1:] if argv is None else argv)
     args = parse(command, words, prog)
-    args.deadline = deadline or Deadline.of_command(command.name, args.timeout, test=args.test)
+    args.deadline = deadline or args.deadline
     logs.configure(args.verbose - args.quiet)
     if command.interrupt_exit_code is None:
         import signal
@@ -92,7 +92,10 @@ def main(
 
 
 def parse(command: Command, words: list[str], prog: str | None = None) -> Arguments:
-    """Return the values of a command line, and itself; a wrong one ends the process with 3, ``--help`` with 0."""
+    """Return the values of a command line, itself, and the deadline that begins now.
+
+    A wrong one ends the process with 3, ``--help`` with 0.
+    """
     plain = PlainParser()
     command.add_arguments(plain)
     args = plain.parse(words)
@@ -103,6 +106,7 @@ def parse(command: Command, words: list[str], prog: str | None = None) -> Argume
         command.add_arguments(parser)
         args = parser.parse_args(words, Arguments())
     args.command_line = words
+    args.deadline = Deadline.of_command(command.name, args.timeout, test=args.test)
     return args
 
 

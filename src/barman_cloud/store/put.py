@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from barman_cloud import logs
 from barman_cloud.errors import AccessDeniedError, ObjectExistsError, ObjectNotFoundError
@@ -21,17 +22,36 @@ LONGEST_WAIT = 1.0
 logger = logs.get_logger(__name__)
 
 
-def put_whole(store: CloudClient, key: str, data: memoryview, *, if_absent: bool, attributes: Attributes) -> str | None:
-    """Store ``data`` under ``key`` in one request and return its ETag; see ``ObjectStore.put`` for the rest."""
+def put_whole(
+    store: CloudClient,
+    key: str,
+    data: memoryview,
+    *,
+    if_absent: bool,
+    attributes: Attributes,
+    careful: bool = False,
+) -> None:
+    """Store ``data`` under ``key`` in one request; see ``ObjectStore.put`` for the rest.
+
+    ``careful`` is for conditional creates on a store that may ignore their condition: the object is looked for before
+    every try, and read back afterwards. Another writer that looked before us may write after us. So it is read back
+    only when such a writer, if it is no slower than we are, has written too: the last one of them finds its own object,
+    all others find another one.
+    """
     import obstore
 
     timeout = upload_timeout(data.nbytes, store.deadline)
     arguments = store.obstore_arguments(attributes)
     ours = False  # the object is there because of us, with whatever content
+    looked = time.monotonic()
 
     def send() -> str | None:
-        nonlocal ours
+        nonlocal ours, looked
         client = store.writer(timeout, data)
+        if careful and not ours:
+            looked = time.monotonic()
+            # By the client that will write, since another one costs more than the request.
+            _refuse_existing(store, client, key)
         store.deadline.moved(data.nbytes)
         mode = "create" if if_absent and not ours else "overwrite"
         result = obstore.put(client, key, data, mode=mode, use_multipart=False, **arguments)  # type: ignore[arg-type]
@@ -42,63 +62,46 @@ def put_whole(store: CloudClient, key: str, data: memoryview, *, if_absent: bool
         return etag
 
     try:
-        return store.attempt("put", key, send)
+        etag = store.attempt("put", key, send)
     except AlteredError:
         # Wrong bytes must not lie there as if they were the object.
         with suppress(Exception):
             store.attempt("delete", key, lambda: store.provider_api.delete_one(key), stopped=lambda: True)
         raise
+    if careful:
+        time.sleep(min(max(time.monotonic() - looked, SHORTEST_WAIT), LONGEST_WAIT))
+        if not _is_ours(store, key, data, etag, store.writer(timeout, data)):
+            raise ObjectExistsError(
+                f"{store.object_url(key)} exists already: another writer made it at the same moment"
+            )
 
 
-def create_carefully(store: CloudClient, key: str, data: memoryview, attributes: Attributes) -> None:
-    """Create the object on a store that may take no notice of the condition: look before, and read back afterwards.
+def _refuse_existing(store: CloudClient, client: Any, key: str) -> None:
+    import obstore
 
-    Another writer that looked before us may write after us. So the object is read back only when such a writer, if it
-    is no slower than we are, has written too: the last one of them finds its own object, all others another one.
-    """
-    import time
-
-    began = time.monotonic()
-    _refuse_existing(store, key, data)
-    etag = put_whole(store, key, data, if_absent=True, attributes=attributes)
-    time.sleep(min(max(time.monotonic() - began, SHORTEST_WAIT), LONGEST_WAIT))
+    store.requests.add("head")
     try:
-        ours = _is_ours(store, key, data, etag)
-    except AccessDeniedError as error:
-        logger.info("not looking whether another writer was at it: %s", error)
-        return
-    if not ours:
-        raise ObjectExistsError(f"{store.object_url(key)} exists already: another writer made it at the same moment")
+        obstore.head(client, key)
+    except Exception as error:
+        if not isinstance(store.translate(error, key), ObjectNotFoundError | AccessDeniedError):
+            raise
+    else:
+        raise ObjectExistsError(f"{store.object_url(key)} exists already")
 
 
-def _refuse_existing(store: CloudClient, key: str, data: memoryview) -> None:
-    try:
-        _look_at(store, key, data)
-    except (ObjectNotFoundError, AccessDeniedError):
-        return
-    raise ObjectExistsError(f"{store.object_url(key)} exists already")
-
-
-def _is_ours(store: CloudClient, key: str, data: memoryview, etag: str | None) -> bool:
+def _is_ours(store: CloudClient, key: str, data: memoryview, etag: str | None, client: Any) -> bool:
+    """Tell whether the object that was just made is still the one that ``etag`` or else ``data`` says."""
     import obstore
 
     try:
         if etag is None:
-            return memoryview(store.attempt("get", key, lambda: obstore.get(store.reader, key).bytes())) == data
-        found = _look_at(store, key, data)
+            return memoryview(store.attempt("get", key, lambda: obstore.get(client, key).bytes())) == data
+        return bool(store.attempt("head", key, lambda: obstore.head(client, key))["e_tag"] == etag)
     except ObjectNotFoundError:
         return True  # deleted since: no other writer's doing
-    return found == etag
-
-
-def _look_at(store: CloudClient, key: str, data: memoryview) -> str | None:
-    """Return the object's ETag, asking by the client that writes ``data``: another one costs more than the request."""
-    import obstore
-
-    timeout = upload_timeout(data.nbytes, store.deadline)
-    meta = store.attempt("head", key, lambda: obstore.head(store.writer(timeout, data), key))
-    etag: str | None = meta["e_tag"]
-    return etag
+    except AccessDeniedError as error:
+        logger.info("not looking whether another writer was at it: %s", error)
+        return True
 
 
 def _compare(store: CloudClient, key: str, data: memoryview) -> None:

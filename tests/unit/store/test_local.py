@@ -131,6 +131,7 @@ def test_importing_stays_cheap() -> None:
     """Opening a store and putting an object loads obstore, and neither an SDK nor an HTTP library."""
     program = (
         "import sys\n"
+        "from barman_cloud.deadline import Deadline\n"
         "from barman_cloud.errors import ConnectivityError\n"
         "from barman_cloud.store.open import open_store\n"
         "from barman_cloud.store.options import StoreOptions\n"

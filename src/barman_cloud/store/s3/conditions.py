@@ -121,7 +121,7 @@ def _write(file: str, bucket_url: str, honoured: bool) -> None:
     try:
         with open(temporary, "w", encoding="utf-8") as memory:
             for url, (moment, answer) in entries.items():
-                memory.write(f"{moment:.0f} {'honoured' if answer else 'ignored'} {url}\n")
+                memory.write(f"{int(moment)} {'honoured' if answer else 'ignored'} {url}\n")
         os.replace(temporary, file)
     except OSError:
         pass

@@ -12,7 +12,7 @@ from barman_cloud.store.base import Buffer, Capabilities, ObjectLock, StoreURL
 from barman_cloud.store.bucket_api import Attributes, BucketApi, PartsApi
 from barman_cloud.store.cloud import CloudStore
 from barman_cloud.store.failures import Failure, failure_of
-from barman_cloud.store.put import create_carefully, put_whole
+from barman_cloud.store.put import put_whole
 from barman_cloud.store.retry import Retry
 from barman_cloud.store.s3.checksums import Checksums
 from barman_cloud.store.s3.conditions import PROBE, Conditions, probe_by
@@ -152,10 +152,8 @@ class S3Store(CloudStore):
     # Conditional creates -------------------------------------------------------------------------------------------
 
     def _put_whole(self, key: str, data: memoryview, *, if_absent: bool, attributes: Attributes) -> None:
-        if not if_absent or self._takes_conditions():
-            super()._put_whole(key, data, if_absent=if_absent, attributes=attributes)
-        else:
-            create_carefully(self, key, data, attributes)
+        careful = if_absent and not self._takes_conditions()
+        put_whole(self, key, data, if_absent=if_absent, attributes=attributes, careful=careful)
 
     def _takes_conditions(self) -> bool:
         if self._conditions.settle(self._probe_conditions):
