@@ -52,17 +52,22 @@ class Retry:
         """
         turn = self.deadline.begin()
         attempt = 1
+        last: TransientError | None = None
         while True:
             try:
                 result = self._run(action, turn, name)
+            except _TooLateError as error:
+                # What the store said before tells more than that it says nothing now.
+                raise (last or error) from None
             except TransientError as error:
+                last = error
                 self._answered |= error.answered
                 turn.failed()
-                pause = _pause(attempt)
                 left = turn.left() if self._answered else min(turn.left(), FIRST_CONTACT - self.deadline.failing_for)
                 out_of_tries = self.max_attempts is not None and attempt >= self.max_attempts
-                if out_of_tries or stopped() or pause > left:
+                if out_of_tries or stopped() or left < FIRST_PAUSE:
                     raise
+                pause = min(_pause(attempt), left * 0.75)  # a last try just before the end
                 self._log(error, pause)
             except BarmanCloudError:
                 self._answered = True
@@ -90,11 +95,12 @@ class Retry:
             finally:
                 done.release()
 
-        least = 0.0 if self.deadline.total else time.monotonic() + LAST_TRY
+        cleaning_up = not self.deadline.total and turn.left() <= 0
+        least = time.monotonic() + LAST_TRY if cleaning_up else 0.0
         threading.Thread(target=work, name="request", daemon=True).start()
         while not done.acquire(timeout=max(0.0, turn.left(), least - time.monotonic())):
             if turn.left() <= 0 and time.monotonic() >= least:
-                raise TransientError(
+                raise _TooLateError(
                     f"{name}: the store doesn't answer in time", hint="check the network; --timeout gives it longer"
                 )
         if errors:
@@ -105,10 +111,14 @@ class Retry:
         """Log the first trouble of a few seconds as a WARNING, and then no more than one of all threads' at a time."""
         now = time.monotonic()
         level = logs.INFO
-        if self.deadline.failing_for >= QUIET and (self._warned is None or now - self._warned >= QUIET):
+        if self.deadline.failing_for + pause >= QUIET and (self._warned is None or now - self._warned >= QUIET):
             level = logs.WARNING
             self._warned = now
         logger.log(level, "%s; trying again in %.1f s", error, pause)
+
+
+class _TooLateError(TransientError):
+    """The deadline came before the answer."""
 
 
 def _pause(attempt: int) -> float:

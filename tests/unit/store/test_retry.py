@@ -54,7 +54,7 @@ def test_transient_errors_are_retried_with_growing_pauses(pauses: list[float]) -
 def test_the_deadline_ends_it(pauses: list[float], total: bool) -> None:
     with pytest.raises(TransientError):
         Retry(Deadline(100, total=total)).call(failing(1000))
-    assert 60 < sum(pauses) <= 100
+    assert 99 < sum(pauses) <= 100
     assert max(pauses) <= 20
 
 
@@ -130,7 +130,7 @@ def test_a_retry_after_five_seconds_is_a_warning_with_the_stores_reason(
     assert "WARNING" in levels
     assert all("503 SlowDown" in record.message for record in caplog.records)
     first = levels.index("WARNING")
-    assert sum(pauses[: first - 1]) < module.QUIET <= sum(pauses[:first])
+    assert sum(pauses[:first]) < module.QUIET <= sum(pauses[: first + 1])
 
 
 def test_many_threads_in_trouble_warn_once(pauses: list[float], caplog: pytest.LogCaptureFixture) -> None:

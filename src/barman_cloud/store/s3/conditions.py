@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from threading import Lock
 
 from barman_cloud import logs
 from barman_cloud.errors import BarmanCloudError, ObjectExistsError
@@ -33,6 +34,7 @@ class Conditions:
         self._bucket_url = bucket_url
         self._environ = environ
         self._creates = 0
+        self._asking = Lock()
         self.honoured: bool | None = True if aws else _learned.get(bucket_url)
 
     def settle(self, probe: Callable[[], bool]) -> bool:
@@ -40,14 +42,15 @@ class Conditions:
 
         It is where the answer can be remembered for other processes, or is needed once more in this one.
         """
-        if self.honoured is None:
-            self._creates += 1
-            file = _memory_file(self._environ)
-            if file is not None:
-                self.honoured = _read(file, self._bucket_url)
-            if self.honoured is None and (file is not None or self._creates > 1):
-                self.honoured = self._ask(probe, file)
-        return bool(self.honoured)
+        with self._asking:
+            if self.honoured is None:
+                self._creates += 1
+                file = _memory_file(self._environ)
+                if file is not None:
+                    self.honoured = _read(file, self._bucket_url)
+                if self.honoured is None and (file is not None or self._creates > 1):
+                    self.honoured = self._ask(probe, file)
+            return bool(self.honoured)
 
     def _ask(self, probe: Callable[[], bool], file: str | None) -> bool:
         try:
