@@ -471,3 +471,39 @@ def test_nothing_is_asked_of_the_bucket_itself(cloud: StoreCase, tmp_path: Path)
         store.head("p/k")
         paths = [seen.path.partition("?")[0].rstrip("/") for seen in proxy.seen]
         assert all("k" in path.rpartition("/")[2] or "many" in path for path in paths), paths
+
+
+# Storage classes ------------------------------------------------------------------------------------------------------
+
+
+def put_one_of_each(store: ObjectStore) -> None:
+    store.put("wal", b"x", kind="wal")
+    store.put("archive", b"x", kind="archive")
+    stream(store, "large")
+    store.put("metadata", b"x")
+
+
+def test_storage_class_on_azure(azure: StoreCase, tmp_path: Path) -> None:
+    with azure.proxied() as proxy:
+        put_one_of_each(azure.open(azure.new_url(tmp_path), endpoint=proxy.endpoint, storage_class="cool"))
+        tiers = {r.path.partition("?")[0].rpartition("/")[2]: r.headers.get("x-ms-access-tier") for r in proxy.seen}
+        assert tiers == {"wal": "Cool", "archive": "Cool", "large": "Cool", "metadata": None}
+
+
+def test_storage_class_on_google(google: StoreCase, tmp_path: Path) -> None:
+    store = google.open(google.new_url(tmp_path), storage_class="nearline")
+    put_one_of_each(store)
+    for key, expected in (
+        ("wal", "NEARLINE"),
+        ("archive", "NEARLINE"),
+        ("large", "NEARLINE"),
+        ("metadata", "STANDARD"),
+    ):
+        _, _, answer = request("GET", f"{google.endpoint}/storage/v1/b/{store.url.bucket}/o/{key}")
+        assert json.loads(answer)["storageClass"] == expected
+
+
+def test_storage_class_on_s3(open_s3: Callable[..., ObjectStore], s3_proxy: FaultProxy) -> None:
+    put_one_of_each(open_s3(storage_class="STANDARD_IA"))
+    sent = [(h.get("x-amz-storage-class")) for h in writes(s3_proxy)]
+    assert sent == ["STANDARD_IA"] * 3 + [None]
