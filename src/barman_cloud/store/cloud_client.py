@@ -27,7 +27,7 @@ class CloudClient(ObjectStore):
     """Makes the requests of one store; the subclasses say how clients are made and what the provider can do."""
 
     etags_are_md5 = True
-    """Whether an ETag that looks like an MD5 is that of the bytes that were put whole."""
+    """Whether an ETag that looks like an MD5 is that of the bytes that were put, and has to be compared."""
     _api: Any = None
     """What ``provider_api`` returned, once somebody asked; loading it costs more than a PUT."""
 

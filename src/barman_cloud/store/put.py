@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from barman_cloud.store.cloud_client import CloudClient
 
 SHORTEST_WAIT = 0.02
-LONGEST_WAIT = 1.0
+LONGEST_WAIT = 0.5
 """Seconds between a create and the look at what came of it, on stores that may ignore its condition."""
 
 logger = logs.get_logger(__name__)

@@ -104,6 +104,16 @@ class S3Api:
                 raise RequestFailedError(Failure(409, exists=True)) from error
             raise
 
+    def refuses_forged(self, key: str) -> bool:
+        """Put content that isn't what was signed; tell whether the store noticed."""
+        try:
+            self._send("PUT", key, body=b"forged", payload=hashlib.sha256(b"signed").hexdigest())
+        except RequestFailedError as error:
+            if error.failure.status not in (400, 403):
+                raise
+            return True
+        return False
+
     def delete(self, keys: list[str]) -> dict[str, str]:
         objects = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in keys)
         body = f'<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Quiet>true</Quiet>{objects}</Delete>'.encode()

@@ -14,8 +14,8 @@ from barman_cloud.store.cloud import CloudStore
 from barman_cloud.store.failures import Failure, failure_of
 from barman_cloud.store.put import put_whole
 from barman_cloud.store.retry import Retry
+from barman_cloud.store.s3.behaviour import PROBE, Answers, Behaviour, find_out
 from barman_cloud.store.s3.checksums import Checksums
-from barman_cloud.store.s3.conditions import PROBE, Conditions, probe_by
 from barman_cloud.store.s3.keys import AwsCredentials
 from barman_cloud.store.s3.settings import S3Settings
 
@@ -42,12 +42,10 @@ class S3Store(CloudStore):
         environ: Mapping[str, str],
     ) -> None:
         super().__init__(url, retry=retry, storage_class=settings.storage_class)
-        self._conditions = Conditions(settings.aws, settings.bucket_url, environ)
-        self.capabilities = Capabilities(
-            object_lock=True, prefix_delete=True, conditional_create=bool(self._conditions.honoured)
-        )
-        # Amazon compares the checksum that goes with an upload, and its ETags may be made with keys.
-        self.etags_are_md5 = not (settings.aws or settings.customer_key or settings.kms_key_id)
+        self.capabilities = Capabilities(object_lock=True, prefix_delete=True)
+        self._behaviour = Behaviour(settings.aws, settings.bucket_url, environ)
+        self.etags_are_md5 = not (settings.customer_key or settings.kms_key_id)
+        self._use(self._behaviour.known)
         self._settings = settings
         self._credentials = credentials
         self._environ = environ
@@ -152,19 +150,21 @@ class S3Store(CloudStore):
     # Conditional creates -------------------------------------------------------------------------------------------
 
     def _put_whole(self, key: str, data: memoryview, *, if_absent: bool, attributes: Attributes) -> None:
-        careful = if_absent and not self._takes_conditions()
+        if if_absent:
+            self._use(self._behaviour.settle(self._find_out))
+        careful = if_absent and not self.capabilities.conditional_create
         put_whole(self, key, data, if_absent=if_absent, attributes=attributes, careful=careful)
 
-    def _takes_conditions(self) -> bool:
-        if self._conditions.settle(self._probe_conditions):
-            self.capabilities = self.capabilities._replace(conditional_create=True)
-        return self.capabilities.conditional_create
+    def _use(self, answers: Answers) -> None:
+        self.capabilities = self.capabilities._replace(conditional_create=answers.honours_conditions)
+        if answers.compares_content:
+            self.etags_are_md5 = False  # or not: there is no need to compare them
 
-    def _probe_conditions(self) -> bool:
+    def _find_out(self) -> Answers:
         key = f"{self.url.path}/{PROBE}".lstrip("/")
-        attributes = Attributes()
-        return probe_by(
-            lambda: put_whole(self, key, memoryview(b""), if_absent=True, attributes=attributes),
+        return find_out(
+            lambda: put_whole(self, key, memoryview(b"x"), if_absent=True, attributes=Attributes()),
+            lambda: self.attempt("put", key, lambda: self._s3_api.refuses_forged(key)),
             lambda: self.delete([key]),
         )
 

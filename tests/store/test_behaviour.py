@@ -1,7 +1,8 @@
-"""Conditional creates on S3: stores that take notice of the condition, and stores that don't."""
+"""What S3 stores make of conditions and signatures, and conditional creates on those that ignore the condition."""
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Iterator
@@ -11,17 +12,17 @@ from pathlib import Path
 import pytest
 
 from barman_cloud.errors import ObjectExistsError
-from barman_cloud.store.s3 import conditions
-from barman_cloud.store.s3.conditions import PROBE
+from barman_cloud.store.s3 import behaviour
+from barman_cloud.store.s3.behaviour import PROBE, Answers
 from tests.store.cases import StoreCase
-from tests.support.fault_proxy import Fault
+from tests.support.fault_proxy import Fault, SeenRequest
 
 
 @pytest.fixture(autouse=True)
 def _nothing_learned() -> Iterator[None]:
-    conditions._learned.clear()
+    behaviour._learned.clear()
     yield
-    conditions._learned.clear()
+    behaviour._learned.clear()
 
 
 def test_a_store_that_honours_conditions_is_asked_once_and_then_trusted(s3: StoreCase, tmp_path: Path) -> None:
@@ -34,7 +35,7 @@ def test_a_store_that_honours_conditions_is_asked_once_and_then_trusted(s3: Stor
         for name in ("a", "b", "c"):
             store.put(name, b"x", if_absent=True)
         assert store.capabilities.conditional_create
-        assert len(proxy.requests("PUT", PROBE)) == 2
+        assert len(proxy.requests("PUT", PROBE)) == 3
         assert [info.key for info in store.list("")] == ["a", "b", "c", "first"], "the probe is gone"
         proxy.clear()
         s3.open(url, endpoint=proxy.endpoint).put("d", b"x", if_absent=True)
@@ -47,7 +48,7 @@ def test_a_store_that_ignores_conditions_is_found_out(rclone: StoreCase, tmp_pat
         for name in ("a", "b", "c"):
             store.put(name, b"x", if_absent=True)
         assert not store.capabilities.conditional_create
-        assert len(proxy.requests("PUT", PROBE)) == 2
+        assert len(proxy.requests("PUT", PROBE)) == 3
         with pytest.raises(ObjectExistsError):
             store.put("a", b"y", if_absent=True)
         assert store.get("a") == b"x"
@@ -63,7 +64,7 @@ def test_the_answer_is_remembered_for_the_next_process(
         url = case.new_url(tmp_path)
         case.open(url, environ=environ, endpoint=proxy.endpoint).put("a", b"x", if_absent=True)
         assert proxy.requests("PUT", PROBE)
-        conditions._learned.clear()
+        behaviour._learned.clear()
         proxy.clear()
         case.open(url, environ=environ, endpoint=proxy.endpoint).put("b", b"x", if_absent=True)
         assert [seen.method for seen in proxy.seen] == (["PUT"] if name == "moto" else ["HEAD", "PUT", "HEAD"])
@@ -74,25 +75,25 @@ def test_an_old_memory_counts_for_nothing(s3: StoreCase, tmp_path: Path) -> None
     with s3.proxied() as proxy:
         url = s3.new_url(tmp_path)
         s3.open(url, environ=environ, endpoint=proxy.endpoint).put("a", b"x", if_absent=True)
-        conditions._learned.clear()
+        behaviour._learned.clear()
         proxy.clear()
         (file,) = (tmp_path / "cache" / "barman-cloud").iterdir()
         _, rest = file.read_text().split(" ", 1)
-        file.write_text(f"{time.time() - conditions.TRUSTED_SECONDS - 1:.0f} {rest}")
+        file.write_text(f"{time.time() - behaviour.TRUSTED_SECONDS - 1:.0f} {rest}")
         s3.open(url, environ=environ, endpoint=proxy.endpoint).put("b", b"x", if_absent=True)
         assert proxy.requests("PUT", PROBE)
 
 
-@pytest.mark.parametrize("content", ["", "garbage", "1 honoured", "\x00\xff", "soon honoured s3://b\n"])
+@pytest.mark.parametrize("content", ["", "garbage", "1 True", "\x00\xff", "soon True True s3://b\n"])
 def test_a_memory_that_cannot_be_read_is_none(content: str, tmp_path: Path) -> None:
     file = tmp_path / "memory"
     file.write_text(content)
-    assert conditions._entries(str(file)) == {}
+    assert behaviour._entries(str(file)) == {}
 
 
 def test_no_home_means_no_memory_and_none_is_made(tmp_path: Path) -> None:
-    assert conditions._memory_file({"HOME": str(tmp_path / "missing")}) is None
-    assert conditions._memory_file({}) is None
+    assert behaviour._memory_file({"HOME": str(tmp_path / "missing")}) is None
+    assert behaviour._memory_file({}) is None
     assert not (tmp_path / "missing").exists()
 
 
@@ -116,11 +117,31 @@ def test_a_probe_that_may_not_be_deleted_stays_and_tells_the_same(s3: StoreCase,
         for name in ("a", "b"):
             store.put(name, b"x", if_absent=True)
         assert store.capabilities.conditional_create
-        conditions._learned.clear()
+        behaviour._learned.clear()
         again = s3.open(url, endpoint=proxy.endpoint)
         for name in ("c", "d"):
             again.put(name, b"x", if_absent=True)
         assert again.capabilities.conditional_create
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_store_that_compares_content_with_its_signature_is_not_checked_twice(
+    s3: StoreCase, tmp_path: Path, refused: bool
+) -> None:
+    """moto doesn't compare it, so the refusal is the proxy's."""
+    with s3.proxied(keep_bodies=True) as proxy:
+        store = s3.open(s3.new_url(tmp_path), endpoint=proxy.endpoint)
+        body = b"<Error><Code>XAmzContentSHA256Mismatch</Code><Message>no</Message></Error>"
+        if refused:
+            proxy.add(Fault("PUT", PROBE, status=400, body=body, times=99, only_if=_signed_for_another_content))
+        for name in ("a", "b"):
+            store.put(name, b"x", if_absent=True)
+        assert store._behaviour.known == Answers(True, refused)  # type: ignore[attr-defined]
+        assert store.etags_are_md5 is not refused  # type: ignore[attr-defined]
+
+
+def _signed_for_another_content(seen: SeenRequest) -> bool:
+    return seen.headers.get("x-amz-content-sha256") != hashlib.sha256(seen.body).hexdigest()
 
 
 def test_of_two_writers_that_both_looked_before_only_one_is_acknowledged(rclone: StoreCase, tmp_path: Path) -> None:
