@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv peers demo test test-versions test-all lint format docs bench bench-quick clean
+.PHONY: help venv peers demo test test-store store-table torture fuzz test-versions test-all lint format docs bench bench-quick clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 14
@@ -15,25 +15,42 @@ venv: $(VENV)/.complete ## make the virtual environment with everything that dev
 
 $(VENV)/.complete: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[aws,azure,google,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[aws,azure,google,verify,dev]'
 	touch $@
 
 peers: venv ## install what tests compare with: real Barman, PostgreSQL 14, 16 and 17, Azurite
 	$(BIN)/python scripts/peers.py
 
-demo: venv ## show the main job for real: back up, archive, lose a table, restore to the moment before
-	$(BIN)/python -m scripts.demo
+demo: venv ## show the main job for real: back up, archive, lose a table, restore (URL=… ENDPOINT=… for another store)
+	$(BIN)/python -m scripts.demo $(URL) $(if $(ENDPOINT),--endpoint-url $(ENDPOINT))
 
 test: peers lint ## lint, then run every test on the newest PostgreSQL, with coverage
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --cov --cov-report=term
 
 # What depends on the server's version; the rest of the tests doesn't need to run once for each.
-VERSION_TESTS := $(addprefix tests/integration/test_, backup.py point_in_time_recovery.py wal_archive.py wal_restore.py)
+VERSION_TESTS := $(addprefix tests/integration/test_, \
+    backup.py streamed_backup.py point_in_time_recovery.py wal_archive.py wal_restore.py)
 
 test-versions: peers ## test what depends on the server's version on every other PostgreSQL found
 	for major in $$($(BIN)/python -m tests.support.installations); do \
 	    BARMAN_CLOUD_TEST_POSTGRES=$$major $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup $(VERSION_TESTS) || exit 1; \
 	done
+
+test-store: venv ## the store conformance suite on any server: make test-store URL=s3://bucket/path ENDPOINT=http://…
+	@test -n "$(URL)" || { echo "URL=… says which store: s3://bucket/path, gs://bucket/path or https://…/container/path"; exit 2; }
+	BARMAN_CLOUD_TEST_STORE_URL='$(URL)' BARMAN_CLOUD_TEST_STORE_ENDPOINT='$(ENDPOINT)' \
+	    $(BIN)/python -m pytest -q tests/store
+
+store-table: peers ## run it on every server found, MinIO and versitygw too, and write the table of what each can do
+	$(BIN)/python -m scripts.store_table --run
+
+MINUTES ?= 10
+torture: peers ## kill and disturb every command for MINUTES=10, drawn from SEED=…; figures and findings go to torture.json
+	$(BIN)/python -m tests.torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --json torture.json
+
+EXAMPLES ?= 20000
+fuzz: venv ## hostile bytes for every reader, EXAMPLES=20000 for each
+	BARMAN_CLOUD_TEST_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q --timeout 0 tests/fuzz
 
 test-all: test test-versions ## both, as CI does
 
@@ -42,14 +59,17 @@ lint: venv ## ruff, mypy and the import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python scripts/reference.py --check
+	$(BIN)/python -m scripts.reference --check
+	$(BIN)/python -m scripts.store_table --check
 
 format: venv ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: venv ## write the reference pages that the code itself knows
-	$(BIN)/python scripts/reference.py
+docs: venv ## write the reference pages that the code itself knows, and build the site into site/
+	$(BIN)/python -m scripts.reference
+	$(BIN)/python -m scripts.store_table
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 bench: peers ## measure against Barman, and pgBackRest and WAL-G if found; see benchmarks/README.md
 	$(BIN)/python -m benchmarks
@@ -58,6 +78,6 @@ bench-quick: peers ## the same on small data, in a few minutes
 	$(BIN)/python -m benchmarks --quick
 
 clean: ## remove what was made here: environments, peers, caches
-	rm -rf $(VENV) .peers .demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache htmlcov
-	rm -f .coverage .coverage.*
+	rm -rf $(VENV) .peers .demo build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache htmlcov
+	rm -f .coverage .coverage.* torture.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

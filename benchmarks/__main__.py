@@ -18,7 +18,7 @@ from tests.support.privileges import server_account
 from tests.support.servers import rclone_s3
 
 import barman_cloud
-from benchmarks import bulk, catalog, limited, startup, wal
+from benchmarks import bulk, catalog, limited, startup, streaming, wal
 from benchmarks.contestants import newest_for_pgbackrest
 from benchmarks.meter import adopt_orphans
 from benchmarks.results import Results
@@ -28,6 +28,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "start-up": startup.run,
     "catalog": catalog.run,
     "bulk": bulk.run,
+    "streaming": streaming.run,
     "wal": wal.run,
     "limited": limited.run,
 }

@@ -1,15 +1,19 @@
 """The main job, for real, in under a minute: back up, archive WAL, lose a table, restore to the moment before.
 
-Run by ``make demo``. Everything lies in ``.demo``, which stays for a look around; no process stays.
+Run by ``make demo``. Everything is in ``.demo``, which stays for a look around; no process stays. With
+``make demo URL=s3://bucket/path ENDPOINT=http://…`` the backups go to that store, below ``path/demo-…``, by the
+credentials in the environment.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
 import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,15 +22,51 @@ from tests.support.installations import newest_installation
 from tests.support.postgres import SUPERUSER, PostgresServer, adopt, run_as_server, server_directory
 from tests.support.privileges import PROJECT, server_account
 
+from barman_cloud.store.open import open_store
+from barman_cloud.store.options import StoreOptions
+
 DEMO = PROJECT / ".demo"
+CLOUD_VARIABLES = ("AWS_", "AZURE_", "GOOGLE_", "STORAGE_EMULATOR_HOST", "CLOUDSDK_")
 SERVER_NAME = "shop"
 MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Where the backups go."""
+
+    url: str
+    options: tuple[str, ...] = ()
+    """Options of every command that reaches it."""
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    def size(self, part: str) -> tuple[int, int]:
+        """Return the number and the bytes of the objects whose key contains ``part``."""
+        said = dict(zip(self.options[::2], self.options[1::2], strict=True))
+        options = StoreOptions(endpoint_url=said.get("--endpoint-url"))
+        with open_store(self.url, said.get("--cloud-provider"), options, self.environ) as store:
+            folder = f"{store.url.path}/{SERVER_NAME}/".lstrip("/")
+            sizes = [info.size for info in store.list(folder) if part in info.key.removeprefix(folder)]
+        return len(sizes), sum(sizes)
+
+
+def bucket(url: str | None, endpoint: str | None, provider: str | None) -> Bucket:
+    """Return the bucket that the command line asks for, by default a directory."""
+    if url is None:
+        return Bucket(f"file://{server_directory(DEMO / 'store')}")
+    options = (
+        *(("--endpoint-url", endpoint) if endpoint else ()),
+        *(("--cloud-provider", provider) if provider else ()),
+    )
+    environ = {name: value for name, value in os.environ.items() if name.startswith(CLOUD_VARIABLES)}
+    return Bucket(f"{url.rstrip('/')}/demo-{os.getpid()}", options, environ)
 
 
 @dataclass
 class Story:
     """Prints numbered steps with their timings."""
 
+    store: Bucket
     started: float = field(default_factory=time.monotonic)
     number: int = 0
 
@@ -43,39 +83,51 @@ class Story:
         """Print one line of a step."""
         print(f"   {text}", flush=True)
 
-    def run(self, *command: str, environ: dict[str, str] | None = None) -> str:
+    def run(self, command: str, *arguments: str, environ: Mapping[str, str] | None = None) -> str:
         """Show a command, run it as the servers' user and return its output."""
-        print(f"   $ {shlex.join(command)}", flush=True)
-        return run_as_server(command, environ=environ).stdout
+        command_line = [command, *self.store.options, *arguments]
+        print(f"   $ {shlex.join(command_line)}", flush=True)
+        return run_as_server(command_line, environ={**(environ or {}), **self.store.environ}).stdout
 
 
 def main() -> int:
     """Tell the story; exit 1 if what was lost doesn't come back."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url", nargs="?", metavar="URL", help="a store to back up to; a directory by default")
+    parser.add_argument("--endpoint-url", help="of a store that isn't Amazon's")
+    parser.add_argument("--cloud-provider", help="where the URL doesn't tell it, as for Azure's emulator")
+    arguments = parser.parse_args()
+    print(f"PostgreSQL {newest_installation().version}; servers run as uid {server_account().uid}; files in {DEMO}")
     shutil.rmtree(DEMO, ignore_errors=True)
     server_directory(DEMO)
-    story = Story()
-    store = f"file://{server_directory(DEMO / 'store')}"
+    place = bucket(arguments.url, arguments.endpoint_url, arguments.cloud_provider)
+    story = Story(place)
+    store = place.url
     server = PostgresServer.create(DEMO / "server")
+    server.environ.update(place.environ)
     try:
         with story.step(f"Start PostgreSQL {server.installation.version}, archiving with barman-cloud-wal-archive"):
             server.start()
-            server.archive_with(f"barman-cloud-wal-archive --gzip {store} {SERVER_NAME} %p")
+            options = shlex.join(["--gzip", *place.options])
+            server.archive_with(f"barman-cloud-wal-archive {options} {store} {SERVER_NAME} %p")
             story.tell(f"archive_command = '{server.value('SHOW archive_command')}'")
         create_data(story, server)
         back_up(story, server, store)
+        stream(story, server, store)
         moment, before = lose_a_table(story, server)
     finally:
         server.stop()
     restored = DEMO / "restored" / "data"
     restore(story, store, restored, moment)
     recovered = adopt(restored)
+    recovered.environ.update(place.environ)
     try:
         came_back = prove(story, recovered, before)
     finally:
         recovered.stop()
     outcome = "Nothing was lost." if came_back else "DATA IS MISSING."
     print(f"\nDone in {time.monotonic() - story.started:.1f} s. {outcome}")
-    print(f"Look around: {DEMO}/store/{SERVER_NAME} is the bucket (base/ and wals/), {restored} the restored cluster.")
+    print(f"Look around: {store}/{SERVER_NAME} is the bucket (base/ and wals/), {restored} the restored cluster.")
     return 0 if came_back else 1
 
 
@@ -104,13 +156,30 @@ def back_up(story: Story, server: PostgresServer, store: str) -> None:
             environ=server.client_environ,
         )
         seconds = time.monotonic() - started
-        archives = list((DEMO / "store" / SERVER_NAME / "base").glob("*/*.tar*"))
+        archives, stored = story.store.size(".tar")
         raw = size_of(server.data, without="pg_wal") + size_of(server.directory / "tablespace-cold_storage")
-        stored = sum(archive.stat().st_size for archive in archives)
         story.tell(
-            f"{megabytes(raw)} became {megabytes(stored)} in {len(archives)} archives:"
+            f"{megabytes(raw)} became {megabytes(stored)} in {archives} archives:"
             f" {raw / MIB / seconds:.0f} MiB/s, the start of Python and PostgreSQL's checkpoint included"
         )
+        for line in story.run("barman-cloud-backup-list", store, SERVER_NAME).splitlines():
+            story.tell(line)
+
+
+def stream(story: Story, server: PostgresServer, store: str) -> None:
+    """Take another full backup over a replication connection, as a host without access to the files would."""
+    with story.step(
+        "Take another full backup from elsewhere: PostgreSQL streams it, nothing touches a disk on the way"
+    ):
+        started = time.monotonic()
+        story.run(
+            *("barman-cloud-backup", "--method", "stream", "--name", "streamed", "--zstd", "--jobs", "2"),
+            *("--immediate-checkpoint", "--host", "127.0.0.1", "--port", str(server.port), "--user", SUPERUSER),
+            *(store, SERVER_NAME),
+        )
+        seconds = time.monotonic() - started
+        raw = size_of(server.data, without="pg_wal") + size_of(server.directory / "tablespace-cold_storage")
+        story.tell(f"{raw / MIB / seconds:.0f} MiB/s; it will be the one to restore, since it is the newest")
         for line in story.run("barman-cloud-backup-list", store, SERVER_NAME).splitlines():
             story.tell(line)
 
@@ -127,9 +196,8 @@ def lose_a_table(story: Story, server: PostgresServer) -> tuple[str, tuple[int, 
         server.query("DROP TABLE orders")
         story.tell("DROP TABLE orders")
         server.wait_archived(server.switch_wal())
-        segments = list((DEMO / "store" / SERVER_NAME / "wals").rglob("0*.gz"))
-        stored = sum(segment.stat().st_size for segment in segments)
-        story.tell(f"{len(segments)} WAL files are archived, {megabytes(stored)} in all; the server stops")
+        segments, stored = story.store.size("wals/")
+        story.tell(f"{segments} WAL files are archived, {megabytes(stored)} in all; the server stops")
         return moment, before
 
 
@@ -192,5 +260,4 @@ def megabytes(size: int) -> str:
 
 
 if __name__ == "__main__":
-    print(f"PostgreSQL {newest_installation().version}; servers run as uid {server_account().uid}; files in {DEMO}")
     sys.exit(main())

@@ -1,6 +1,6 @@
 """Write the reference pages that the code itself knows: every command's options, and the exit codes.
 
-``python scripts/reference.py`` writes the pages; ``--check`` only tells (exit 1) whether they are up to date.
+``python -m scripts.reference`` writes the pages; ``--check`` only tells (exit 1) whether they are up to date.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from barman_cloud import errors
 from barman_cloud.cli.command import SUMMARIES
 from barman_cloud.cli.parser import Parser
+from scripts.configuration_page import configuration_page
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
 
@@ -98,7 +99,12 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is out of date")
     check = parser.parse_args().check
     stale = []
-    for name, text in (("commands.md", commands_page()), ("exit-codes.md", exit_codes_page())):
+    pages = {
+        "commands.md": commands_page(),
+        "configuration.md": configuration_page(),
+        "exit-codes.md": exit_codes_page(),
+    }
+    for name, text in pages.items():
         path = PAGES / name
         if not path.exists() or path.read_text() != text:
             stale.append(name)

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
-from tests.support import servers
+from tests.support import memory_store, servers
 from tests.support.installations import Installation, newest_installation
 from tests.support.peers import Commands, find_barman, our_commands
-from tests.support.postgres import PostgresServer
-from tests.support.privileges import server_account
+from tests.support.postgres import PostgresServer, temporary_server_directory
 from tests.support.servers import StoreServer
+
+# A busy machine makes an example slow, not wrong.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 # A shell starts background jobs with SIGINT ignored, `nohup` its program with SIGHUP ignored, and every program that a
 # test interrupts would inherit that.
 for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _handler)
+
+memory_store.register()
 
 
 @pytest.fixture(autouse=True)
@@ -46,14 +50,14 @@ def postgres_installation() -> Installation:
 @pytest.fixture
 def server_dir() -> Iterator[Path]:
     """A short temporary directory that the servers' user can read and write; removed afterwards."""
-    with _server_directory() as directory:
+    with temporary_server_directory() as directory:
         yield directory
 
 
 @pytest.fixture(scope="session")
 def postgres(postgres_installation: Installation) -> Iterator[PostgresServer]:
     """A running server shared by all tests of the session: don't stop or reconfigure it, don't archive from it."""
-    with _server_directory() as directory, PostgresServer.create(directory, postgres_installation) as server:
+    with temporary_server_directory() as directory, PostgresServer.create(directory, postgres_installation) as server:
         yield server
 
 
@@ -63,7 +67,7 @@ def new_postgres(postgres_installation: Installation) -> Iterator[Callable[..., 
     with contextlib.ExitStack() as stack:
 
         def make(installation: Installation = postgres_installation, **arguments: object) -> PostgresServer:
-            directory = stack.enter_context(_server_directory())
+            directory = stack.enter_context(temporary_server_directory())
             server = PostgresServer.create(directory, installation, **arguments)  # type: ignore[arg-type]
             return stack.enter_context(server)
 
@@ -113,13 +117,3 @@ def barman_peer() -> Commands:
 def ours() -> Commands:
     """Our own commands, run as processes by the servers' user."""
     return our_commands()
-
-
-@contextlib.contextmanager
-def _server_directory() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="bc-", dir="/tmp"))
-    server_account().own(directory)
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)

@@ -87,7 +87,11 @@ def _logging() -> Any:
         _owed.pop()  # by one thread
     except IndexError:
         return logging
-    handler = logging.FileHandler(_file, mode="w", delay=True) if _file else logging.StreamHandler(sys.stderr)
+    handler = (
+        logging.FileHandler(_file, mode="w", delay=True, errors="backslashreplace")
+        if _file
+        else logging.StreamHandler(sys.stderr)
+    )
     handler.setFormatter(logging.Formatter("%(asctime)s [%(process)d] %(levelname)s: %(message)s"))
     # Only our own logger: libraries at DEBUG would print request headers, credentials among them.
     ours = logging.getLogger("barman_cloud")

@@ -19,7 +19,6 @@ from barman_cloud.catalog.layout import Layout
 from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError, ConnectivityError, NotFoundError
 from barman_cloud.store.base import StoreURL
-from barman_cloud.store.memory import MemoryStore
 from barman_cloud.store.open import open_store
 from barman_cloud.wal import archive_spool, background_client
 from barman_cloud.wal.archive_ahead import Uploader
@@ -28,6 +27,7 @@ from barman_cloud.wal.restorer import Restorer, wal_name
 from tests.support.background_processes import ended_companions
 from tests.support.commands import program, run_command
 from tests.support.faulty_store import FaultyStore
+from tests.support.memory_store import MemoryStore
 from tests.support.ports import wait_for
 from tests.support.postgres import command_environment
 from tests.support.segments import Cluster, segment, segment_name

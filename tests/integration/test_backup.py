@@ -367,10 +367,10 @@ class TestSessions:
         secret.touch(mode=0)
         server_account().own(server.data)
         done = run_as_server([program("backup"), repository.url, "main"], environ=server.client_environ, check=False)
-        failed(done, f"Permission denied: '{secret}'")
+        failed(done, rf"user \S+ can't read {secret} \(owner \S+, mode 0000\) \(hint: run the backup as the user")
         info = repository.info()
-        assert info.error == f"failure uploading data ([Errno 13] Permission denied: '{secret}')"
-        assert (info.status, info.end_time, info.begin_wal is not None) == ("FAILED", None, True)
+        assert str(info.error).startswith("failure uploading data (user ")
+        assert (info.status, info.end_time, info.begin_wal) == ("FAILED", None, None)
 
     def test_files_that_are_not_here_or_of_another_server(self, new_postgres: NewPostgres) -> None:
         server, other = new_postgres(), new_postgres()
@@ -380,6 +380,7 @@ class TestSessions:
         with pytest.raises(OperationError, match="data directory /nonexistent can't be read here") as caught:
             visible_data_directory(replace(metadata, data_directory="/nonexistent"))
         assert "the server's machine" in str(caught.value.hint)
+        assert "--method stream" in str(caught.value.hint)
         with pytest.raises(OperationError, match="belongs to cluster"):
             visible_data_directory(replace(metadata, data_directory=str(other.data)))
 
@@ -415,6 +416,8 @@ class TestSessions:
         """The backup's WAL has nothing of what was before that checkpoint, so the files must be in the backup."""
         server = new_postgres()
         repository.archive_from(server)
+        # The backup runs in this process, maybe as root: what the archiver needs in the store is to be there by then.
+        server.wait_archived(server.switch_wal())
         begin = BackupMode.start
 
         def make_tablespace_and_begin(mode: BackupMode, label: str, *, immediate_checkpoint: bool) -> BackupStart:
@@ -430,12 +433,6 @@ class TestSessions:
         assert "late" not in caplog.text
         with repository.restored(server_dir, server) as copy:
             assert copy.value("SELECT count(*) FROM t") == 1000
-
-    def test_a_server_that_archives_nothing_is_warned_of(
-        self, new_postgres: NewPostgres, repository: Repository
-    ) -> None:
-        done = succeeded(repository.backup(new_postgres()))
-        assert re.search("WARNING: archive_mode is off: .* only if WAL up to [0-9A-F]+/[0-9A-F]+ ", done.stderr)
 
     def test_a_missing_bucket_is_found_before_the_server_is_bothered(
         self, postgres: PostgresServer, moto: StoreServer

@@ -29,7 +29,7 @@ SLACK = 12.0
 FAILING = {
     "answers 503": Fault(status=503, body=b"<Error><Code>SlowDown</Code></Error>", times=10_000),
     "never answers": Fault(delay=60, times=10_000),
-    "drips": Fault(drip=1.0, times=10_000),
+    "drips": Fault(drip=600.0, times=10_000),
     "hangs up": Fault(drop=True, times=10_000),
 }
 
@@ -115,7 +115,7 @@ def test_every_command_ends_within_its_timeout(
 
 def test_a_segment_that_drips_ends_wal_restore(moto: StoreServer, proxy: FaultProxy, url: str, tmp_path: Path) -> None:
     """The listing is quick, and then the segment comes byte by byte."""
-    proxy.add(Fault("GET", segment_name(1), drip=1.0, times=100))
+    proxy.add(Fault("GET", segment_name(1), drip=600.0, times=100))
     environ = {**moto.environ, "AWS_ENDPOINT_URL": proxy.endpoint}
     line = [program("wal-restore"), f"--timeout={SECONDS}", url, "main", segment_name(1), str(tmp_path / "wal")]
     outcome = run(line, environ)

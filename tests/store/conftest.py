@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from barman_cloud.errors import BarmanCloudError
 from barman_cloud.store.base import ObjectStore
-from tests.store.cases import CLOUDS, STORES, StoreCase
+from barman_cloud.store.open import open_store
+from barman_cloud.store.options import StoreOptions
+from barman_cloud.store.providers import AWS, AZURE, GOOGLE
+from tests.store import results
+from tests.store.cases import CLOUDS, STORES, StoreCase, given_case, own_case
+from tests.store.given import GIVEN
 from tests.support.gcs_xml_proxy import GcsXmlProxy, gcs_xml_proxy
 from tests.support.servers import StoreServer
 
 _FIXTURES = {"moto": "moto", "rclone": "rclone_s3", "azurite": "azurite"}
+_PROVIDERS = {"moto": AWS, "azurite": AZURE, "fake-gcs": GOOGLE}
 
 
 @pytest.fixture(scope="session")
@@ -22,15 +31,31 @@ def gcs_front(fake_gcs: StoreServer) -> Iterator[tuple[StoreServer, GcsXmlProxy]
         yield front
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _emptied() -> Iterator[None]:
+    """Remove at the end what the suite wrote into a bucket that isn't its own."""
+    yield
+    if GIVEN is None:
+        return
+    options = StoreOptions(endpoint_url=GIVEN.endpoint or None) if GIVEN.url.provider == AWS else StoreOptions()
+    with (
+        open_store(GIVEN.folder, GIVEN.url.provider, options, GIVEN.environ) as store,
+        contextlib.suppress(BarmanCloudError),
+    ):
+        store.delete([info.key for info in store.list(f"{store.url.path}/")])
+
+
 def _case(name: str, request: pytest.FixtureRequest) -> StoreCase:
+    if GIVEN is not None:
+        if name != "given" and GIVEN.url.provider != _PROVIDERS.get(name):
+            pytest.skip(f"about {name}, or stores of its kind")
+        return given_case(GIVEN)
     if name in ("local", "memory"):
-        return StoreCase(name, "file://" if name == "local" else "memory://", None)
+        return own_case(name, None)
     server: StoreServer = (
         request.getfixturevalue("gcs_front")[0] if name == "fake-gcs" else request.getfixturevalue(_FIXTURES[name])
     )
-    environ = {k: v for k, v in server.environ.items() if "ENDPOINT" not in k}
-    host = server.endpoint.partition("://")[2].partition("/")[0]
-    return StoreCase(name, server.prefix, server.provider, f"http://{host}", environ, server)
+    return own_case(name, server)
 
 
 @pytest.fixture(params=STORES)
@@ -74,3 +99,15 @@ def store(case: StoreCase, tmp_path: Path) -> Iterator[ObjectStore]:
     """A store of every kind over a new bucket."""
     with case.open(case.new_url(tmp_path)) as opened:
         yield opened
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note how a test of the suite ended, for the table of what each store can do."""
+    if GIVEN is not None:
+        results.note(report)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the results down, where that was asked for."""
+    if GIVEN is not None and (path := os.environ.get("BARMAN_CLOUD_TEST_STORE_RESULTS")):
+        results.write(Path(path), given_case(GIVEN).answers)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_the_answer_is_remembered_for_the_next_process(
     name: str, s3: StoreCase, rclone: StoreCase, tmp_path: Path
 ) -> None:
     case = s3 if name == "moto" else rclone
-    environ = {**case.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environ = {**case.environ, "XDG_CACHE_HOME": str(tmp_path)}
     with case.proxied() as proxy:
         url = case.new_url(tmp_path)
         case.open(url, environ=environ, endpoint=proxy.endpoint).put("a", b"x", if_absent=True)
@@ -70,31 +70,14 @@ def test_the_answer_is_remembered_for_the_next_process(
         assert [seen.method for seen in proxy.seen] == (["PUT"] if name == "moto" else ["HEAD", "PUT", "HEAD"])
 
 
-def test_an_old_memory_counts_for_nothing(s3: StoreCase, tmp_path: Path) -> None:
-    environ = {**s3.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    with s3.proxied() as proxy:
-        url = s3.new_url(tmp_path)
-        s3.open(url, environ=environ, endpoint=proxy.endpoint).put("a", b"x", if_absent=True)
-        behaviour._learned.clear()
-        proxy.clear()
-        (file,) = (tmp_path / "cache" / "barman-cloud").iterdir()
-        _, rest = file.read_text().split(" ", 1)
-        file.write_text(f"{time.time() - behaviour.TRUSTED_SECONDS - 1:.0f} {rest}")
-        s3.open(url, environ=environ, endpoint=proxy.endpoint).put("b", b"x", if_absent=True)
-        assert proxy.requests("PUT", PROBE)
+@pytest.mark.parametrize("text", [None, "", "yes", "yes,maybe", "yes,no,yes", "YES,NO"])
+def test_an_answer_that_cannot_be_read_is_none(text: str | None) -> None:
+    assert Answers.of(text) is None
 
 
-@pytest.mark.parametrize("content", ["", "garbage", "1 True", "\x00\xff", "soon True True s3://b\n"])
-def test_a_memory_that_cannot_be_read_is_none(content: str, tmp_path: Path) -> None:
-    file = tmp_path / "memory"
-    file.write_text(content)
-    assert behaviour._entries(str(file)) == {}
-
-
-def test_no_home_means_no_memory_and_none_is_made(tmp_path: Path) -> None:
-    assert behaviour._memory_file({"HOME": str(tmp_path / "missing")}) is None
-    assert behaviour._memory_file({}) is None
-    assert not (tmp_path / "missing").exists()
+@pytest.mark.parametrize("answers", [Answers(*pair) for pair in itertools.product((False, True), repeat=2)])
+def test_answers_as_text(answers: Answers) -> None:
+    assert Answers.of(str(answers)) == answers
 
 
 def test_credentials_that_may_not_probe_get_the_careful_way(s3: StoreCase, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from barman_cloud.store.base import ObjectStore
 from barman_cloud.store.integrity import CHECKSUM
 from barman_cloud.store.s3 import checksums
 from tests.store.cases import StoreCase
-from tests.support.fault_proxy import Fault, FaultProxy
+from tests.support.fault_proxy import Fault, FaultProxy, alter_answer, with_etag
 
 MIB = 1 << 20
 PART = 5 * MIB
@@ -53,7 +53,7 @@ def test_an_upload_altered_on_the_way_is_noticed_and_sent_again(
     proxied: ObjectStore, proxy: FaultProxy, size: int, if_absent: bool
 ) -> None:
     data = os.urandom(size)
-    fault = proxy.add(Fault("PUT", "/k", alter="request"))
+    fault = proxy.add(Fault("PUT", "/k", alter=True))
     proxied.put("k", data, if_absent=if_absent)
     assert fault.times == 0
     assert proxied.get("k") == data
@@ -63,7 +63,7 @@ def test_an_upload_that_is_always_altered_fails_and_leaves_nothing(
     cloud: StoreCase, proxy: FaultProxy, tmp_path: Path
 ) -> None:
     store = cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint, deadline=Deadline(1))
-    proxy.add(Fault("PUT", "/k", alter="request", times=1000))
+    proxy.add(Fault("PUT", "/k", alter=True, times=1000))
     with pytest.raises(ConnectivityError):
         store.put("k", os.urandom(3000), if_absent=True)
     with pytest.raises(ObjectNotFoundError):
@@ -75,7 +75,7 @@ def test_a_part_altered_on_the_way_is_noticed_and_sent_again(
     cloud: StoreCase, proxied: ObjectStore, proxy: FaultProxy, part: int
 ) -> None:
     data = os.urandom(2 * PART + MIB)
-    fault = proxy.add(Fault(*uploads_of(cloud, part), alter="request"))
+    fault = proxy.add(Fault(*uploads_of(cloud, part), alter=True))
     try:
         proxied.put_stream("k", iter([data]), part_size=PART, concurrency=2)
     except BarmanCloudError:
@@ -92,14 +92,14 @@ def test_an_answer_altered_on_the_way_is_noticed_and_asked_for_again(
 ) -> None:
     data = os.urandom(size)
     proxied.put("k", data)
-    fault = proxy.add(Fault("GET", "/k", alter="answer"))
+    fault = proxy.add(Fault("GET", "/k", change=alter_answer))
     assert proxied.get("k") == data
     assert fault.times == 0
 
 
 def test_an_answer_that_is_always_altered_is_an_error(proxied: ObjectStore, proxy: FaultProxy) -> None:
     proxied.put("k", os.urandom(3000))
-    proxy.add(Fault("GET", "/k", alter="answer", times=1000))
+    proxy.add(Fault("GET", "/k", change=alter_answer, times=1000))
     with pytest.raises(IntegrityError, match="another checksum than it was stored with"):
         proxied.get("k")
 
@@ -111,12 +111,12 @@ def test_a_key_that_only_our_own_requests_can_name_is_checked_as_well(
         pytest.skip("this store keeps its objects as files")
     data = os.urandom(3000)
     if cloud.name != "moto":  # it doesn't compare Content-MD5
-        fault = proxy.add(Fault("PUT", "odd", alter="request"))
+        fault = proxy.add(Fault("PUT", "odd", alter=True))
     proxied.put("odd//key", data)
     if cloud.name != "moto":
         assert fault.times == 0
     assert proxied.get("odd//key") == data
-    proxy.add(Fault("GET", "odd", alter="answer"))
+    proxy.add(Fault("GET", "odd", change=alter_answer))
     with pytest.raises(IntegrityError):
         proxied.get("odd//key")
 
@@ -142,9 +142,9 @@ def test_a_store_whose_etags_are_no_md5_is_learned_by_reading_back(s3: StoreCase
     """So it is where the store encrypts with keys of its own: nobody tells us."""
     with s3.proxied() as proxy:
         store = s3.open(s3.new_url(tmp_path), endpoint=proxy.endpoint)
-        proxy.add(Fault("PUT", "/k", etag='"0123456789abcdef0123456789abcdef"', times=2))
+        proxy.add(Fault("PUT", "/k", change=with_etag('"0123456789abcdef0123456789abcdef"'), times=2))
         store.put("k", b"content")
         store.put("k", b"content")
         assert len(proxy.requests("GET", "/k")) == 1
-        proxy.add(Fault("PUT", "partNumber=1", alter="request"))
+        proxy.add(Fault("PUT", "partNumber=1", alter=True))
         store.put_stream("k", iter([os.urandom(PART + 1)]), part_size=PART)

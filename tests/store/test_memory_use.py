@@ -23,7 +23,8 @@ from barman_cloud.store.options import StoreOptions
 url, provider, endpoint, size, part_size, concurrency = json.loads(sys.argv[1])
 store = open_store(url, provider, StoreOptions(endpoint_url=endpoint))
 block = os.urandom(1 << 20)
-store.put("warm-up", block[:100])
+big = f"{store.url.path}/big".lstrip("/")
+store.put(big, block[:100])
 
 def peak():
     with open("/proc/self/status") as status:
@@ -40,16 +41,16 @@ def crc(pieces):
     return value
 
 before = peak()
-written = store.put_stream("big", chunks(size), part_size=part_size, concurrency=concurrency)
+written = store.put_stream(big, chunks(size), part_size=part_size, concurrency=concurrency)
 after_writing = peak()
-same = crc(store.read("big", range_size=part_size, concurrency=concurrency)) == crc(chunks(size))
+same = crc(store.read(big, range_size=part_size, concurrency=concurrency)) == crc(chunks(size))
 print(json.dumps([written, same, after_writing - before, peak() - before]))
 """
 
 
 def measure(case: StoreCase, url: str, size: int, part_size: int, concurrency: int) -> tuple[int, bool, int, int]:
     """Write and read an object in a process of its own; return size, equality, and growth of its peak RSS for both."""
-    arguments = json.dumps([url, case.provider, case.endpoint, size, part_size, concurrency])
+    arguments = json.dumps([url, case.provider, case.endpoint or None, size, part_size, concurrency])
     environ = {"PATH": os.environ["PATH"], **case.environ}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, arguments], env=environ, capture_output=True, text=True, timeout=280
@@ -72,9 +73,10 @@ def test_one_gibibyte_in_bounded_memory(kind: str, rclone: StoreCase, tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["azurite", "fake-gcs"])
-def test_memory_does_not_grow_with_the_object(kind: str, azure: StoreCase, google: StoreCase, tmp_path: Path) -> None:
-    case = azure if kind == "azurite" else google
+def test_memory_does_not_grow_with_the_object(cloud: StoreCase, tmp_path: Path) -> None:
+    case = cloud
+    if case.name in ("moto", "rclone"):
+        pytest.skip("moto keeps objects in memory, rclone is measured above")
     part_size = 5 * MIB
     written, same, writing, _ = measure(case, case.new_url(tmp_path), 128 * MIB, part_size, 2)
     assert (written, same) == (128 * MIB, True)

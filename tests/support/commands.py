@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.support.postgres import command_environment
+from tests.support.privileges import UNCHANGED, Account
 
 
 def program(name: str) -> str:
@@ -21,10 +22,14 @@ def run_command(
     *arguments: str | os.PathLike[str],
     environ: Mapping[str, str] | None = None,
     timeout: float = 120.0,
+    account: Account = UNCHANGED,
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``barman-cloud-<name>`` with only ``environ`` beside a minimal environment; the exit code isn't checked."""
+    """Run ``barman-cloud-<name>`` with only ``environ`` beside a minimal environment.
+
+    ``account`` is the user that runs it. The exit code isn't checked.
+    """
     return subprocess.run(
-        [program(name), *(os.fspath(argument) for argument in arguments)],
+        account.command([program(name), *arguments]),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""An HTTP proxy in front of a real store that spoils chosen requests: refuses, drops, cuts, delays, alters or answers
+"""An HTTP proxy in front of a real store that spoils chosen requests: refuses, drops, cuts, delays, changes or answers
 them itself.
 
 Requests that no fault matches reach the store unchanged (with their own Host header, so that signatures stay valid).
@@ -8,14 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import socket
+import struct
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler
-from typing import Literal
 from urllib.parse import urlsplit
 
 from tests.support.http_server import HttpServer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer of a store, to be changed; ``length`` is what Content-Length says, if not the truth."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    length: int | None = None
 
 
 @dataclass
@@ -28,22 +40,27 @@ class Fault:
     times: int = 1
     status: int | None = None
     """Answer this status instead of asking the store."""
-    body: bytes = b""
+    body: bytes | Callable[[SeenRequest], bytes] = b""
+    """What to answer with ``status``; a function makes it of the request."""
     headers: Mapping[str, str] = field(default_factory=dict)
     drop: bool = False
     """Close the connection without an answer."""
+    reset: bool = False
+    """The same by a reset (RST), while the client may still be sending."""
     lose_answer: bool = False
     """Let the store do it, then close the connection without an answer."""
+    change: Callable[[Answer], Answer] | None = None
+    """Let the store do it, and send what becomes of its answer."""
+    drip: float = 0.0
+    """Seconds that the body of the store's answer takes, in twenty pieces."""
     cut: int | None = None
     """Close the connection after so many bytes of the store's answer."""
     delay: float = 0.0
     """Seconds to wait first."""
-    drip: float | None = None
-    """Send the store's answer byte by byte, with so many seconds between them."""
-    etag: str | None = None
-    """Answer with this ETag in place of the store's."""
-    alter: Literal["", "request", "answer"] = ""
-    """Flip a bit in the middle of the body."""
+    alter: bool = False
+    """Flip a bit in the middle of the request's body."""
+    before: Callable[[], object] = lambda: None
+    """Is called when the request is there, before anything else happens."""
     only_if: Callable[[SeenRequest], bool] = lambda request: True
 
 
@@ -69,7 +86,6 @@ class FaultProxy:
         self.seen: list[SeenRequest] = []
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
-        self._ended = threading.Event()
         self._server = HttpServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -89,12 +105,7 @@ class FaultProxy:
         """Return the requests seen so far of this method whose path contains ``path``."""
         return [request for request in self.seen if request.method == method and path in request.path]
 
-    def pause(self, seconds: float) -> bool:
-        """Wait, but not beyond the end of the proxy; tell whether it ended."""
-        return self._ended.wait(seconds)
-
     def stop(self) -> None:
-        self._ended.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -119,9 +130,25 @@ def fault_proxy(upstream: str, *, host: str | None = None, keep_bodies: bool = F
         proxy.stop()
 
 
-def _altered(body: bytes) -> bytes:
+def altered(body: bytes) -> bytes:
+    """Return the body with one bit flipped in its middle."""
     middle = len(body) // 2
     return body and body[:middle] + bytes([body[middle] ^ 0x10]) + body[middle + 1 :]
+
+
+def alter_answer(answer: Answer) -> Answer:
+    """For ``Fault.change``: flip a bit in the middle of the body."""
+    return replace(answer, body=altered(answer.body))
+
+
+def with_etag(etag: str) -> Callable[[Answer], Answer]:
+    """For ``Fault.change``: put another ETag in the place of the store's."""
+
+    def change(answer: Answer) -> Answer:
+        headers = tuple((name, etag if name.lower() == "etag" else value) for name, value in answer.headers)
+        return replace(answer, headers=headers)
+
+    return change
 
 
 def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
@@ -132,20 +159,23 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
             body = self._read_body()
             headers = {name.lower(): value for name, value in self.headers.items()}
             kept = body if proxy.keep_bodies else b""
-            fault = proxy.take(SeenRequest(self.command, self.path, headers, len(body), kept))
+            seen = SeenRequest(self.command, self.path, headers, len(body), kept)
+            fault = proxy.take(seen)
             if fault is None:
                 self._forward(body)
                 return
-            proxy.pause(fault.delay)
+            fault.before()
+            time.sleep(fault.delay)
             if fault.status is not None:
-                self._answer(fault.status, fault.headers, fault.body)
-            elif fault.drop:
-                self._hang_up()
+                answer = fault.body(seen) if callable(fault.body) else fault.body
+                self._answer(fault.status, fault.headers, answer)
+            elif fault.drop or fault.reset:
+                self._hang_up(reset=fault.reset)
             elif fault.lose_answer:
                 self._ask(body)
                 self._hang_up()
             else:
-                self._forward(_altered(body) if fault.alter == "request" else body, fault)
+                self._forward(altered(body) if fault.alter else body, fault)
 
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
 
@@ -175,26 +205,31 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
 
         def _forward(self, body: bytes, fault: Fault | None = None) -> None:
             status, headers, content = self._ask(body)
-            cut = fault.cut if fault else None
-            if fault and fault.etag:
-                headers = [(name, fault.etag if name.lower() == "etag" else value) for name, value in headers]
-            if fault and fault.alter == "answer":
-                content = _altered(content)
-            self.send_response(status)
-            length = str(len(content))
-            for name, value in headers:
-                if name.lower() == "content-length" and self.command == "HEAD":
-                    length = value
-                elif name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):
+            length = next((v for k, v in headers if k.lower() == "content-length" and self.command == "HEAD"), None)
+            answer = Answer(status, tuple(headers), content, int(length) if length else None)
+            if fault is not None and fault.change is not None:
+                answer = fault.change(answer)
+            self.send_response(answer.status)
+            for name, value in answer.headers:
+                if name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):
                     self.send_header(name, value)
+            length = str(len(answer.body) if answer.length is None else answer.length)
             self.send_header("Content-Length", length)
             self.end_headers()
-            if fault and fault.drip is not None:
-                self._drip(content, fault.drip)
-            elif self.command != "HEAD":
-                self.wfile.write(content if cut is None else content[:cut])
-            if cut is not None:
+            if self.command != "HEAD":
+                self._send(answer.body if fault is None else answer.body[: fault.cut], fault.drip if fault else 0.0)
+            if fault is not None and (fault.cut is not None or answer.length is not None):
                 self._hang_up()
+
+        def _send(self, content: bytes, seconds: float) -> None:
+            if not seconds:
+                self.wfile.write(content)
+                return
+            step = max(1, -(-len(content) // 20))
+            for start in range(0, len(content), step):
+                self.wfile.write(content[start : start + step])
+                self.wfile.flush()
+                time.sleep(seconds / 20)
 
         def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
             self.send_response(status)
@@ -205,15 +240,10 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-        def _drip(self, content: bytes, pause: float) -> None:
-            for position in range(len(content)):
-                if proxy.pause(pause):
-                    break
-                self.wfile.write(content[position : position + 1])
-                self.wfile.flush()
-
-        def _hang_up(self) -> None:
+        def _hang_up(self, *, reset: bool = False) -> None:
             self.wfile.flush()
+            if reset:
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
 
         def log_message(self, format: str, *args: object) -> None:

@@ -4,11 +4,12 @@ obstore writes through the XML API. This front takes those requests (PUT of an o
 keeps the parts of unfinished uploads in memory, and hands every finished object to fake-gcs-server through its JSON
 API, with custom metadata, storage class, KMS key name and the precondition on the generation. All others go through
 unchanged, so that what was written is read back, listed and deleted by the real fake-gcs-server. Sources: Cloud
-Storage XML API reference, "PUT Object", "Multipart uploads"; JSON API reference, "Objects: insert".
+Storage XML API reference, "PUT Object", "Multipart uploads", "x-goog-hash"; JSON API reference, "Objects: insert".
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import http.client
@@ -20,11 +21,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, quote, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+from crc32c import crc32c
 
 from tests.support.http_server import HttpServer
 from tests.support.servers import StoreServer
 
 _METADATA = "x-goog-meta-"
+_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+"""Of the documents about multipart uploads; errors have none."""
 
 
 @dataclass
@@ -118,6 +124,8 @@ def _handler(proxy: GcsXmlProxy) -> type[BaseHTTPRequestHandler]:
                 self._forward(body)
             elif self.command == "POST" and "uploads" in query:
                 self._initiate(bucket, key, headers)
+            elif self.command == "PUT" and not _matches(headers, body):
+                self._error(400, "BadDigest", "The MD5 or CRC32C you specified did not match what we received.")
             elif "uploadId" in query:
                 self._multipart(query["uploadId"][0], query, body)
             elif self.command == "PUT":
@@ -132,7 +140,7 @@ def _handler(proxy: GcsXmlProxy) -> type[BaseHTTPRequestHandler]:
 
         def _put(self, bucket: str, key: str, headers: Mapping[str, str], body: bytes) -> None:
             status, resource = proxy.insert(bucket, key, headers, body)
-            self._inserted(status, resource, hashlib.md5(body).hexdigest())
+            self._inserted(status, resource, body)
 
         def _initiate(self, bucket: str, key: str, headers: Mapping[str, str]) -> None:
             if proxy.ask("GET", f"/storage/v1/b/{quote(bucket)}", {})[0] == 404:
@@ -141,7 +149,8 @@ def _handler(proxy: GcsXmlProxy) -> type[BaseHTTPRequestHandler]:
             with proxy.lock:
                 upload_id = f"upload-{next(proxy.numbers)}"
                 proxy.uploads[upload_id] = Upload(bucket, key, headers)
-            self._answer(200, _document("InitiateMultipartUploadResult", f"<UploadId>{upload_id}</UploadId>"))
+            content = f"<Bucket>{escape(bucket)}</Bucket><Key>{escape(key)}</Key><UploadId>{upload_id}</UploadId>"
+            self._answer(200, _document("InitiateMultipartUploadResult", content, _NAMESPACE))
 
         def _multipart(self, upload_id: str, query: Mapping[str, list[str]], body: bytes) -> None:
             upload = proxy.uploads.get(upload_id)
@@ -149,7 +158,7 @@ def _handler(proxy: GcsXmlProxy) -> type[BaseHTTPRequestHandler]:
                 self._error(404, "NoSuchUpload", "The specified upload does not exist.")
             elif self.command == "PUT":
                 upload.parts[int(query["partNumber"][0])] = body
-                self._answer(200, headers={"ETag": f'"{hashlib.md5(body).hexdigest()}"'})
+                self._answer(200, headers=_digests(body))
             elif self.command == "DELETE":
                 del proxy.uploads[upload_id]
                 self._answer(204)
@@ -167,15 +176,18 @@ def _handler(proxy: GcsXmlProxy) -> type[BaseHTTPRequestHandler]:
             status, resource = proxy.insert(upload.bucket, upload.key, upload.headers, data)
             if status == 200:
                 del proxy.uploads[upload_id]
+                names = f"<Bucket>{escape(upload.bucket)}</Bucket><Key>{escape(upload.key)}</Key>"
                 etag = f"<ETag>&quot;{hashlib.md5(data).hexdigest()}&quot;</ETag>"
-                self._answer(200, _document("CompleteMultipartUploadResult", etag))
+                # Google computes no MD5 of an object made of parts, and tells its CRC32C.
+                headers = {"x-goog-hash": f"crc32c={_crc32c(data)}"}
+                self._answer(200, _document("CompleteMultipartUploadResult", names + etag, _NAMESPACE), headers)
             else:
-                self._inserted(status, resource, "")
+                self._inserted(status, resource, data)
 
-        def _inserted(self, status: int, resource: Mapping[str, object], md5: str) -> None:
+        def _inserted(self, status: int, resource: Mapping[str, object], data: bytes) -> None:
             if status == 200:
                 generation = str(resource.get("generation", 1))
-                self._answer(200, headers={"ETag": f'"{md5}"', "x-goog-generation": generation})
+                self._answer(200, headers={**_digests(data), "x-goog-generation": generation})
             elif status == 412:
                 self._error(412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold.")
             elif status == 404:
@@ -215,5 +227,28 @@ def _handler(proxy: GcsXmlProxy) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _document(name: str, content: str) -> bytes:
-    return f"<?xml version='1.0' encoding='UTF-8'?><{name}>{content}</{name}>".encode()
+def _crc32c(data: bytes) -> str:
+    return base64.b64encode(crc32c(data).to_bytes(4)).decode()
+
+
+def _md5(data: bytes) -> str:
+    return base64.b64encode(hashlib.md5(data).digest()).decode()
+
+
+def _digests(data: bytes) -> dict[str, str]:
+    """What Google answers to every PUT: the ETag, and both checksums of what it received."""
+    etag = f'"{hashlib.md5(data).hexdigest()}"'
+    return {"ETag": etag, "x-goog-hash": f"crc32c={_crc32c(data)},md5={_md5(data)}"}
+
+
+def _matches(headers: Mapping[str, str], body: bytes) -> bool:
+    """Tell whether a body is what its sender says: Content-MD5, and either checksum in x-goog-hash."""
+    said = dict(part.strip().split("=", 1) for part in headers.get("x-goog-hash", "").split(",") if "=" in part)
+    if "content-md5" in headers:
+        said["md5"] = headers["content-md5"]
+    return said.get("crc32c", _crc32c(body)) == _crc32c(body) and said.get("md5", _md5(body)) == _md5(body)
+
+
+def _document(name: str, content: str, namespace: str = "") -> bytes:
+    attribute = f" xmlns='{namespace}'" if namespace else ""
+    return f"<?xml version='1.0' encoding='UTF-8'?><{name}{attribute}>{content}</{name}>".encode()

@@ -50,10 +50,15 @@ def find_installations() -> tuple[Installation, ...]:
         if not (directory / "initdb").exists() or not (directory / "postgres").exists():
             continue
         shown = subprocess.run([directory / "postgres", "--version"], capture_output=True, text=True, check=False)
-        match = re.search(r"(\d+)\.\d+\S*", shown.stdout)
-        if match:
-            found.setdefault(int(match[1]), Installation(int(match[1]), match[0], directory))
+        if version := parse_version(shown.stdout):
+            found.setdefault(version[0], Installation(*version, directory))
     return tuple(sorted(found.values(), reverse=True))
+
+
+def parse_version(shown: str) -> tuple[int, str] | None:
+    """Return major and version from what ``postgres --version`` prints; None if it isn't of PostgreSQL."""
+    match = re.search(r"\(PostgreSQL\) ((\d+)(?:\.\d+|beta\d+|rc\d+|devel)\S*)", shown)
+    return (int(match[2]), match[1]) if match else None
 
 
 def newest_installation() -> Installation:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -330,6 +332,17 @@ def server_directory(path: Path) -> Path:
     """Create ``path`` if it is missing, private to the server's user."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return server_account().own(path)
+
+
+@contextlib.contextmanager
+def temporary_server_directory() -> Iterator[Path]:
+    """A short temporary directory that the servers' user can read and write; removed afterwards."""
+    directory = Path(tempfile.mkdtemp(prefix="bc-", dir="/tmp"))
+    server_account().own(directory)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def command_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

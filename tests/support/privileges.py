@@ -77,6 +77,14 @@ def server_account() -> Account:
     )
 
 
+def storing_account() -> Account:
+    """Return the account by which our commands store what servers read and write as well.
+
+    That is the servers' own, except in a user namespace, where root's files are theirs.
+    """
+    return UNCHANGED if server_account().method == "namespace" else server_account()
+
+
 def account_of(uid: int) -> Account:
     """Return an account with any numeric uid and no name, by the method that works here; root only."""
     return Account(server_account().method, uid, uid)

@@ -13,9 +13,9 @@ from barman_cloud.archive.compression import compression_of, decompress_stream
 from barman_cloud.archive.tar import Member, read_members
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo
-from tests.support.commands import run_command
+from tests.support.commands import program, run_command
 from tests.support.postgres import PostgresServer, adopt, run_as_server
-from tests.support.privileges import server_account
+from tests.support.privileges import server_account, storing_account
 
 Completed = subprocess.CompletedProcess[str]
 SERVER_NAME = "main"
@@ -28,7 +28,10 @@ class Repository:
     directory: Path
 
     def __post_init__(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
+        # What a test stores as root would be closed to the archiver, which runs as the server's user: the directories
+        # that both write to are that user's.
+        for part in ("base", "wals"):
+            (self.directory / SERVER_NAME / part).mkdir(parents=True, exist_ok=True)
         server_account().own(self.directory)
 
     @property
@@ -36,10 +39,10 @@ class Repository:
         return f"file://{self.directory}"
 
     def backup(self, server: PostgresServer, *arguments: str, **environ: str) -> Completed:
-        """Run ``barman-cloud-backup --immediate-checkpoint`` on the server."""
+        """Run ``barman-cloud-backup --immediate-checkpoint`` on the server, as its user (see ``storing_account``)."""
         return run_command(
             "backup", "--immediate-checkpoint", *arguments, self.url, SERVER_NAME,
-            environ={**server.client_environ, **environ},
+            environ={**server.client_environ, **environ}, account=storing_account(),
         )  # fmt: skip
 
     def archive_from(self, server: PostgresServer) -> None:
@@ -84,21 +87,35 @@ class Repository:
                         found[path] = content
         return found
 
+    def restore(self, target: Path, *arguments: str) -> Completed:
+        """Restore the newest backup into a directory, by our command."""
+        return run_command("restore", *arguments, self.url, SERVER_NAME, self.ids[-1], target)
+
     @contextlib.contextmanager
-    def restored(self, directory: Path, server: PostgresServer) -> Iterator[PostgresServer]:
-        """The newest backup restored by our commands into ``directory``, verified, recovered to its end, running."""
+    def restored(
+        self, directory: Path, server: PostgresServer, *, as_server: bool = False, from_archive: bool = True
+    ) -> Iterator[PostgresServer]:
+        """The newest backup restored by our commands into ``directory``, verified, recovered to its end, running.
+
+        ``as_server`` restores as the servers' user: a streamed backup tells owners as the server saw them. Without
+        ``from_archive`` recovery gets no WAL but what the backup brings along.
+        """
         target = directory / "restored"
         rules = [
             f"--tablespace={tablespace.name}:{directory / f'restored-{tablespace.name}'}"
             for tablespace in self.info().tablespaces or ()
         ]
-        done = run_command("restore", *rules, self.url, SERVER_NAME, self.ids[-1], target)
+        server_account().own(directory)
+        command = [program("restore"), *rules, self.url, SERVER_NAME, self.ids[-1], target]
+        done = run_as_server(command, check=False) if as_server else run_command("restore", *command[1:])
         assert done.returncode == 0, done.stderr
         server_account().own(directory)
         if server.installation.has("pg_verifybackup"):
-            run_as_server([server.installation.tool("pg_verifybackup"), "-n", target])
+            without_wal = ["-n"] if from_archive else []
+            run_as_server([server.installation.tool("pg_verifybackup"), *without_wal, target])
         copy = adopt(target, server.installation)
-        copy.recover_with(f"barman-cloud-wal-restore {self.url} {SERVER_NAME} %f %p")
+        if from_archive:
+            copy.recover_with(f"barman-cloud-wal-restore {self.url} {SERVER_NAME} %f %p")
         with copy:
             copy.wait_recovered()
             yield copy

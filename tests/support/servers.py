@@ -32,7 +32,13 @@ REGION = "us-east-1"
 AZURITE_ACCOUNT = "devstoreaccount1"
 AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
+_AZURITE = PROJECT / ".peers" / "azurite" / "node_modules" / "azurite"
 _NUMBERS = itertools.count(1)
+_SIGNS = ("key_cert_sign", "crl_sign")
+_KEY_USES = (
+    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+    *(*_SIGNS, "encipher_only", "decipher_only"),
+)
 
 
 @dataclass(frozen=True)
@@ -80,12 +86,15 @@ def moto_server() -> Iterator[StoreServer]:
             request("PUT", f"{endpoint}/{name}?versioning", body=body)
 
     program = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with _scratch() as scratch, background(program, port=port, log=scratch / "log", environ=_offline()) as process:
+    with (
+        scratch_directory() as scratch,
+        background(program, port=port, log=scratch / "log", environ=_offline()) as process,
+    ):
         yield StoreServer(
             name="moto",
             provider="aws-s3",
             endpoint=endpoint,
-            environ=_s3_environ(endpoint),
+            environ=s3_environ(endpoint),
             prefix="s3://",
             make_bucket=make_bucket,
             pid=process.pid,
@@ -102,7 +111,7 @@ def rclone_s3(*, directory: Path | None = None, tls: bool = False, etag: str = "
     """
     port = free_port()
     endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
-    with _scratch() as scratch:
+    with scratch_directory() as scratch:
         root = directory or scratch / "objects"
         root.mkdir(exist_ok=True)
         arguments = ["serve", "s3", str(root), "--addr", f"127.0.0.1:{port}"]
@@ -112,7 +121,7 @@ def rclone_s3(*, directory: Path | None = None, tls: bool = False, etag: str = "
         if tls:
             authority, certificate, key = private_certificate(scratch)
             arguments += ["--cert", str(certificate), "--key", str(key)]
-        environ = _s3_environ(endpoint)
+        environ = s3_environ(endpoint)
         if authority:
             environ["AWS_CA_BUNDLE"] = str(authority)
 
@@ -121,7 +130,7 @@ def rclone_s3(*, directory: Path | None = None, tls: bool = False, etag: str = "
             with open_store(f"s3://{name}", environ=environ) as store:
                 store.create_bucket()
 
-        with background([_rclone(), *arguments], port=port, log=scratch / "log") as process:
+        with background([rclone_program(), *arguments], port=port, log=scratch / "log") as process:
             yield StoreServer(
                 name="rclone",
                 provider="aws-s3",
@@ -141,7 +150,7 @@ def azurite() -> Iterator[StoreServer]:
     """Azurite, Microsoft's emulator of Azure Blob Storage, from ``.peers/azurite`` (``make peers``)."""
     port = free_port()
     endpoint = f"http://127.0.0.1:{port}/{AZURITE_ACCOUNT}"
-    main = PROJECT / ".peers" / "azurite" / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
+    main = _AZURITE / "dist" / "src" / "blob" / "main.js"
     if not main.exists():
         raise FileNotFoundError(f"no Azurite in {main}: run 'make peers'")
 
@@ -151,7 +160,7 @@ def azurite() -> Iterator[StoreServer]:
     connection = (
         f"DefaultEndpointsProtocol=http;AccountName={AZURITE_ACCOUNT};AccountKey={AZURITE_KEY};BlobEndpoint={endpoint};"
     )
-    with _scratch() as scratch:
+    with scratch_directory() as scratch:
         program = [node(), str(main), "--blobHost", "127.0.0.1", "--blobPort", str(port)]
         program += ["--location", str(scratch), "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
         with background(program, port=port, log=scratch / "log") as process:
@@ -165,6 +174,11 @@ def azurite() -> Iterator[StoreServer]:
                 pid=process.pid,
                 options=("--cloud-provider", "azure-blob-storage"),
             )
+
+
+def azurite_version() -> str:
+    """Return the version of the installed Azurite."""
+    return str(json.loads((_AZURITE / "package.json").read_text())["version"])
 
 
 @contextlib.contextmanager
@@ -183,7 +197,7 @@ def fake_gcs() -> Iterator[StoreServer]:
             "POST", f"{endpoint}/storage/v1/b?project=test", body=body, headers={"Content-Type": "application/json"}
         )
 
-    with _scratch() as scratch:
+    with scratch_directory() as scratch:
         program = [str(_server._get_binary_path()), "-scheme", "http", "-backend", "filesystem"]
         program += ["-filesystem-root", str(scratch / "objects"), "-host", "127.0.0.1", "-port", str(port)]
         program += ["-external-url", endpoint, "-public-host", f"127.0.0.1:{port}"]
@@ -225,7 +239,8 @@ def node() -> str:
 def private_certificate(directory: Path) -> tuple[Path, Path, Path]:
     """Write a certificate authority, and a certificate of it for 127.0.0.1 with its key; return the three paths.
 
-    Two certificates, because some TLS libraries refuse a server that shows an authority's own. Valid for a day.
+    Two certificates, because some TLS libraries refuse a server that shows an authority's own. Valid for a day, and
+    complete by RFC 5280 (key usage, key identifiers), as Python 3.13 and OpenSSL's strict check demand.
     """
     import datetime
     import ipaddress
@@ -233,6 +248,7 @@ def private_certificate(directory: Path) -> tuple[Path, Path, Path]:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID
 
     now = datetime.datetime.now(datetime.UTC)
     authority_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
@@ -240,7 +256,8 @@ def private_certificate(directory: Path) -> tuple[Path, Path, Path]:
     server_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test store")])
     addresses = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
 
-    def certificate(subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    def certificate(subject: x509.Name, key: ec.EllipticCurvePrivateKey, signs: bool) -> x509.CertificateBuilder:
+        usage = dict.fromkeys(_KEY_USES, False) | dict.fromkeys(_SIGNS if signs else ("digital_signature",), True)
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -249,11 +266,19 @@ def private_certificate(directory: Path) -> tuple[Path, Path, Path]:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(hours=1))
             .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=key is authority_key, path_length=None), critical=True)
+            .add_extension(x509.BasicConstraints(ca=signs, path_length=None), critical=True)
+            .add_extension(x509.KeyUsage(**usage), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(issuer, critical=False)
         )
 
-    authority = certificate(authority_name, authority_key).sign(authority_key, hashes.SHA256())
-    server = certificate(server_name, server_key).add_extension(x509.SubjectAlternativeName(addresses), critical=False)
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
+    authority = certificate(authority_name, authority_key, signs=True).sign(authority_key, hashes.SHA256())
+    server = (
+        certificate(server_name, server_key, signs=False)
+        .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+    )
     files = {
         "authority.pem": authority.public_bytes(serialization.Encoding.PEM),
         "certificate.pem": server.sign(authority_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM),
@@ -267,12 +292,13 @@ def private_certificate(directory: Path) -> tuple[Path, Path, Path]:
     return directory / "authority.pem", directory / "certificate.pem", directory / "key.pem"
 
 
-def _rclone() -> str:
+def rclone_program() -> str:
+    """Return the path of rclone."""
     beside = Path(sys.executable).parent / "rclone"
     return str(beside) if beside.exists() else shutil.which("rclone") or "rclone"
 
 
-def _s3_environ(endpoint: str) -> dict[str, str]:
+def s3_environ(endpoint: str) -> dict[str, str]:
     return {
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
@@ -301,7 +327,7 @@ def _azure_request(method: str, port: int, path: str, query: Mapping[str, str]) 
 
 
 @contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
+def scratch_directory() -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="barman-cloud-store-"))
     directory.chmod(0o755)
     try:

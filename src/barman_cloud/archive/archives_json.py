@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 from barman_cloud.errors import IntegrityError
 
 VERSION: Final = 1
 _ALGORITHM: Final = "crc32c"
+_DESCRIBED: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,41 @@ class ArchiveRecord:
     """Files, directories and links in it."""
 
 
-def dump(archives: Sequence[ArchiveRecord]) -> str:
+@dataclass(frozen=True, slots=True)
+class DamagedFile:
+    """A file of the cluster with pages that failed their checksum when the backup read them."""
+
+    path: str
+    """Inside the restored PGDATA."""
+    blocks: tuple[tuple[int, int], ...]
+    """First and last of each run of such pages, counted from the beginning of the file."""
+
+    def describe(self) -> str:
+        """Return the blocks in words, such as ``3, 7-12``."""
+        runs = [str(first) if first == last else f"{first}-{last}" for first, last in self.blocks[:_DESCRIBED]]
+        return ", ".join(runs) + (" …" if len(self.blocks) > _DESCRIBED else "")
+
+
+@dataclass(frozen=True, slots=True)
+class PageChecksums:
+    """What verifying page checksums while the cluster was read has found."""
+
+    pages: int
+    """How many were checked."""
+    failed: int
+    """How many of them are damaged."""
+    files: tuple[DamagedFile, ...] = ()
+
+
+def dump(archives: Sequence[ArchiveRecord], page_checksums: PageChecksums | None = None) -> str:
     """Return the sidecar's text."""
-    document = {
+    document: dict[str, Any] = {
         "version": VERSION,
         "checksum_algorithm": _ALGORITHM,
         "archives": [{**asdict(archive), "checksum": f"{archive.checksum:08x}"} for archive in archives],
     }
+    if page_checksums is not None:
+        document["page_checksums"] = asdict(page_checksums)
     return json.dumps(document, indent=1) + "\n"
 
 

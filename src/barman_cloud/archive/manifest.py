@@ -23,6 +23,7 @@ from barman_cloud.errors import IntegrityError
 _SPOOL_BLOCK: Final = 128 << 10
 _CHECKSUM_KEY: Final = b'"Manifest-Checksum": "'
 _LONGEST_LINE: Final = 64 << 10
+_FILE_STARTS: Final = (b'{ "Path"', b'{ "Encoded-Path"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class ManifestFile:
     """One file of a manifest that was read."""
 
     path: str
-    """Relative to the data directory, with ``surrogateescape`` for bytes that aren't UTF-8."""
+    """Relative to the data directory, as ``os.fsdecode`` gives it."""
     size: int
     last_modified: str
     algorithm: str | None
@@ -91,17 +92,66 @@ class EntrySpool:
             yield b"".join(self._lines)
 
 
+class ManifestSpool:
+    """A manifest as a server sent it, byte for byte, compressed in memory: about 25 bytes a file."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._pending = 0
+        self._blocks: list[bytes] = []
+        self._digest = hashlib.sha256()
+        self._rest = b""
+        """What comes after the last line feed but one: it may be the line of the checksum, which isn't part of it."""
+        self.size = 0
+        self.count = 0
+        """Files that it lists."""
+
+    def add(self, piece: Buffer) -> None:
+        """Add what comes next."""
+        self._pieces.append(bytes(piece))
+        self._pending += len(piece)
+        self.size += len(piece)
+        if self._pending >= _SPOOL_BLOCK:
+            self._pack()
+
+    def finish(self) -> None:
+        """Check that the manifest is whole: ``IntegrityError`` if its own checksum, in its last line, is wrong."""
+        self._pack()
+        if self._rest != _CHECKSUM_KEY + self._digest.hexdigest().encode() + b'"}\n':
+            raise IntegrityError("the server's manifest is damaged or cut off: its own checksum is wrong")
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the manifest."""
+        for block in self._blocks:
+            yield isal_zlib.decompress(block)
+
+    def _pack(self) -> None:
+        block = b"".join(self._pieces)
+        self._blocks.append(isal_zlib.compress(block, 1))
+        self._pieces.clear()
+        self._pending = 0
+        text = self._rest + block
+        end = text.rfind(b"\n", 0, len(text) - 1) + 1
+        whole, self._rest = text[:end], text[end:]
+        self._digest.update(whole)
+        self.count += sum(whole.count(start) for start in _FILE_STARTS)
+
+
 def manifest_stream(
-    spools: Sequence[EntrySpool], wal_ranges: Sequence[WalRange], system_identifier: int | None = None
+    spools: Sequence[EntrySpool],
+    wal_ranges: Sequence[WalRange],
+    system_identifier: int | None = None,
+    *,
+    padded_lsns: bool = False,
 ) -> tuple[int, Iterator[bytes]]:
     """Return the size in bytes of a manifest, and its content.
 
-    With ``system_identifier`` it is of version 2 (PostgreSQL 17 and later), otherwise of version 1. The spools may not
-    change until the content was read.
+    With ``system_identifier`` it is of version 2 (PostgreSQL 17 and later), otherwise of version 1; with
+    ``padded_lsns`` LSNs are as PostgreSQL 19 prints them. The spools may not change until the content was read.
     """
     version = b"1" if system_identifier is None else b'2,\n"System-Identifier": %d' % system_identifier
     head = b'{ "PostgreSQL-Backup-Manifest-Version": %b,\n"Files": [' % version
-    ranges = b",\n".join(_wal_range(wal_range) for wal_range in wal_ranges)
+    ranges = b",\n".join(_wal_range(wal_range, padded_lsns) for wal_range in wal_ranges)
     tail = b'\n],\n"WAL-Ranges": [\n%b\n],\n' % ranges
     entries = sum(spool.size for spool in spools)
     separators = 2 if entries else 0
@@ -139,11 +189,12 @@ def _entry(path: str, size: int, mtime: int, checksum: int | None) -> bytes:
 
 
 def _unusual_path(path: str) -> str:
+    name = os.fsencode(path)
     try:
-        path.encode()
-    except UnicodeEncodeError:
-        return f'"Encoded-Path": "{path.encode("utf-8", "surrogateescape").hex()}"'
-    return f'"Path": {json.dumps(path, ensure_ascii=False)}'
+        text = name.decode()
+    except UnicodeDecodeError:
+        return f'"Encoded-Path": "{name.hex()}"'
+    return f'"Path": {json.dumps(text, ensure_ascii=False)}'
 
 
 @lru_cache(4096)
@@ -151,8 +202,9 @@ def _gmt(seconds: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S GMT", time.gmtime(seconds))
 
 
-def _wal_range(wal_range: WalRange) -> bytes:
-    start, end = (f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}" for lsn in (wal_range.start_lsn, wal_range.end_lsn))
+def _wal_range(wal_range: WalRange, padded: bool) -> bytes:
+    width = 8 if padded else 1
+    start, end = (f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:0{width}X}" for lsn in (wal_range.start_lsn, wal_range.end_lsn))
     return f'{{ "Timeline": {wal_range.timeline}, "Start-LSN": "{start}", "End-LSN": "{end}" }}'.encode()
 
 
@@ -176,7 +228,7 @@ class ManifestReader:
         lines = self._lines()
         frame: list[bytes] = []
         for line in lines:
-            if line.startswith((b'{ "Path"', b'{ "Encoded-Path"')):
+            if line.startswith(_FILE_STARTS):
                 yield self._file(line)
             else:
                 frame.append(line)
@@ -207,11 +259,11 @@ class ManifestReader:
     def _file(self, line: bytes) -> ManifestFile:
         item = self._json(line.rstrip(b","))
         try:
-            path = item["Path"] if "Path" in item else os.fsdecode(bytes.fromhex(item["Encoded-Path"]))
+            path = os.fsdecode(item["Path"].encode() if "Path" in item else bytes.fromhex(item["Encoded-Path"]))
             return ManifestFile(
                 path, int(item["Size"]), item["Last-Modified"], item.get("Checksum-Algorithm"), item.get("Checksum")
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise self._error(f"not a file entry ({error!r})") from error
 
     def _read_frame(self, text: bytes) -> None:

@@ -6,11 +6,12 @@ The standard library's ``tarfile`` remembers every member, costs 100 microsecond
     member_header(member) + content + padding(member.size)
 
 and after the last one follows ``end_of_archive()``. Formats: POSIX.1-2017, "pax Interchange Format"; GNU tar manual,
-"Basic Tar Format". Names are ``str`` with ``surrogateescape``, as ``os.fsdecode`` gives them.
+"Basic Tar Format". Names are ``str`` as ``os.fsdecode`` gives them: what an archive holds are the bytes of the name.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -169,10 +170,10 @@ def _ascii(text: str, longest: int) -> str:
 
 def pax_records(texts: dict[str, str]) -> bytes:
     """Return the content of a pax header; names that aren't UTF-8 are marked by ``hdrcharset=BINARY``."""
-    pairs = [(key.encode(), text.encode("utf-8", "surrogateescape")) for key, text in texts.items()]
+    pairs = [(key.encode(), os.fsencode(text)) for key, text in texts.items()]
     try:
-        "".join(texts.values()).encode()
-    except UnicodeEncodeError:
+        b"".join(value for _, value in pairs).decode()
+    except UnicodeDecodeError:
         pairs.insert(0, (b"hdrcharset", b"BINARY"))
     return b"".join(_record(key, value) for key, value in pairs)
 
@@ -330,7 +331,7 @@ def _number(field: bytes, source: str) -> int:
 
 
 def _text(field: bytes) -> str:
-    return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    return os.fsdecode(field.partition(b"\0")[0])
 
 
 def _parse_pax(records: bytes, source: str) -> dict[str, bytes]:
@@ -376,7 +377,7 @@ def _member(header: bytes, flag: bytes, size: int, pax: dict[str, bytes], source
             size = int(pax.get("size") or size)
             uid, gid = int(pax.get("uid") or uid), int(pax.get("gid") or gid)
             name, linkname, uname, gname = (
-                pax[key].decode("utf-8", "surrogateescape") if pax.get(key) else plain
+                os.fsdecode(pax[key]) if pax.get(key) else plain
                 for key, plain in (("path", name), ("linkpath", linkname), ("uname", uname), ("gname", gname))
             )
     except ValueError:

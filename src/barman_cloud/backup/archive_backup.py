@@ -7,45 +7,25 @@ archive of ``data`` holds these, the configuration files that lie outside PGDATA
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from barman_cloud import logs
-from barman_cloud.archive.checksum import crc32c
-from barman_cloud.archive.manifest import EntrySpool, WalRange, manifest_stream
-from barman_cloud.archive.tar import Member
 from barman_cloud.archive.throttle import Throttle
 from barman_cloud.backup.archive_set import ArchiveSet
-from barman_cloud.backup.lifecycle import BackupRequest, Run, take_backup
-from barman_cloud.backup.members import Content, describe
-from barman_cloud.backup.scan import CONTROL_FILE, Tree, scan_data_directory, scan_tablespace
-from barman_cloud.backup.server_files import (
-    external_files,
-    external_member,
-    require_backup_mode_here,
-    visible_data_directory,
-)
+from barman_cloud.backup.lifecycle import BackupRequest, Run, ServerBackup, take_backup
+from barman_cloud.backup.local_files import LocalFiles
+from barman_cloud.backup.page_check import PageChecks
+from barman_cloud.backup.source import MemberSource
 from barman_cloud.backup.worker import Uploads
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.layout import Layout
+from barman_cloud.errors import OperationError
 from barman_cloud.postgres.backup_mode import BackupStart, BackupStop
-from barman_cloud.postgres.connection import ServerMetadata
-from barman_cloud.postgres.control_file import read_control_file
-from barman_cloud.postgres.wal import parse_lsn
+from barman_cloud.postgres.connection import Connection, ServerMetadata
 from barman_cloud.store.base import ObjectStore
 
 log = logs.get_logger(__name__)
-
-SERVER_NAME = "cloud"
-"""What ``backup.info`` and the backup's label call the server: a constant, as Barman writes it."""
-
-MANIFEST = "backup_manifest"
-LABEL = "backup_label"
-
-_LABEL_MODE = 0o644
-_MANIFEST_MODE = 0o600
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +39,48 @@ class BackupOptions:
     max_archive_size: int = 100 << 30
     min_chunk_size: int | None = None
     max_bandwidth: int | None = None
+    verify_checksums: bool | None = None
+    """Verify page checksums while reading; None: if the cluster has them and NumPy is installed."""
+    strict: bool = False
+    """A page that fails its checksum is an error."""
+    streaming_conninfo: str | None = None
+    """Of streamed backups: the connection string of the stream; None: the same server and role as for queries."""
 
 
 def run_backup(store: ObjectStore, layout: Layout, options: BackupOptions) -> BackupInfo:
     """Back up the cluster that ``options.request.connection`` leads to, whose files must be visible here.
 
-    Returns the DONE ``backup.info``; errors are those of :func:`lifecycle.take_backup`.
+    Returns the DONE ``backup.info``; errors are those of :func:`lifecycle.take_backup`. With ``options.strict``,
+    damaged pages raise ``OperationError`` although the backup is DONE.
     """
-    return take_backup(store, layout, options.request, ArchiveMethod(options))
+    source = LocalFiles(verify_checksums=options.verify_checksums)
+    method = ArchiveMethod(options, source)
+    info = take_backup(store, layout, options.request, method)
+    if options.strict and method.failed_pages:
+        raise OperationError(
+            f"backup {info.backup_id} is DONE, but {method.failed_pages} pages of the cluster fail their checksum",
+            hint="the cluster itself is damaged: keep older backups, and see which relations the files belong to",
+        )
+    return info
 
 
-def make_uploads(options: BackupOptions, store: ObjectStore, layout: Layout, backup_id: str) -> Uploads:
+def run_streamed_backup(store: ObjectStore, layout: Layout, options: BackupOptions) -> BackupInfo:
+    """Back up the cluster that ``options.request.connection`` leads to, over a replication connection.
+
+    Returns and raises as :func:`run_backup`.
+    """
+    from barman_cloud.backup.streaming import ReplicationStream
+
+    source = ReplicationStream(layout.server, options.max_bandwidth, options.streaming_conninfo)
+    try:
+        return take_backup(store, layout, options.request, ArchiveMethod(options, source))
+    finally:
+        source.close()
+
+
+def make_uploads(
+    options: BackupOptions, store: ObjectStore, layout: Layout, backup_id: str, page_checks: PageChecks | None = None
+) -> Uploads:
     """Return where and how the archives of a backup are stored."""
     limit = store.capabilities.max_object_size
     if options.max_archive_size > limit:
@@ -84,75 +95,55 @@ def make_uploads(options: BackupOptions, store: ObjectStore, layout: Layout, bac
         min_chunk_size=options.min_chunk_size,
         throttle=Throttle(options.max_bandwidth) if options.max_bandwidth else None,
         tags=options.request.tags,
+        page_checks=page_checks,
     )
 
 
 class ArchiveMethod:
-    """The copy method (``lifecycle.CopyMethod``) of tar archives."""
+    """The copy method (``lifecycle.CopyMethod``) of tar archives, whatever their members come from."""
 
-    server_name = SERVER_NAME
-
-    def __init__(self, options: BackupOptions) -> None:
+    def __init__(self, options: BackupOptions, source: MemberSource) -> None:
         self._options = options
+        self._source = source
         self._archives: ArchiveSet | None = None
-        self._control = b""
+        self._page_checks: PageChecks | None = None
+        self.failed_pages = 0
+        """How many pages fail their checksum; known when the backup is DONE."""
+        self.server_name = source.server_name
+        self.mode = source.mode
+        self.failure = source.failure
 
-    def check(self) -> None:
-        """Nothing can be checked before the server was asked where its files are."""
+    def check(self, connection: Connection) -> None:
+        self._source.check(connection)
+
+    def check_privileges(self, connection: Connection, metadata: ServerMetadata) -> None:
+        self._source.check_privileges(connection, metadata)
 
     def prepare(self, metadata: ServerMetadata) -> None:
-        """Check that the data directory of this very server, its tablespaces and its configuration are visible."""
-        self._metadata = metadata
-        self._root = visible_data_directory(metadata)
-        self._external = external_files(self._root, metadata)
+        self._source.prepare(metadata)
+
+    def begin(self, connection: Connection, run: Run) -> ServerBackup:
+        return self._source.begin(connection, run)
 
     def copy(self, run: Run) -> None:
-        """Archive tablespaces and PGDATA, then read ``pg_control``, as the last file of the copy."""
-        require_backup_mode_here(self._root, parse_lsn(str(run.info.begin_xlog)))
-        uploads = make_uploads(self._options, run.store, run.layout, run.info.backup_id)
+        """Make all archives but the last."""
+        self._page_checks = self._source.page_checks(run)
+        uploads = make_uploads(self._options, run.store, run.layout, run.info.backup_id, self._page_checks)
         self._archives = ArchiveSet(uploads, self._options.jobs)
-        self._archives.make(self._scan(), run)
-        self._control = read_control_file(Path(self._root, CONTROL_FILE))
+        self._source.copy(self._archives, run)
 
     def finish(self, run: Run, start: BackupStart, stop: BackupStop) -> dict[str, Any]:
-        """Store the last archive and the sidecar."""
+        """Store the last archive, and what lies beside the archives."""
         assert self._archives is not None
-        size = sum(spool.size for spool in self._archives.spools) + (1 << 20)
-        self._archives.add_last(self._last_members(self._archives, start, stop), size)
-        self._archives.store_sidecar()
+        size, members = self._source.last_members(self._archives, start, stop)
+        self._archives.add_last(members, size)
+        self._source.finish(self._archives, run)
+        checksums = self._page_checks.conclude(stop.lsn) if self._page_checks else None
+        self._archives.store_sidecar(checksums)
+        self.failed_pages = checksums.failed if checksums else 0
         return self._archives.copy_stats()
 
     def abort(self) -> None:
         """Abort all uploads."""
         if self._archives:
             self._archives.abort()
-
-    def _scan(self) -> list[Tree]:
-        metadata = self._metadata
-        trees = [scan_tablespace(oid, location, metadata.version) for _, oid, location in metadata.tablespaces]
-        tablespaces = [(oid, location) for _, oid, location in metadata.tablespaces]
-        replaced = [Path(file).name for file in self._external]
-        trees.append(scan_data_directory(self._root, tablespaces, replaced=replaced))
-        return trees
-
-    def _last_members(
-        self, archives: ArchiveSet, start: BackupStart, stop: BackupStop
-    ) -> Iterator[tuple[Member, Content]]:
-        spool = EntrySpool()
-        member = replace(describe(CONTROL_FILE, "file", Path(self._root, CONTROL_FILE).stat()), size=len(self._control))
-        spool.add(member.name, member.size, member.mtime, crc32c(self._control))
-        yield member, iter([self._control])
-        for path in self._external:
-            yield from external_member(path, spool)
-
-        label = stop.label.encode()
-        time = stop.time.timestamp()
-        owner = describe("", "file", Path(self._root).stat())
-        spool.add(LABEL, len(label), time, crc32c(label))
-        size, manifest = manifest_stream(
-            [*archives.spools, spool],
-            [WalRange(start.timeline, start.lsn, stop.lsn)],
-            int(self._metadata.system_identifier) if self._metadata.version >= 170000 else None,
-        )
-        yield replace(owner, name=MANIFEST, mode=_MANIFEST_MODE, size=size, mtime=time), manifest
-        yield replace(owner, name=LABEL, mode=_LABEL_MODE, size=len(label), mtime=time), iter([label])

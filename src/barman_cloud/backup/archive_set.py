@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from barman_cloud import logs
 from barman_cloud.archive import archives_json
+from barman_cloud.archive.archives_json import PageChecksums
 from barman_cloud.archive.manifest import EntrySpool
 from barman_cloud.archive.tar import Member
 from barman_cloud.backup.helper_threads import Events, call_interruptibly
+from barman_cloud.backup.lanes import Lanes
 from barman_cloud.backup.members import Content
-from barman_cloud.backup.pack import in_order_of_work, part_size_for, plan_archives
+from barman_cloud.backup.pack import in_order_of_work, part_size_for, plan_archives, target_size
 from barman_cloud.backup.scan import DATA, Tree
-from barman_cloud.backup.worker import PartNumbers, StoredArchive, Uploads, Workers, upload_archive
+from barman_cloud.backup.worker import Cancelled, PartNumbers, StoredArchive, Uploads, Workers, upload_archive
 from barman_cloud.errors import AccessDeniedError, OperationError
+from barman_cloud.report.text import counted
 
 log = logs.get_logger(__name__)
 
@@ -24,7 +27,10 @@ _CANCEL_TIMEOUT = 10.0
 
 
 class ArchiveSet:
-    """The archives of one backup, made by ``jobs`` workers. :meth:`make`, :meth:`add_last`, then the rest."""
+    """The archives of one backup, made by ``jobs`` workers.
+
+    :meth:`make` (of files that are here) or :meth:`receive` (of a stream), :meth:`add_last`, then the rest.
+    """
 
     def __init__(self, uploads: Uploads, jobs: int) -> None:
         self._uploads = uploads
@@ -32,6 +38,9 @@ class ArchiveSet:
         self._began = time.monotonic()
         self._cancelled = threading.Event()
         self._workers: Workers | None = None
+        self._lanes: Lanes | None = None
+        self._receiver: threading.Thread | None = None
+        self._aborted = False
         self._numbers = PartNumbers(())
         self._archives: list[StoredArchive] = []
 
@@ -44,7 +53,10 @@ class ArchiveSet:
         """Archive the trees and wait until all of it is stored; raises what a worker or ``events`` raises."""
         plans = plan_archives(trees, jobs=self._jobs, max_archive_size=self._uploads.max_archive_size)
         count, size = sum(tree.file_count for tree in trees), sum(tree.size for tree in trees)
-        log.info("%d files of %.1f MiB are packed into %d archives", count, size / 2**20, len(plans))
+        files, archives = counted(count, "file"), counted(len(plans), "archive")
+        log.info("%s of %.1f MiB are packed into %s", files, size / 2**20, archives)
+        for plan in plans:
+            log.debug("%s, part %d: %d files, %.1f MiB", plan.base, plan.part, plan.file_count, plan.size / 2**20)
         self._numbers = PartNumbers(plans)
         self._workers = Workers(
             self._uploads,
@@ -61,6 +73,50 @@ class ArchiveSet:
         events.check()
         self._archives.extend(self._workers.results)
 
+    def receive(self, deal: Callable[[Lanes], None], total: int, events: Events) -> None:
+        """Archive what ``deal`` puts on the lanes, in a thread of its own, and wait until all of it is stored.
+
+        ``total`` is about the size of it, in bytes. Raises what ``deal``, a lane or ``events`` raises.
+        """
+        lanes = self._lanes = Lanes(
+            self._uploads,
+            self._numbers,
+            self._cancelled,
+            jobs=self._jobs,
+            limit=target_size(total, self._jobs, self._uploads.max_archive_size),
+            fail=events.fail,
+        )
+        ended = threading.Event()
+
+        def work() -> None:
+            try:
+                deal(lanes)
+                lanes.finish()
+            except Cancelled:
+                pass
+            except BaseException as error:  # noqa: BLE001 - carried to the main thread
+                events.fail(error)
+            finally:
+                ended.set()
+                events.wake()
+
+        self._receiver = threading.Thread(target=work, name="receiver", daemon=True)
+        self._receiver.start()
+        while not ended.is_set():
+            events.wait()
+        events.check()
+        self._archives.extend(lanes.results)
+
+    @property
+    def stored_size(self) -> int:
+        """Bytes of all archives in the store."""
+        return sum(archive.size for archive in self._archives)
+
+    @property
+    def is_receiving(self) -> bool:
+        """The thread of :meth:`receive` still runs."""
+        return self._receiver is not None and self._receiver.is_alive()
+
     def add_last(self, members: Iterable[tuple[Member, Content]], size: int) -> None:
         """Make the last archive of ``data``, of about ``size`` bytes."""
         uploads = self._uploads
@@ -70,7 +126,7 @@ class ArchiveSet:
             call_interruptibly(lambda: upload_archive(uploads, DATA, number, members, part_size, self._cancelled))
         )
 
-    def store_sidecar(self) -> None:
+    def store_sidecar(self, page_checksums: PageChecksums | None = None) -> None:
         """Check that all archives are there, and store ``archives.json``."""
         self._require_all()
         uploads = self._uploads
@@ -85,7 +141,7 @@ class ArchiveSet:
             for archive in sorted(self._archives, key=lambda archive: (archive.base, archive.part))
         ]
         key = uploads.layout.archives_json(uploads.backup_id)
-        data = archives_json.dump(records).encode()
+        data = archives_json.dump(records, page_checksums).encode()
         call_interruptibly(lambda: uploads.store.put(key, data, tags=uploads.tags))
 
     def copy_stats(self) -> dict[str, Any]:
@@ -105,11 +161,18 @@ class ArchiveSet:
         }
 
     def abort(self) -> None:
-        """Stop all workers and abort their uploads, in seconds."""
+        """Stop all workers and abort their uploads, in seconds. A second call does nothing."""
+        if self._aborted:
+            return
+        self._aborted = True
         self._cancelled.set()
         if self._uploads.throttle:
             self._uploads.throttle.open()
-        if self._workers and not self._workers.join(_CANCEL_TIMEOUT):
+        ended = self._workers is None or self._workers.join(_CANCEL_TIMEOUT)
+        if self._lanes and self._receiver:
+            ended = self._lanes.cancel(_CANCEL_TIMEOUT) and ended
+            self._receiver.join(_CANCEL_TIMEOUT)
+        if not ended:
             log.warning("uploads that wait for the store could not be aborted: parts of them may stay in the bucket")
 
     def _require_all(self) -> None:

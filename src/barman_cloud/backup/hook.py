@@ -118,6 +118,8 @@ def _scan(backup: HookBackup) -> list[Tree]:
     tablespaces = [(oid, str(backup.directory / str(oid))) for oid in oids]
     trees = [scan_tablespace(oid, location, backup.info.version or 0) for oid, location in tablespaces]
     trees.append(scan_data_directory(str(backup.directory / "data"), tablespaces, own_backup=True))
+    for tree in trees:
+        tree.log_notes()
     return trees
 
 

@@ -17,7 +17,9 @@ from typing import Any, Protocol
 
 from barman_cloud import logs
 from barman_cloud.backup.helper_threads import Events, call_interruptibly
+from barman_cloud.backup.readable import HINT as READABLE_HINT
 from barman_cloud.backup.signals import interruptible
+from barman_cloud.backup.wal_check import missing_segments, warn_of_missing_wal
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo, Tablespace
 from barman_cloud.catalog.layout import Layout
@@ -27,7 +29,8 @@ from barman_cloud.errors import (
     ObjectExistsError,
     OperationError,
 )
-from barman_cloud.postgres.backup_mode import BackupMode, BackupStart, BackupStop, check_privileges
+from barman_cloud.postgres.archiving import archiving_problem
+from barman_cloud.postgres.backup_mode import BackupStart, BackupStop
 from barman_cloud.postgres.connection import (
     Connection,
     ConnectionParameters,
@@ -53,7 +56,11 @@ class BackupRequest:
     immediate_checkpoint: bool = False
     keepalive_interval: float = 60
     """Seconds between uses of the connection that holds backup mode; 0: never."""
+    include_wal: bool = False
+    """Store the WAL along that makes the backup consistent."""
     tags: Mapping[str, str] | None = None
+    wal_timeout: float = 0
+    """Seconds to wait until the backup's WAL is in the archive; 0: look once."""
 
 
 class Run(Events):
@@ -64,20 +71,52 @@ class Run(Events):
         self.store = store
         self.layout = layout
         self.info = info
+        self.request = request
         self.tags = request.tags
+        self.archiving_problem: str | None = None
+        """Why the server's WAL doesn't get into an archive, as far as was seen before the begin."""
+
+
+class ServerBackup(Protocol):
+    """A backup as the server sees it; closing it before its stop makes the server abandon it."""
+
+    def start(self, label: str, *, immediate_checkpoint: bool) -> BackupStart:
+        """Begin, after a checkpoint (spread over time unless ``immediate_checkpoint``)."""
+
+    def stop(self) -> BackupStop:
+        """End, and wait until the server has archived the WAL that the backup needs, if it archives."""
+
+    def switch_wal(self) -> None:
+        """See that the last segment is finished soon; not called on a standby."""
+
+    def create_restore_point(self, name: str) -> None:
+        """Write a named restore point; a failure is only logged. Not called on a standby."""
+
+    def close(self) -> None:
+        """End the session."""
 
 
 class CopyMethod(Protocol):
     """How the data of a backup gets to where it is kept. Methods are called in this order, from the main thread."""
 
     server_name: str
-    """What ``backup.info`` calls the server: Barman's constant ``cloud``, or (snapshots) the server's own name."""
+    """What ``backup.info`` calls the server: Barman's constant ``cloud``, or the server's own name."""
+    mode: str | None
+    """What ``backup.info`` says of how the backup was made."""
+    failure: str
+    """What has failed if the backup has, in Barman's words."""
 
-    def check(self) -> None:
+    def check(self, connection: Connection) -> None:
         """Check what can be checked before anything is written; an error here leaves no trace in the catalog."""
 
+    def check_privileges(self, connection: Connection, metadata: ServerMetadata) -> None:
+        """Raise ``OperationError`` naming what the role lacks."""
+
+    def begin(self, connection: Connection, run: Run) -> ServerBackup:
+        """Return the server's side of the backup, not started yet."""
+
     def prepare(self, metadata: ServerMetadata) -> None:
-        """Check that what the server says can be copied; an error from here on makes a FAILED backup."""
+        """Check that what the server says can be copied; once more if its tablespaces change before the start."""
 
     def copy(self, run: Run) -> None:
         """Copy the data while the server is in backup mode; long waits go through ``run.wait``."""
@@ -97,14 +136,14 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
     """
     began = time.monotonic()
     with interruptible(), closing(connect(request.connection)) as connection:
-        method.check()
+        method.check(connection)
         try:
             backup_id = call_interruptibly(lambda: unused_backup_id(store, layout))
             if name := request.backup_name:
                 call_interruptibly(lambda: _warn_of_same_name(store, layout, name))
         except BarmanCloudError as error:
             raise OperationError(f"cannot begin a backup: {error}", hint=error.hint) from error
-        info = BackupInfo(backup_id, server_name=method.server_name)
+        info = BackupInfo(backup_id, server_name=method.server_name, mode=method.mode)
         run = Run(store, layout, info, request)
         record = _Record(run)
         try:
@@ -119,7 +158,9 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
                 f"backup {backup_id} is complete but backup.info could not be stored: {reason_of(error)}",
                 hint="its archives are useless without it; take the backup again",
             ) from error
-    log.info("backup %s is done after %.1f s; it ends at %s", backup_id, time.monotonic() - began, info.end_xlog)
+        log.info("backup %s is done after %.1f s; it ends at %s", backup_id, time.monotonic() - began, info.end_xlog)
+        if not request.include_wal:
+            _look_for_wal(run, request)
     return info
 
 
@@ -179,16 +220,20 @@ def _take(connection: Connection, run: Run, record: _Record, request: BackupRequ
     info.systemid = read_system_identifier(connection)
     metadata = read_metadata(connection)
     _describe(info, metadata)
-    check_privileges(connection, in_recovery=metadata.in_recovery)
+    method.check_privileges(connection, metadata)
+    if not request.include_wal:
+        run.archiving_problem = archiving_problem(connection, metadata)
+        if run.archiving_problem:
+            log.warning("the backup can be recovered only with its WAL, but %s", run.archiving_problem)
     method.prepare(metadata)
-    with closing(BackupMode(connection, run.fail, keepalive_interval=request.keepalive_interval)) as mode:
+    with closing(method.begin(connection, run)) as mode:
         start = mode.start(
             f"Barman backup {method.server_name} {info.backup_id}", immediate_checkpoint=request.immediate_checkpoint
         )
         # What the server did before its checkpoint is in no WAL of the backup: a tablespace made until then counts.
         metadata = _once_more(connection, metadata, info, method)
         info.begin_time = start.time
-        info.begin_xlog = format_lsn(start.lsn)
+        info.begin_xlog = format_lsn(start.lsn, metadata.version)
         info.begin_wal = segment_name(start.timeline, start.lsn, metadata.segment_size)
         info.begin_offset = start.lsn % metadata.segment_size
         info.timeline = start.timeline
@@ -199,14 +244,13 @@ def _take(connection: Connection, run: Run, record: _Record, request: BackupRequ
         log.info("waiting for the server to stop the backup and to archive its WAL")
         stop = mode.stop()
         info.end_time = stop.time
-        info.end_xlog = format_lsn(stop.lsn)
+        info.end_xlog = format_lsn(stop.lsn, metadata.version)
         info.end_wal = segment_name(stop.timeline, stop.lsn, metadata.segment_size)
         info.end_offset = stop.lsn % metadata.segment_size
         info.backup_label = stop.label
         if not metadata.in_recovery:
             mode.switch_wal()
             mode.create_restore_point(f"barman_{info.backup_id}")
-        _warn_of_missing_archiving(metadata, str(info.end_xlog))
     info.copy_stats = method.finish(run, start, stop)
     info.backup_name = request.backup_name
     info.status = backup_info.DONE
@@ -221,13 +265,11 @@ def _once_more(connection: Connection, before: ServerMetadata, info: BackupInfo,
     return metadata
 
 
-def _warn_of_missing_archiving(metadata: ServerMetadata, end: str) -> None:
-    if metadata.in_recovery and metadata.archive_mode != "always":
-        log.warning(
-            "this is a standby that doesn't archive: the backup needs WAL up to %s from the primary's archive", end
-        )
-    elif metadata.archive_mode == "off":
-        log.warning("archive_mode is off: the backup can be recovered only if WAL up to %s is archived otherwise", end)
+def _look_for_wal(run: Run, request: BackupRequest) -> None:
+    def find() -> list[str]:
+        return call_interruptibly(lambda: missing_segments(run.store, run.layout, run.info))
+
+    warn_of_missing_wal(find, run.info, timeout=request.wal_timeout, sleep=time.sleep, reason=run.archiving_problem)
 
 
 def _describe(info: BackupInfo, metadata: ServerMetadata) -> None:
@@ -249,7 +291,7 @@ def _fail(run: Run, record: _Record, request: BackupRequest, method: CopyMethod,
     log.debug("backup %s fails", run.info.backup_id, exc_info=error)
     info = run.info
     info.status = backup_info.FAILED
-    info.error = f"failure uploading data ({reason_of(error)})"
+    info.error = f"failure {method.failure} ({reason_of(error)})"
     info.end_time = None
     info.copy_stats = None
     info.backup_name = request.backup_name
@@ -280,7 +322,8 @@ def _save_in_time(record: _Record) -> None:
 
 
 def _failure(info: BackupInfo, error: BaseException) -> OperationError:
-    return OperationError(f"backup {info.backup_id} failed: {reason_of(error)}", hint=getattr(error, "hint", None))
+    hint = READABLE_HINT if isinstance(error, PermissionError) else getattr(error, "hint", None)
+    return OperationError(f"backup {info.backup_id} failed: {reason_of(error)}", hint=hint)
 
 
 def _warn_of_same_name(store: ObjectStore, layout: Layout, name: str) -> None:

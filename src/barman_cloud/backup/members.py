@@ -22,6 +22,7 @@ from barman_cloud.archive.checksum import crc32c
 from barman_cloud.archive.tar import Kind, Member
 from barman_cloud.backup.pack import ArchivePlan, member_size
 from barman_cloud.backup.page_cache import CacheGuard
+from barman_cloud.backup.page_check import PageChecker
 from barman_cloud.backup.scan import DATA
 
 log = logs.get_logger(__name__)
@@ -45,10 +46,11 @@ class PlannedMembers:
     first one; what is left then is in ``rest``, a plan of its own with part number 0.
     """
 
-    def __init__(self, plan: ArchivePlan, capacity: int, on_file: OnFile) -> None:
+    def __init__(self, plan: ArchivePlan, capacity: int, on_file: OnFile, pages: PageChecker | None = None) -> None:
         self._plan = plan
         self._capacity = capacity
         self._on_file = on_file
+        self._pages = pages
         self.count = 0
         self.rest: ArchivePlan | None = None
 
@@ -70,7 +72,7 @@ class PlannedMembers:
             prefix = f"{run.directory}/" if run.directory else "./"
             place = f"{plan.root}/{run.directory}" if run.directory else plan.root
             for index, name in enumerate(run.names):
-                opened = open_file(f"{place}/{name}")
+                opened = open_file(f"{place}/{name}", follow=name in run.linked)
                 if opened is None:
                     continue
                 descriptor, status = opened
@@ -87,11 +89,15 @@ class PlannedMembers:
                     os.close(descriptor)
 
     def _content(self, descriptor: int, member: Member) -> Content:
+        path = restored_path(self._plan.base, member.name)
+        take = self._pages.watch(path, f"{self._plan.root}/{member.name}", member.name) if self._pages else None
         checksum = 0
         for chunk in read_file(descriptor, member.size):
             checksum = crc32c(chunk, checksum)
+            if take:
+                take(chunk)
             yield chunk
-        self._on_file(restored_path(self._plan.base, member.name), member.size, member.mtime, checksum)
+        self._on_file(path, member.size, member.mtime, checksum)
 
     def _leave_rest(self, run_index: int, index: int) -> None:
         runs = [self._plan.runs[run_index][index:], *self._plan.runs[run_index + 1 :]]
@@ -105,18 +111,25 @@ def restored_path(base: str, name: str) -> str:
     return path if base == DATA else f"pg_tblspc/{base}/{path}"
 
 
-def open_file(path: str) -> tuple[int, os.stat_result] | None:
-    """Open a regular file for reading; None if there is none (any more). Other failures are OSError."""
+def open_file(path: str, *, follow: bool = False) -> tuple[int, os.stat_result] | None:
+    """Open a regular file for reading, through links if ``follow``; None if there is none (any more).
+
+    What became a link or something else since the scan is left out with a WARNING. Other failures are OSError.
+    """
     try:
-        descriptor = os.open(path, _OPEN_FLAGS)
+        descriptor = os.open(path, _OPEN_FLAGS & ~os.O_NOFOLLOW if follow else _OPEN_FLAGS)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
             log.debug("%s vanished", path)
+            return None
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            log.warning("%s is no longer a file and is left out", path)
             return None
         raise
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
+        log.warning("%s is no longer a file and is left out", path)
         return None
     return descriptor, status
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from barman_cloud.archive.checksum import crc32c
 from barman_cloud.archive.manifest import EntrySpool
 from barman_cloud.archive.tar import Member
 from barman_cloud.backup.members import Content, describe, open_file, read_file
+from barman_cloud.backup.readable import refusal
 from barman_cloud.backup.scan import CONTROL_FILE
 from barman_cloud.errors import OperationError
 from barman_cloud.postgres.connection import ServerMetadata
@@ -19,8 +21,11 @@ from barman_cloud.postgres.wal import format_lsn
 
 log = logs.get_logger(__name__)
 
-_NOT_HERE = "the backup must run on the server's machine and as a user who may read its files"
-_ELSEWHERE = "the connection leads to another machine or container than this one"
+_NOT_HERE = (
+    "run the backup on the server's machine and as a user who may read its files, or let the server stream it: "
+    "--method stream"
+)
+_ELSEWHERE = "the connection leads to another machine or container than this one; --method stream can back that up"
 
 
 def visible_data_directory(metadata: ServerMetadata) -> str:
@@ -70,21 +75,34 @@ def require_backup_mode_here(root: str, begin: int) -> None:
 def external_files(root: str, metadata: ServerMetadata) -> tuple[str, ...]:
     """Return the configuration files that lie outside PGDATA and belong into the backup.
 
-    A missing ``ident_file`` is left out, any other missing file raises ``OperationError``. Files of ``include``
-    directives outside PGDATA aren't saved; a WARNING names them.
+    A missing ``ident_file`` or ``hosts_file`` is left out, any other missing file raises ``OperationError``. Files of
+    ``include`` directives outside PGDATA aren't saved; a WARNING names them.
     """
     found: dict[str, str] = {}
-    for path in (metadata.config_file, metadata.hba_file, metadata.ident_file):
+    optional = (metadata.ident_file, metadata.hosts_file)
+    for path in (metadata.config_file, metadata.hba_file, *optional):
         if not path or _is_inside(root, path):
             continue
-        if Path(path).is_file():
+        try:
+            is_file = stat.S_ISREG(Path(path).stat().st_mode)
+        except FileNotFoundError:
+            is_file = False
+        except PermissionError as error:
+            raise refusal(error) from error
+        if is_file:
             found[Path(path).name] = path
-        elif path != metadata.ident_file:
+        elif path not in optional:
             raise OperationError(f"configuration file {path} can't be read here")
     others = [path for path in metadata.included_files if not _is_inside(root, path) and path not in found.values()]
     if others:
         log.warning("these configuration files outside PGDATA are not in the backup: %s", ", ".join(others))
     return tuple(found.values())
+
+
+def configuration_files(metadata: ServerMetadata) -> tuple[str, ...]:
+    """Return the paths of all configuration files that the server names, wherever they are."""
+    named = (metadata.config_file, metadata.hba_file, metadata.ident_file, metadata.hosts_file)
+    return (*(path for path in named if path), *metadata.included_files)
 
 
 def external_member(path: str, spool: EntrySpool) -> Iterator[tuple[Member, Content]]:

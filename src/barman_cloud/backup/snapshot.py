@@ -15,8 +15,8 @@ from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import BarmanCloudError, ConfigurationError
-from barman_cloud.postgres.backup_mode import BackupStart, BackupStop
-from barman_cloud.postgres.connection import ServerMetadata
+from barman_cloud.postgres.backup_mode import BackupMode, BackupStart, BackupStop, check_privileges
+from barman_cloud.postgres.connection import Connection, ServerMetadata
 from barman_cloud.snapshots.base import AttachedDisk, SnapshotOptions, SnapshotProvider, select_disks
 from barman_cloud.snapshots.mounts import Host, Mount, find_mounts
 from barman_cloud.snapshots.open import kind_of_store, open_provider
@@ -58,6 +58,9 @@ def run_snapshot_backup(
 class SnapshotMethod:
     """The copy method (``lifecycle.CopyMethod``) of disk snapshots."""
 
+    mode: str | None = None
+    failure = "uploading data"
+
     def __init__(
         self, provider: SnapshotProvider, server_name: str, instance: str, disks: Sequence[str], host: Host
     ) -> None:
@@ -71,11 +74,17 @@ class SnapshotMethod:
         self._backup_id = _ANY_ID
         self._began = 0.0
 
-    def check(self) -> None:
+    def check(self, connection: Connection) -> None:
         """Check that the machine has the disks, that they are mounted here, and that the snapshots can be named."""
         disks = self._attached()
         self._provider.check(disks, _ANY_ID)
         self._mounts = find_mounts(self._provider, disks, self._instance, self._host)
+
+    def check_privileges(self, connection: Connection, metadata: ServerMetadata) -> None:
+        check_privileges(connection, in_recovery=metadata.in_recovery)
+
+    def begin(self, connection: Connection, run: Run) -> BackupMode:
+        return BackupMode(connection, run.fail, keepalive_interval=run.request.keepalive_interval)
 
     def prepare(self, metadata: ServerMetadata) -> None:
         self._began = time.monotonic()

@@ -25,7 +25,9 @@ from barman_cloud.archive.tar import Member, end_of_archive, member_header, padd
 from barman_cloud.archive.throttle import Throttle, throttle_stream
 from barman_cloud.backup.members import Content, PlannedMembers
 from barman_cloud.backup.pack import ArchivePlan, archive_capacity, part_size_for
+from barman_cloud.backup.page_check import PageChecker, PageChecks
 from barman_cloud.catalog.layout import Layout
+from barman_cloud.report.text import counted
 from barman_cloud.store.base import ObjectStore
 
 log = logs.get_logger(__name__)
@@ -52,6 +54,7 @@ class Uploads:
     min_chunk_size: int | None = None
     throttle: Throttle | None = None
     tags: Mapping[str, str] | None = None
+    page_checks: PageChecks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +143,16 @@ class Workers:
         return self.active == 0
 
     def _work(self, spool: EntrySpool) -> None:
+        pages = self._uploads.page_checks.checker() if self._uploads.page_checks else None
         try:
             while not self._cancelled.is_set():
                 try:
                     plan = self._plans.popleft()
                 except IndexError:
-                    return
-                self._make(plan, spool)
+                    break
+                self._make(plan, spool, pages)
+            if pages and not self._cancelled.is_set():
+                pages.flush()
         except Cancelled:
             pass
         except BaseException as error:  # noqa: BLE001 - carried to the main thread
@@ -156,11 +162,11 @@ class Workers:
                 self._active -= 1
             self._wake()
 
-    def _make(self, plan: ArchivePlan, spool: EntrySpool) -> None:
+    def _make(self, plan: ArchivePlan, spool: EntrySpool, pages: PageChecker | None) -> None:
         uploads = self._uploads
         part_size = part_size_for(plan.size, uploads.store.capabilities, uploads.min_chunk_size)
         capacity = archive_capacity(part_size, uploads.store.capabilities, uploads.max_archive_size)
-        members = PlannedMembers(plan, capacity, spool.add)
+        members = PlannedMembers(plan, capacity, spool.add, pages)
         archive = upload_archive(uploads, plan.base, plan.part, members, part_size, self._cancelled, self._turns)
         self.results.append(archive)
         if members.rest:
@@ -199,7 +205,8 @@ def upload_archive(
         )
     ended = time.monotonic()
     url = uploads.store.object_url(key)
-    log.info("%s: %d members, %.1f MiB stored in %.1f s", url, tar.count, stored.size / 2**20, ended - began)
+    count = counted(tar.count, "member")
+    log.info("%s: %s, %.1f MiB stored in %.1f s", url, count, stored.size / 2**20, ended - began)
     return StoredArchive(base, part, key, stored.size, stored.crc32c, tar.count, began, ended)
 
 

@@ -25,6 +25,9 @@ DONE = "DONE"
 WAITING_FOR_WALS = "WAITING_FOR_WALS"
 COMPLETE = frozenset({DONE, WAITING_FOR_WALS})
 
+STREAMED = "postgres"
+"""The ``mode`` of a backup that PostgreSQL has streamed."""
+
 DEFAULT_SEGMENT_SIZE = 16 << 20
 
 _evaluating = threading.Lock()
@@ -170,6 +173,15 @@ class BackupInfo:
     timeline: int | None = None
     version: int | None = None
     xlog_segment_size: int = DEFAULT_SEGMENT_SIZE
+
+    @property
+    def configuration_outside(self) -> tuple[str, ...]:
+        """Configuration files outside PGDATA, included ones too; none if it isn't known where PGDATA was."""
+        if self.pgdata is None:
+            return ()
+        inside = self.pgdata.rstrip("/") + "/"
+        files = (self.config_file, self.hba_file, self.ident_file, *(self.included_files or ()))
+        return tuple(dict.fromkeys(path for path in files if path and not path.startswith(inside)))
 
     @property
     def is_complete(self) -> bool:

@@ -106,6 +106,8 @@ class Catalog:
         for item in self.store.list_level(self.layout.backup_dir(backup_id)).objects:
             name = self.layout.parse_archive_key(item.key)
             if name is None:
+                if item.key == self.layout.configuration(backup_id):
+                    continue
                 self._warn_of_foreign_archive(item.key)
                 continue
             if (name.base, name.part) in parts:

@@ -27,6 +27,7 @@ from barman_cloud.errors import (
     OperationError,
     StoreError,
 )
+from barman_cloud.report.text import counted
 from barman_cloud.store.base import DeleteFailedError
 
 log = logs.get_logger(__name__)
@@ -111,7 +112,7 @@ def find_objects(catalog: Catalog, info: BackupInfo) -> BackupObjects:
     """
     layout, backup_id = catalog.layout, info.backup_id
     expected = {DATA, *(str(tablespace.oid) for tablespace in info.tablespaces or ())}
-    ours = (layout.archives_json(backup_id), layout.manifest(backup_id))
+    ours = (layout.archives_json(backup_id), layout.manifest(backup_id), layout.configuration(backup_id))
     archives: list[ArchiveName] = []
     sidecars: list[str] = []
     for item in catalog.store.list_level(layout.backup_dir(backup_id)).objects:
@@ -186,7 +187,7 @@ def _delete_backup(catalog: Catalog, info: BackupInfo, options: DeletionOptions)
         _delete_objects(catalog, [objects.label], options)
     _delete_objects(catalog, objects.archives + objects.sidecars, options)
     _delete_objects(catalog, [objects.info], options)
-    log.info("backup %s is deleted: %d archives", info.backup_id, len(objects.archives))
+    log.info("backup %s is deleted: %s", info.backup_id, counted(len(objects.archives), "archive"))
     return objects
 
 

@@ -7,9 +7,11 @@ The layout is Barman's (``docs/reference/format.md`` describes it object by obje
                                        <oid>.tar[.gz], <oid>_0001.tar[.gz] …    archives of a tablespace
                                        backup_label                             of snapshot backups
                                        annotations/keep
-                                       archives.json, backup_manifest           ours; Barman ignores them
+                                       archives.json, backup_manifest,          ours; Barman ignores them
+                                       configuration.tar
     <prefix>/<server>/wals/<timeline><log>/<segment>[.partial|.<offset>.backup][.gz]
                            <timeline>.history[.gz]
+    <prefix>/<server>/maintenance/…                                             ours: leases, history of scheduled runs
 
 This module is on the path of ``wal-archive`` and ``wal-restore``: it imports next to nothing.
 """
@@ -99,6 +101,11 @@ class Layout:
     def wals_dir(self) -> str:
         return f"{self.root}wals/"
 
+    @property
+    def maintenance_dir(self) -> str:
+        """Where leases and the history of scheduled runs are: ours; Barman never looks there."""
+        return f"{self.root}maintenance/"
+
     def backup_dir(self, backup_id: str) -> str:
         return f"{self.base_dir}{backup_id}/"
 
@@ -123,6 +130,10 @@ class Layout:
 
     def manifest(self, backup_id: str) -> str:
         return f"{self.backup_dir(backup_id)}backup_manifest"
+
+    def configuration(self, backup_id: str) -> str:
+        """Return the key of a streamed backup's configuration files from outside PGDATA."""
+        return f"{self.backup_dir(backup_id)}configuration.tar"
 
     def archive(self, backup_id: str, base: str, part: int = 0, suffix: str = "") -> str:
         """Return the key of one base archive; ``base`` is ``data`` or an oid, ``suffix`` such as ``.gz``, or empty."""

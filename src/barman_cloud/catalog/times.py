@@ -40,7 +40,7 @@ def _parse_loosely(text: str) -> datetime:
         return parser.parse(text)
     except UnknownZoneError:
         raise
-    except (ValueError, OverflowError, TypeError) as error:
+    except (ValueError, ArithmeticError, TypeError) as error:  # dateutil counts in Decimal
         raise ValueError(f"{text!r} is not a date and time") from error
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_ARCHIVE_SIZE = 100 * 1024**3
 MAX_TAGS = 10
+UMBRELLA_WAL_TIMEOUT = 60
+"""Seconds; ``barman-cloud-backup`` doesn't wait, because those who run it count on its end."""
 
 
 def add_arguments(parser: Declarations) -> None:
@@ -42,6 +44,22 @@ def add_arguments(parser: Declarations) -> None:
         "--keepalive-interval", type=values.non_negative, default=60, metavar="SECONDS",
         help="how often to use the connection that holds the backup (default 60; 0: never)",
     )  # fmt: skip
+    parser.add_extension(
+        "--method",
+        choices=("files", "stream"),
+        default="files",
+        help="files: read PGDATA on this machine (default); stream: over a replication connection, from anywhere",
+    )
+    parser.add_extension(
+        "--include-wal",
+        action="store_true",
+        help="with --method stream: store the WAL along that makes the backup consistent",
+    )
+    parser.add_extension(
+        "--streaming-conninfo",
+        metavar="CONNINFO",
+        help="with --method stream: connection string of the stream (default: the same server and role)",
+    )
     parser.add_argument("-J", "--jobs", type=values.positive, default=2, help="parallel workers (default 2)")
     parser.add_argument(
         "-S", "--max-archive-size", type=values.size, default=DEFAULT_MAX_ARCHIVE_SIZE, metavar="SIZE",
@@ -54,12 +72,34 @@ def add_arguments(parser: Declarations) -> None:
         "--max-bandwidth", type=values.size, metavar="SIZE", help="upload at most so many bytes a second"
     )
     parser.add_argument("-n", "--name", type=values.backup_name, help="a name for the backup, besides its id")
+    _add_checks(parser)
     parser.add_extension(
         "--nice", type=values.non_negative, metavar="N", help="run with this niceness and idle disk priority"
     )
     options.add_tags(parser)
     options.add_encryption(parser)
     options.add_storage_class(parser)
+    _add_snapshots(parser)
+
+
+def _add_checks(parser: Declarations) -> None:
+    parser.add_extension(
+        "--wal-timeout", type=values.non_negative, metavar="SECONDS",
+        help="how long to wait for the backup's WAL in the archive (default 60; barman-cloud-backup: 0, look once)",
+    )  # fmt: skip
+    checksums = parser.add_mutually_exclusive_group()
+    parser.add_extension(
+        "--verify-checksums", action="store_const", const=True, group=checksums,
+        help="verify page checksums while reading, or fail if that can't be done (default: where it can)",
+    )  # fmt: skip
+    parser.add_extension(
+        "--no-verify-checksums", dest="verify_checksums", action="store_const", const=False, group=checksums,
+        help="don't verify page checksums",
+    )  # fmt: skip
+    parser.add_extension("--strict", action="store_true", help="exit with 1 if a page fails its checksum")
+
+
+def _add_snapshots(parser: Declarations) -> None:
     snapshot = parser.add_argument_group("disk snapshots instead of archives")
     snapshot.add_argument("--snapshot-instance", help="the machine whose disks hold the cluster")
     snapshot.add_argument(
@@ -99,16 +139,38 @@ def validate(args: Arguments) -> None:
         raise ConfigurationError(
             f"--{args.compression} has no effect on disk snapshots", hint="leave the compression out"
         )
+    if snapshots and args.method == "stream":
+        raise ConfigurationError("--method stream makes no disk snapshots", hint="leave one of the two out")
+    for given, option in ((args.include_wal, "--include-wal"), (args.streaming_conninfo, "--streaming-conninfo")):
+        if given and args.method != "stream":
+            raise ConfigurationError(f"{option} needs --method stream")
     if args.snapshot_instance and args.kms_key_name and _uses_google(args):
         raise ConfigurationError("--kms-key-name can't be used with --snapshot-instance")
     if args.aws_snapshot_lock_mode == "governance" and args.aws_snapshot_lock_cool_off_period is not None:
         raise ConfigurationError("--aws-snapshot-lock-cool-off-period needs --aws-snapshot-lock-mode compliance")
+    _validate_checksums(args, bool(snapshots))
     pairs = args.tag or args.tags or []
     if len(pairs) > MAX_TAGS:
         raise ConfigurationError(f"{len(pairs)} tags given; object stores take at most {MAX_TAGS}")
     keys = [key for key, _ in pairs]
     if duplicates := {key for key in keys if keys.count(key) > 1}:
         raise ConfigurationError(f"tag key given twice: {', '.join(sorted(duplicates))}")
+
+
+def _validate_checksums(args: Arguments, snapshots: bool) -> None:
+    if not (args.strict or args.verify_checksums):
+        return
+    option = "--strict" if args.strict else "--verify-checksums"
+    if args.verify_checksums is False:
+        raise ConfigurationError("--strict has no effect with --no-verify-checksums")
+    if snapshots:
+        raise ConfigurationError(f"{option} has no effect on disk snapshots")
+    if "BARMAN_HOOK" in os.environ:
+        raise ConfigurationError(f"{option} has no effect on a backup that Barman has made")
+    from barman_cloud.postgres import page_checksum
+
+    if not page_checksum.is_available():
+        raise ConfigurationError(f"{option} needs NumPy", hint="pip install 'barman-cloud[verify]'")
 
 
 def _uses_google(args: Arguments) -> bool:
@@ -132,14 +194,18 @@ def run(args: Arguments) -> int | None:
 
 
 def _run(args: Arguments, store: ObjectStore, layout: Layout) -> None:
-    from barman_cloud.backup.archive_backup import run_backup
+    from barman_cloud.backup.archive_backup import run_backup, run_streamed_backup
     from barman_cloud.backup.hook import is_hook, run_hook_backup
 
     settings = _backup_options(args)
     if is_hook(os.environ):
+        if args.method == "stream":
+            raise ConfigurationError("--method stream can't be given in a hook script: Barman has made the backup")
         run_hook_backup(store, layout, os.environ, settings)
     elif args.snapshot_instance or args.snapshot_disks:
         _run_snapshot_backup(args, store, layout, settings.request)
+    elif args.method == "stream":
+        run_streamed_backup(store, layout, settings)
     else:
         run_backup(store, layout, settings)
 
@@ -157,7 +223,9 @@ def _backup_options(args: Arguments) -> BackupOptions:
             backup_name=args.name,
             immediate_checkpoint=args.immediate_checkpoint,
             keepalive_interval=args.keepalive_interval,
+            include_wal=args.include_wal,
             tags=options.tags_from(args),
+            wal_timeout=_wal_timeout(args),
         ),
         jobs=args.jobs,
         compression=args.compression,
@@ -165,7 +233,16 @@ def _backup_options(args: Arguments) -> BackupOptions:
         max_archive_size=args.max_archive_size,
         min_chunk_size=args.min_chunk_size,
         max_bandwidth=args.max_bandwidth,
+        verify_checksums=args.verify_checksums,
+        strict=args.strict,
+        streaming_conninfo=args.streaming_conninfo,
     )
+
+
+def _wal_timeout(args: Arguments) -> int:
+    if args.wal_timeout is not None:
+        return int(args.wal_timeout)
+    return UMBRELLA_WAL_TIMEOUT if args.is_umbrella else 0
 
 
 def _run_snapshot_backup(args: Arguments, store: ObjectStore, layout: Layout, request: BackupRequest) -> None:

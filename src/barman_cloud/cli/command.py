@@ -60,6 +60,7 @@ def main(
     args = parse(command, words, prog)
     args.deadline = deadline or args.deadline
     logs.configure(args.verbose - args.quiet)
+    _show_what_the_terminal_lacks()
     if command.interrupt_exit_code is None:
         import signal
 
@@ -82,13 +83,23 @@ def main(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 4
     except OSError as error:
-        _log_error(describe_os_error(error), None)
+        _log_error(describe(error), None)
         return 4
-    except Exception as error:  # noqa: BLE001 - the last resort: one line for the user, the trace for -vv
-        _log_error(
-            f"unexpected {type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}", None
-        )
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - the last resort: one line for the user, the trace for -vv
+        _log_error(describe(error), None)
         return 4
+
+
+def _show_what_the_terminal_lacks() -> None:
+    """Let characters that the output's encoding lacks, and bytes that are no text, be printed as escapes.
+
+    Names of databases, tablespaces and backups may hold any. Standard error does so by itself.
+    """
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure:
+        reconfigure(errors="backslashreplace")
 
 
 def parse(command: Command, words: list[str], prog: str | None = None) -> Arguments:
@@ -107,6 +118,7 @@ def parse(command: Command, words: list[str], prog: str | None = None) -> Argume
         args = parser.parse_args(words, Arguments())
     args.command_line = words
     args.deadline = Deadline.of_command(command.name, args.timeout, test=args.test)
+    args.is_umbrella = prog is not None
     return args
 
 
@@ -138,6 +150,16 @@ def describe_os_error(error: OSError) -> str:
     """Return one line for an operating system error: what, and on which file."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}"
+
+
+def describe(error: BaseException) -> str:
+    """Return one line for any exception. Libraries raise some that aren't ``Exception``s, such as a panic of Rust's."""
+    if isinstance(error, BarmanCloudError):
+        return str(error)
+    if isinstance(error, OSError):
+        return describe_os_error(error)
+    lines = str(error).split("\n", 1)[0].strip()
+    return f"unexpected {type(error).__name__}: {lines or 'no message'}"
 
 
 def _log_error(message: str, hint: str | None) -> None:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from barman_cloud import __version__
 from barman_cloud.cli import values
+from barman_cloud.store import providers
 
 if TYPE_CHECKING:
     from barman_cloud.catalog.layout import Layout
     from barman_cloud.cli.plain import Arguments, Declarations
     from barman_cloud.store.base import ObjectStore
 
-PROVIDERS = ("aws-s3", "azure-blob-storage", "google-cloud-storage")
 AZURE_CREDENTIALS = ("azure-cli", "managed-identity", "default")
 SSE_KINDS = ("AES256", "aws:kms")
 DEFAULT_SPOOL_DIR = "/var/tmp/walrestore"  # noqa: S108 - the original's default
@@ -44,7 +44,7 @@ def add_common(parser: Declarations, url: str) -> None:
     )
     parser.add_argument(
         "--cloud-provider",
-        choices=PROVIDERS,
+        choices=providers.selectable(),
         help="kind of object storage (default: told by the URL; file:// needs none)",
     )
 

@@ -66,7 +66,7 @@ class PlainParser:
         self._declare(flags, settings, None)
 
     def add_extension(self, *flags: str, group: Any = None, **settings: Any) -> None:
-        self._declare(flags, settings, None)
+        self._declare(flags, settings, group if isinstance(group, _Group) else None)
 
     def add_argument_group(self, title: str | None = None, description: str | None = None) -> PlainParser:
         return self

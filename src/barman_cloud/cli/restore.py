@@ -62,7 +62,7 @@ def add_arguments(parser: Declarations) -> None:
         "--write-recovery-settings", action="store_true", help="write restore_command, the target and the signal file"
     )
     extend("--target-name", metavar="NAME", help="recover to this restore point")
-    extend("--target-xid", metavar="XID", help="recover to this transaction")
+    extend("--target-xid", type=values.transaction_id, metavar="XID", help="recover to this transaction")
     extend("--target-immediate", action="store_true", help="stop as soon as the cluster is consistent")
     extend("--target-exclusive", action="store_true", help="stop just before the target")
     extend(

@@ -15,6 +15,7 @@ _RESERVED_NAMES = frozenset(
 _SIZE = r"(?ai)(?P<number>\d+(?:\.\d+)?)(?P<unit>(?P<letter>[KMGTPEZY])?(?P<i>I)?B)?"
 _LETTERS = "KMGTPEZY"
 _TAG_TEXT = r"(?a)[A-Za-z0-9\s_.:/=+\-@]*"
+_FIRST_NORMAL_XID = 3
 _LOCK_DATE = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{1,6}Z"
 
 
@@ -76,12 +77,17 @@ def tag(text: str) -> tuple[str, str]:
 
 def tag_record(text: str) -> tuple[str, str]:
     """Return (key, value) of one CSV record with two fields (``"`` quotes); ``ValueError`` otherwise."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("a tag isn't valid UTF-8")
     if '"' not in text:  # the csv module costs start-up time that a plain record needn't pay
         fields = text.split(",")
     else:
         import csv
 
-        fields = next(csv.reader([text]), [])
+        try:
+            fields = next(csv.reader([text]), [])
+        except csv.Error as error:
+            raise ValueError(f"{text!r} is not of the form key,value ({error})") from None
     if len(fields) != 2:
         raise ValueError(f"'{text}' is not of the form key,value")
     return fields[0], fields[1]
@@ -107,6 +113,15 @@ def timeline(text: str) -> int | str:
     if number < 1:
         raise _refusal(f"'{text}' is not 'current', 'latest' or a timeline number")
     return number
+
+
+def transaction_id(text: str) -> str:
+    """Return a transaction id, with or without epoch, as PostgreSQL 19 takes it; older servers take any text for 0."""
+    if not re.fullmatch(r"(?a)\d{1,20}", text) or int(text) >= 1 << 64:
+        raise _refusal(f"'{text}' is not a transaction id: digits only")
+    if int(text) & 0xFFFFFFFF < _FIRST_NORMAL_XID:
+        raise _refusal(f"'{text}' can't be a transaction: ids begin with {_FIRST_NORMAL_XID}")
+    return str(int(text))  # a server takes a number with a leading zero for octal
 
 
 def compression_level(text: str) -> int | str:

@@ -41,7 +41,9 @@ def main() -> int:
     except BarmanCloudError as error:
         logs.get_logger("barman_cloud").error("%s", error)  # a line for the user, not a trace
         return error.exit_code
-    except Exception:  # noqa: BLE001 - nobody would ever see it
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # noqa: BLE001 - nobody would ever see it
         logs.get_logger("barman_cloud").error("ended by a defect", exc_info=True)
         return UnexpectedError.exit_code
     return 0

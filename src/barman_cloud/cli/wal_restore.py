@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from barman_cloud import logs
 from barman_cloud.cli import options, values
-from barman_cloud.cli.command import Command, describe_os_error
+from barman_cloud.cli.command import Command, describe
 from barman_cloud.cli.command import main as run_command
-from barman_cloud.errors import BarmanCloudError, NotFoundError, RecoveryAbortedError, SpoolError
+from barman_cloud.errors import NotFoundError, RecoveryAbortedError, SpoolError
 
 if TYPE_CHECKING:
     from barman_cloud.cli.plain import Arguments, Declarations
@@ -40,14 +40,12 @@ def add_arguments(parser: Declarations) -> None:
 def run(args: Arguments) -> None:
     try:
         _restore(args)
-    except NotFoundError:
+    except (NotFoundError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except (BarmanCloudError, OSError) as error:
+    except BaseException as error:
         if not args.abort_recovery_on_error:
             raise
-        raise RecoveryAbortedError(
-            describe_os_error(error) if isinstance(error, OSError) else str(error), hint=getattr(error, "hint", None)
-        ) from error
+        raise RecoveryAbortedError(describe(error), hint=getattr(error, "hint", None)) from error
 
 
 def _restore(args: Arguments) -> None:

@@ -19,7 +19,7 @@ import psycopg
 
 from barman_cloud import logs
 from barman_cloud.errors import OperationError
-from barman_cloud.postgres.connection import Connection, first_line, may_read_settings
+from barman_cloud.postgres.connection import Connection, first_line, may_read_settings, name_of, unconverted_text
 from barman_cloud.postgres.wal import parse_lsn
 
 log = logs.get_logger(__name__)
@@ -78,7 +78,8 @@ def check_privileges(connection: Connection, *, in_recovery: bool) -> None:
         functions["pg_switch_wal"] = "pg_catalog.pg_switch_wal()"
         functions["pg_create_restore_point"] = "pg_catalog.pg_create_restore_point(text)"
     try:
-        row = connection.execute("SELECT CURRENT_USER::pg_catalog.text").fetchone()
+        with unconverted_text(connection):
+            row = connection.execute("SELECT CURRENT_USER::pg_catalog.text").fetchone()
         missing = [] if may_read_settings(connection) else ["membership in pg_monitor"]
         for name, signature in functions.items():
             allowed = connection.execute(
@@ -90,7 +91,7 @@ def check_privileges(connection: Connection, *, in_recovery: bool) -> None:
         raise OperationError(f"cannot read the privileges of the role: {first_line(error)}") from error
     if missing:
         raise OperationError(
-            f"role {row[0] if row else '?'} lacks {', '.join(missing)}",
+            f"role {name_of(row[0], connection) if row else '?'} lacks {', '.join(missing)}",
             hint="grant it, or connect as a superuser",
         )
 
@@ -110,7 +111,7 @@ class BackupMode:
         self._interval = keepalive_interval
         self._wake_read, self._wake_write = os.pipe()
         self._keeper: threading.Thread | None = None
-        connection.add_notice_handler(_log_notice)
+        connection.add_notice_handler(log_notice)
 
     def start(self, label: str, *, immediate_checkpoint: bool) -> BackupStart:
         """Enter backup mode, after a checkpoint (spread over time unless ``immediate_checkpoint``)."""
@@ -144,10 +145,7 @@ class BackupMode:
 
     def create_restore_point(self, name: str) -> None:
         """Write a named restore point; a failure is only logged."""
-        try:
-            self._connection.execute("SELECT pg_catalog.pg_create_restore_point(%s)", (name,))
-        except psycopg.Error as error:
-            log.info("restore point %s was not created: %s", name, first_line(error))
+        create_restore_point(self._connection, name)
 
     def close(self) -> None:
         """End the session; if it is still in backup mode, the server abandons the backup."""
@@ -205,6 +203,20 @@ def label_timeline(label: str) -> int:
     raise OperationError("the server's backup label has no timeline")
 
 
-def _log_notice(notice: psycopg.errors.Diagnostic) -> None:
+def create_restore_point(connection: Connection, name: str) -> None:
+    """Write a named restore point; a failure is only logged."""
+    try:
+        connection.execute("SELECT pg_catalog.pg_create_restore_point(%s)", (name,))
+    except psycopg.Error as error:
+        log.info("restore point %s was not created: %s", name, first_line(error))
+
+
+def log_notice(notice: psycopg.errors.Diagnostic) -> None:
+    """Log what the server says besides its answers; a notice handler of psycopg."""
     level = logs.WARNING if notice.severity_nonlocalized == "WARNING" else logs.INFO
-    log.log(level, "PostgreSQL: %s", notice.message_primary)
+    hint = f" (hint: {_one_line(notice.message_hint)})" if notice.message_hint else ""
+    log.log(level, "PostgreSQL: %s%s", notice.message_primary, hint)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -6,20 +6,34 @@ its environment variables. Every query names its schema and no result depends on
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from barman_cloud import logs
 from barman_cloud.errors import ConfigurationError, OperationError
 from barman_cloud.postgres.wal import DEFAULT_SEGMENT_SIZE
+
+log = logs.get_logger(__name__)
+
+DEFAULT_BLOCK_SIZE = 8192
+DEFAULT_RELATION_SEGMENT_BLOCKS = 131072
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 MIN_VERSION = 130000
 """The oldest server that is supported, in the form of ``server_version_num``."""
+NEWEST_TRIED = 19
+"""The newest major version that this program was tried with (19: beta 2); newer ones aren't refused."""
+
+_RAW = "SQL_ASCII"
+"""The client encoding in which the server sends text as it has it, byte for byte."""
 
 # A dead peer is noticed after 30 + 3 * 10 seconds, even while nothing is sent; unanswered data after 40.
 _TCP_KEEPALIVES = {
@@ -55,7 +69,10 @@ class ConnectionParameters:
 
 @dataclass(frozen=True, slots=True)
 class ServerMetadata:
-    """What the server says of itself before a backup; settings that the role can't read are None. Sizes in bytes."""
+    """What the server says of itself before a backup; settings that the role can't read are None. Sizes in bytes.
+
+    Paths are as ``os.fsdecode`` gives them: the cluster may have another encoding than this machine's files.
+    """
 
     system_identifier: str
     version: int
@@ -65,6 +82,8 @@ class ServerMetadata:
     config_file: str | None
     hba_file: str | None
     ident_file: str | None
+    hosts_file: str | None
+    """PostgreSQL 19 and later."""
     included_files: tuple[str, ...]
     """Configuration files with an active setting, other than ``config_file``; ascending."""
     tablespaces: tuple[tuple[str, int, str], ...]
@@ -72,6 +91,11 @@ class ServerMetadata:
     data_checksums: str | None
     summarize_wal: str | None
     archive_mode: str | None
+    archive_command: str | None
+    archive_library: str | None
+    block_size: int
+    relation_segment_blocks: int
+    """Blocks of one file of a relation; a larger relation has several."""
     cluster_size: int | None
 
 
@@ -81,18 +105,22 @@ def connect(parameters: ConnectionParameters, application_name: str = "barman_cl
     ``ConfigurationError`` if the connection string isn't understood or the server is too old, ``OperationError`` if the
     server can't be reached or refuses the login.
     """
-    arguments = _arguments(parameters)
-    arguments.setdefault("application_name", application_name)
-    for name, value in _TCP_KEEPALIVES.items():
-        arguments.setdefault(name, value)
-    arguments["client_encoding"] = "utf8"
+    arguments = connection_arguments(parameters, application_name)
+    # Any server takes this one; _settle() asks for UTF-8.
+    arguments["client_encoding"] = _RAW
     try:
         connection: Connection = psycopg.connect(**arguments, autocommit=True)
     except psycopg.Error as error:
         raise OperationError(
             f"cannot connect to PostgreSQL: {first_line(error)}",
-            hint="check --host, --port, --user and --dbname, or libpq's environment variables and password file",
+            hint=tls_hint(error, arguments)
+            or "check --host, --port, --user and --dbname, or libpq's environment variables and password file",
         ) from error
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            "the name of the database, host or user is not valid UTF-8",
+            hint="any database will do: connect to another one, such as postgres",
+        ) from None
     try:
         _settle(connection)
     except psycopg.Error as error:
@@ -104,17 +132,36 @@ def connect(parameters: ConnectionParameters, application_name: str = "barman_cl
     return connection
 
 
+def connection_arguments(parameters: ConnectionParameters, application_name: str) -> dict[str, Any]:
+    """Return what libpq is told to connect; ``ConfigurationError`` if the connection string isn't understood."""
+    arguments = _arguments(parameters)
+    arguments.setdefault("application_name", application_name)
+    for name, value in _TCP_KEEPALIVES.items():
+        arguments.setdefault(name, value)
+    arguments["client_encoding"] = "utf8"
+    return arguments
+
+
+def tls_hint(error: BaseException, arguments: Mapping[str, Any]) -> str | None:
+    """Return what to do about a connection that failed for TLS, naming the setting in force; None if it wasn't that."""
+    if not re.search(r"\b(SSL|TLS|certificate)\b", first_line(error)):
+        return None
+    mode = arguments.get("sslmode") or os.environ.get("PGSSLMODE") or "prefer"
+    return f"sslmode is {mode} here: check it, sslrootcert, the server's ssl and the hostssl lines of its pg_hba.conf"
+
+
 def read_metadata(connection: Connection) -> ServerMetadata:
     """Ask the server for everything that ``backup.info`` keeps of it; ``OperationError`` if it doesn't answer."""
     try:
-        return _read_metadata(connection)
+        with unconverted_text(connection):
+            return _read_metadata(connection)
     except psycopg.Error as error:
         raise OperationError(f"cannot read the server's metadata: {first_line(error)}") from error
 
 
 def read_system_identifier(connection: Connection) -> str:
     """Return the cluster's system identifier, as text."""
-    return str(_value(connection, "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"))
+    return str(_value(connection, "SELECT system_identifier FROM pg_catalog.pg_control_system()"))
 
 
 def may_read_settings(connection: Connection) -> bool:
@@ -128,6 +175,56 @@ def may_read_settings(connection: Connection) -> bool:
             " FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER",
         )
     )
+
+
+@contextmanager
+def unconverted_text(connection: Connection) -> Iterator[None]:
+    """Let the server send text as it has it: its values are ``bytes`` in here (:func:`text_of`, :func:`name_of`).
+
+    The names of files have no encoding, and a cluster may hold names that aren't valid in the encoding of its
+    databases: converting them would fail, or give the name of another file.
+    """
+    encoding = connection.info.parameter_status("client_encoding") or "UTF8"
+    set_encoding = "SELECT pg_catalog.set_config('client_encoding', %s, false)"
+    connection.execute(set_encoding, (_RAW,))
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute(set_encoding, (encoding,))
+
+
+def text_of(value: bytes | str) -> str:
+    """Return the path or setting that was read in :func:`unconverted_text`, as ``os.fsdecode`` does."""
+    return os.fsdecode(value)
+
+
+def name_of(value: bytes | str, connection: Connection) -> str:
+    """Return a name of a database object that was read so; bytes that aren't text stay as surrogates."""
+    if isinstance(value, str):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        encoding = connection.info.parameter_status("server_encoding") or ""
+    try:
+        return value.decode(_PYTHON_NAME.get(encoding, encoding))
+    except (UnicodeDecodeError, LookupError):
+        return value.decode("utf-8", "surrogateescape")
+
+
+_PYTHON_NAME = {
+    **{f"WIN{number}": f"cp{number}" for number in (866, 874, *range(1250, 1259))},
+    "KOI8R": "koi8_r",
+    "KOI8U": "koi8_u",
+    "ISO_8859_5": "iso8859_5",
+    "ISO_8859_6": "iso8859_6",
+    "ISO_8859_7": "iso8859_7",
+    "ISO_8859_8": "iso8859_8",
+    "SQL_ASCII": "utf-8",
+    "EUC_CN": "gb2312",
+}
+"""Character sets whose names Python doesn't know (PostgreSQL docs, "Supported Character Sets")."""
 
 
 def first_line(error: BaseException) -> str:
@@ -165,16 +262,24 @@ def _settle(connection: Connection) -> None:
         raise ConfigurationError(
             f"PostgreSQL {version // 10000} is too old: {MIN_VERSION // 10000} is the oldest supported version"
         )
+    if version // 10000 > NEWEST_TRIED:
+        log.info("PostgreSQL %d is newer than the versions that this program was tried with", version // 10000)
     for since, name, value in _SESSION_SETTINGS:
         if version >= since:
             connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
+    try:
+        connection.execute("SELECT pg_catalog.set_config('client_encoding', 'UTF8', false)")
+    except psycopg.errors.InvalidParameterValue:
+        log.debug("the server can't convert its encoding to UTF-8")
 
 
 def _read_metadata(connection: Connection) -> ServerMetadata:
-    settings: dict[str, str] = dict(connection.execute("SELECT name, setting FROM pg_catalog.pg_settings").fetchall())
+    found = connection.execute("SELECT name, setting FROM pg_catalog.pg_settings").fetchall()
+    settings = {text_of(name): text_of(value) for name, value in found if value is not None}
     included = connection.execute(
         "SELECT DISTINCT sourcefile FROM pg_catalog.pg_settings WHERE sourcefile IS NOT NULL"
     ).fetchall()
+    files = sorted(text_of(file) for (file,) in included)
     tablespaces = connection.execute(
         "SELECT spcname, oid, location FROM (SELECT spcname, oid, pg_catalog.pg_tablespace_location(oid) AS location"
         " FROM pg_catalog.pg_tablespace) AS spaces WHERE location LIKE '/%'"
@@ -194,11 +299,18 @@ def _read_metadata(connection: Connection) -> ServerMetadata:
         config_file=settings.get("config_file"),
         hba_file=settings.get("hba_file"),
         ident_file=settings.get("ident_file"),
-        included_files=tuple(sorted(file for (file,) in included if file != settings.get("config_file"))),
-        tablespaces=tuple((str(name), int(oid), str(location)) for name, oid, location in tablespaces),
+        hosts_file=settings.get("hosts_file"),
+        included_files=tuple(file for file in files if file != settings.get("config_file")),
+        tablespaces=tuple(
+            (name_of(name, connection), int(oid), text_of(location)) for name, oid, location in tablespaces
+        ),
         data_checksums=settings.get("data_checksums"),
         summarize_wal=settings.get("summarize_wal"),
         archive_mode=settings.get("archive_mode"),
+        archive_command=settings.get("archive_command"),
+        archive_library=settings.get("archive_library"),
+        block_size=int(settings.get("block_size") or DEFAULT_BLOCK_SIZE),
+        relation_segment_blocks=int(settings.get("segment_size") or DEFAULT_RELATION_SEGMENT_BLOCKS),
         cluster_size=int(size) if size is not None else None,
     )
 

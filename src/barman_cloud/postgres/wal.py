@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from barman_cloud.buffers import Buffer
+from barman_cloud.buffers import Buffer as Buffer
 from barman_cloud.errors import IntegrityError, UsageError
 
 DEFAULT_SEGMENT_SIZE = 16 << 20
@@ -95,9 +95,10 @@ def parse_lsn(text: str) -> int:
     return (int(match[1], 16) << 32) + int(match[2], 16)
 
 
-def format_lsn(lsn: int) -> str:
-    """Return the LSN as PostgreSQL 13 to 18 print it: ``X/Y``, no leading zeros."""
-    return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
+def format_lsn(lsn: int, server_version: int = 0) -> str:
+    """Return the LSN as the server prints it: ``X/Y``, from PostgreSQL 19 on with eight digits behind the slash."""
+    low = lsn & 0xFFFFFFFF
+    return f"{lsn >> 32:X}/{low:08X}" if server_version >= 190000 else f"{lsn >> 32:X}/{low:X}"
 
 
 def segment_name(timeline: int, lsn: int, segment_size: int = DEFAULT_SEGMENT_SIZE) -> str:

@@ -47,6 +47,11 @@ def size(number: int) -> str:
     return f"{number} B" if unit == "B" else f"{amount:.1f} {unit}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, such as ``1 archive`` or ``2 archives``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def duration(seconds: float) -> str:
     """Return a duration such as ``1 hour, 2 minutes``, whole seconds, parts that are zero left out."""
     if seconds < 1:
@@ -55,4 +60,4 @@ def duration(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     parts = {"day": days, "hour": hours, "minute": minutes, "second": secs}
-    return ", ".join(f"{count} {unit}{'' if count == 1 else 's'}" for unit, count in parts.items() if count)
+    return ", ".join(counted(count, unit) for unit, count in parts.items() if count)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from barman_cloud import logs
-from barman_cloud.catalog.backup_info import BackupInfo
+from barman_cloud.catalog.backup_info import STREAMED, BackupInfo
 from barman_cloud.catalog.catalog import ArchiveObject
 from barman_cloud.catalog.layout import DATA, Layout
-from barman_cloud.errors import OperationError, UnexpectedError
+from barman_cloud.errors import ObjectNotFoundError, OperationError, UnexpectedError
 from barman_cloud.restore import journal
 from barman_cloud.restore.finish import LABEL, SET_ASIDE, finish
 from barman_cloud.restore.journal import Journal
@@ -88,9 +88,26 @@ def restore_backup(
         info.backup_id, plan.target, report.files, report.size / 2**20, report.stored_size / 2**20, report.seconds,
         info.begin_wal,
     )  # fmt: skip
+    _tell_of_configuration(store, layout, info)
     if verified is not None:
         log.info("all %d files of the backup's manifest have the right size and checksum", verified)
     return report
+
+
+def _tell_of_configuration(store: ObjectStore, layout: Layout, info: BackupInfo) -> None:
+    """Say where the configuration files are that lay outside PGDATA, if a streamed backup has them."""
+    if info.mode != STREAMED or not info.configuration_outside:
+        return
+    key = layout.configuration(info.backup_id)
+    try:
+        store.head(key)
+    except ObjectNotFoundError:
+        where = "aren't in the backup"
+    else:
+        where = f"are in {store.object_url(key)}"
+    log.warning(
+        "%s lay outside PGDATA and %s; PostgreSQL needs them to start", ", ".join(info.configuration_outside), where
+    )
 
 
 def _check_status(store: ObjectStore, plan: RestorePlan) -> None:

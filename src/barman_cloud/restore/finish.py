@@ -21,6 +21,7 @@ from barman_cloud.catalog.layout import DATA
 from barman_cloud.errors import IntegrityError, OperationError
 from barman_cloud.restore import durability, journal, recovery_settings
 from barman_cloud.restore.journal import Journal
+from barman_cloud.restore.links import warn_of_links_outside
 from barman_cloud.restore.plan import RestorePlan
 from barman_cloud.restore.recovery_settings import RecoverySettings
 from barman_cloud.restore.tree import Attributes, Tree, apply, is_root
@@ -57,6 +58,7 @@ def finish(
     apply(pgdata.fd, default)
     for base, tree in trees.items():
         tree.make_links()
+        warn_of_links_outside(tree)
         tree.set_attributes(default)
         if base != DATA:
             _own_tablespace(tree, default)

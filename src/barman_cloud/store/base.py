@@ -42,7 +42,7 @@ class StoreURL(NamedTuple):
     """A parsed storage URL. ``path`` has neither a leading nor a trailing slash and may be empty."""
 
     provider: str
-    """``aws-s3``, ``azure-blob-storage``, ``google-cloud-storage``, ``file`` or ``memory``."""
+    """A name of the table in ``store.providers``."""
     bucket: str
     """Bucket or container name; for ``file`` the absolute directory."""
     path: str
@@ -91,6 +91,8 @@ class Capabilities(NamedTuple):
     """``object_lock()`` can ask the provider."""
     prefix_delete: bool = False
     """Barman deletes whole WAL prefixes on this provider (S3 only), so the plan does as well."""
+    slash_decides: bool = False
+    """With a slash at the end of the URL, Barman puts keep annotations elsewhere on this provider."""
 
 
 class DeleteFailedError(OperationError):

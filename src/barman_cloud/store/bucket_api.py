@@ -7,6 +7,10 @@ from typing import NamedTuple, Protocol
 
 from barman_cloud.buffers import Buffer
 from barman_cloud.store.base import ObjectInfo, Tags
+from barman_cloud.store.failures import RequestFailedError, unreadable
+
+LISTING = "a complete listing of this bucket and prefix"
+"""What the answer to a listing has to be, for messages."""
 
 
 class Page(NamedTuple):
@@ -15,6 +19,18 @@ class Page(NamedTuple):
     objects: tuple[ObjectInfo, ...]
     folders: tuple[str, ...] = ()
     token: str | None = None
+
+    def checked(self, prefix: str, body: bytes) -> Page:
+        """Return the page; raise ``RequestFailedError`` if a key isn't one of those that were asked for.
+
+        What is left out of a listing ends a recovery or lets a backup be deleted, so nothing is taken for a listing
+        that isn't one of this prefix.
+        """
+        if not all(info.key.startswith(prefix) for info in self.objects) or not all(
+            folder.startswith(prefix) for folder in self.folders
+        ):
+            raise RequestFailedError(unreadable(LISTING, body))
+        return self
 
 
 class Attributes(NamedTuple):
@@ -60,7 +76,7 @@ class Part(NamedTuple):
 
 
 class PartsApi(Protocol):
-    """An upload in parts. One call is one request and is never retried here."""
+    """An upload in parts. One call is at most one request and is never retried here."""
 
     def begin(self, key: str, attributes: Attributes) -> str:
         """Return what names the upload from now on."""

@@ -23,6 +23,7 @@ from barman_cloud.store.base import Buffer, Listing, ObjectInfo, ObjectKind, Tag
 from barman_cloud.store.bucket_api import Attributes, Page
 from barman_cloud.store.cloud_client import CloudClient
 from barman_cloud.store.integrity import CHECKSUM, is_intact, metadata_of, require_intact
+from barman_cloud.store.obstore_limits import head_by, obstore_can_name, refuse_html
 from barman_cloud.store.put import put_whole
 from barman_cloud.store.upload import frozen, rejoined, slices, upload_parts
 
@@ -35,6 +36,8 @@ SINGLE_PUT_LIMIT = 64 << 20
 """Above this size a body in memory is sent in parts."""
 SINGLE_DELETES = 8
 """Deletions in flight where there is no batch request."""
+MOST_EMPTY_PAGES = 1000
+"""Pages of a listing in a row that may be empty; Azure sends some while it skips what was deleted."""
 READS = 3
 """Times that an object is read before it counts as damaged."""
 
@@ -59,11 +62,11 @@ class CloudStore(CloudClient):
     ) -> None:
         view = memoryview(data).cast("B")
         attributes = self.attributes(kind, tags)
-        if view.nbytes > self.single_put_limit and not if_absent and _obstore_can_name(key):
+        if view.nbytes > self.single_put_limit and not if_absent:
             upload_parts(self, key, slices(view, self.part_size), self.part_size, self.put_concurrency, attributes)
             return
         attributes = attributes._replace(metadata=metadata_of(view))
-        if _obstore_can_name(key):
+        if obstore_can_name(key):
             self._put_whole(key, view, if_absent=if_absent, attributes=attributes)
         else:
             self.attempt(
@@ -84,10 +87,6 @@ class CloudStore(CloudClient):
         tags: Tags | None = None,
     ) -> int:
         size = max(part_size or self.part_size, self.capabilities.min_part_size)
-        if not _obstore_can_name(key):
-            raise StoreError(
-                f"{self.object_url(key)}: a key with an empty or dotted segment can't be uploaded in parts"
-            )
         source = iter(chunks)
         first: list[Buffer] = []
         buffered = 0
@@ -103,12 +102,13 @@ class CloudStore(CloudClient):
     # Reading ------------------------------------------------------------------------------------------------------
 
     def get_buffer(self, key: str) -> Buffer:
-        if not _obstore_can_name(key):
+        if not obstore_can_name(key):
             return self.attempt("get", key, lambda: self.provider_api.get(key))
         import obstore
 
         def fetch() -> tuple[memoryview, object]:
             result = obstore.get(self.reader, key)
+            refuse_html(result.attributes)
             self.deadline.moved(result.meta["size"])
             return memoryview(result.bytes()), result.attributes.get(CHECKSUM)
 
@@ -135,18 +135,12 @@ class CloudStore(CloudClient):
 
         if end is not None and end <= start:
             return
-        if _obstore_can_name(key):
-            yield from read_object(self, key, start, end, etag, concurrency, range_size)
-        else:
-            yield memoryview(self.get(key))[start:end]
+        yield from read_object(self, key, start, end, etag, concurrency, range_size)
 
     def head(self, key: str) -> ObjectInfo:
-        if not _obstore_can_name(key):
+        if not obstore_can_name(key):
             return self.attempt("head", key, lambda: self.provider_api.head(key))
-        import obstore
-
-        meta = self.attempt("head", key, lambda: obstore.head(self.reader, key))
-        return ObjectInfo(key, meta["size"], meta["e_tag"], meta["last_modified"])
+        return self.attempt("head", key, lambda: head_by(self.reader, key))
 
     # Listing, deleting, the bucket --------------------------------------------------------------------------------
 
@@ -164,12 +158,23 @@ class CloudStore(CloudClient):
             return self.provider_api.list_page(prefix, delimiter=delimiter, start_after=start_after, token=token)
 
         token: str | None = None
+        seen: set[int] = set()
+        empty = 0
         while True:
             page = self.attempt("list", None, ask)
+            if start_after:  # some stores take no notice of it
+                page = page._replace(objects=tuple(info for info in page.objects if info.key > start_after))
             yield page
             token = page.token
             if token is None:
                 return
+            empty = 0 if page.objects or page.folders else empty + 1
+            if hash(token) in seen or empty > MOST_EMPTY_PAGES:
+                raise StoreError(
+                    f"{self.object_url(prefix)}: the listing never ends: the store sends the same place to go on again",
+                    hint="this is a fault of the store, or of a proxy in front of it",
+                )
+            seen.add(hash(token))
 
     def delete(self, keys: Iterable[str], *, batch_size: int | None = None) -> None:
         from itertools import islice
@@ -210,12 +215,4 @@ class CloudStore(CloudClient):
         self.attempt("check", None, lambda: self.provider_api.check(prefix))
 
     def create_bucket(self) -> None:
-        self.attempt("create", None, self.provider_api.create_bucket)
-
-
-def _obstore_can_name(key: str) -> bool:
-    """Tell whether obstore keeps the key as it is: it refuses or changes empty and dotted segments and control
-    characters.
-    """
-    segments = key.split("/")
-    return not ("" in segments or "." in segments or ".." in segments) and key.isprintable()
+        self.attempt("create", None, lambda: self.provider_api.create_bucket())

@@ -10,17 +10,22 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from barman_cloud.errors import BarmanCloudError
+from barman_cloud.errors import BarmanCloudError, StoreError
 from barman_cloud.store.base import ObjectKind, ObjectStore, RequestCounts, StoreURL, Tags
 from barman_cloud.store.bucket_api import Attributes, BucketApi, PartsApi
 from barman_cloud.store.clients import DOWNLOAD_TIMEOUT, NO_RETRIES, READ_TIMEOUT, client_options
-from barman_cloud.store.failures import Failure, failure_of, to_error
+from barman_cloud.store.failures import Failure, RequestFailedError, failure_of, first_line, to_error
 from barman_cloud.store.retry import Retry
 
 if TYPE_CHECKING:
     from barman_cloud.deadline import Deadline
 
 T = TypeVar("T")
+
+MOST_ADAPTATIONS = 3
+"""Times that one request is made anew because a setting was wrong: region and checksum, and one more."""
+_WITHOUT_BODY = ("head", "lock")
+"""Kinds of requests whose refusal may come without a word."""
 
 
 class CloudClient(ObjectStore):
@@ -37,6 +42,8 @@ class CloudClient(ObjectStore):
         self.requests = RequestCounts()
         self._retry = retry
         self._clients: dict[tuple[str, float], Any] = {}
+        self._proven = False
+        """A request has succeeded: address, region and credentials are right."""
         self.partial_answers = True
         """Whether obstore takes the store's answers to ranges; reading finds out."""
 
@@ -108,28 +115,58 @@ class CloudClient(ObjectStore):
         def once() -> T:
             self.requests.add(kind)
             try:
-                return action()
-            except Exception as error:
-                raise self.translate(error, key) from error
+                result = action()
+            except (KeyboardInterrupt, SystemExit, GeneratorExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - raised again, as what it means
+                explained = self.explained(kind, key, error)
+                raise self.translate(explained, key) from explained
+            self._proven = True
+            return result
 
-        while True:
+        for _ in range(MOST_ADAPTATIONS):
             try:
                 return self._retry.call(once, stopped=stopped, name=self._name(key))
             except BarmanCloudError as error:
                 if error.__cause__ is None or not self._adapt(kind, failure_of(error.__cause__)):
                     raise
+        return self._retry.call(once, stopped=stopped, name=self._name(key))
+
+    def explained(self, kind: str, key: str | None, error: BaseException) -> BaseException:
+        """Return why a HEAD failed, in the store's own words: its answer has no body, that to a GET has one.
+
+        That an object isn't there is believed without words, once the store has done something for these credentials.
+        """
+        failure = failure_of(error)
+        silent = failure is not None and failure.status in (400, 401, 403, 404, 409) and not failure.code
+        if not silent or kind not in _WITHOUT_BODY or key is None:
+            return error
+        if failure is not None and failure.status == 404 and self._proven:
+            return error
+        self.requests.add("get")
+        try:
+            self.provider_api.get_range(key, 0, 1, None)
+        except RequestFailedError as explained:
+            return error if explained.failure.status is None else explained
+        return error
 
     def _adapt(self, kind: str, failure: Failure | None) -> bool:
         """Change the setting that ``failure`` of a request of ``kind`` shows to be wrong; tell whether to try again."""
         return False
 
-    def translate(self, error: Exception, key: str | None) -> Exception:
-        """Return our error for what a request raised; what isn't a failure of a request is returned as it is."""
+    def translate(self, error: BaseException, key: str | None) -> Exception:
+        """Return our error for what a request raised; what isn't a failure of a request is returned as it is.
+
+        A panic of obstore's isn't an ``Exception``: nobody who handles errors would see it.
+        """
         if isinstance(error, BarmanCloudError):
             return error
         failure = failure_of(error)
         if failure is None:
-            return error
+            if isinstance(error, Exception):
+                return error
+            name = self.object_url(key or "")
+            return StoreError(f"{name}: the client library failed ({type(error).__name__}: {first_line(error)})")
         return to_error(failure, self._name(None), None if key is None else self._name(key))
 
     def _name(self, key: str | None) -> str:

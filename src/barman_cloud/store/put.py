@@ -10,6 +10,7 @@ from barman_cloud import logs
 from barman_cloud.errors import AccessDeniedError, ObjectExistsError, ObjectNotFoundError
 from barman_cloud.store.clients import upload_timeout
 from barman_cloud.store.integrity import AlteredError, md5_in, md5_of
+from barman_cloud.store.obstore_limits import head_by
 
 if TYPE_CHECKING:
     from barman_cloud.store.bucket_api import Attributes
@@ -77,14 +78,13 @@ def put_whole(
 
 
 def _refuse_existing(store: CloudClient, client: Any, key: str) -> None:
-    import obstore
-
     store.requests.add("head")
     try:
-        obstore.head(client, key)
+        head_by(client, key)
     except Exception as error:
+        # The PUT that follows says more about a store that refuses everything.
         if not isinstance(store.translate(error, key), ObjectNotFoundError | AccessDeniedError):
-            raise
+            raise store.explained("head", key, error) from error
     else:
         raise ObjectExistsError(f"{store.object_url(key)} exists already")
 
@@ -96,7 +96,7 @@ def _is_ours(store: CloudClient, key: str, data: memoryview, etag: str | None, c
     try:
         if etag is None:
             return memoryview(store.attempt("get", key, lambda: obstore.get(client, key).bytes())) == data
-        return bool(store.attempt("head", key, lambda: obstore.head(client, key))["e_tag"] == etag)
+        return store.attempt("head", key, lambda: head_by(client, key)).etag == etag
     except ObjectNotFoundError:
         return True  # deleted since: no other writer's doing
     except AccessDeniedError as error:

@@ -9,6 +9,7 @@ from barman_cloud import logs
 from barman_cloud.errors import ConnectivityError, ObjectChangedError, StoreError
 from barman_cloud.store import async_bridge
 from barman_cloud.store.clients import READ_TIMEOUT
+from barman_cloud.store.obstore_limits import obstore_can_name, refuse_html
 from barman_cloud.store.ranges import read_ahead, while_quick
 from barman_cloud.store.upload import handed_over, slices
 
@@ -42,7 +43,7 @@ def read_object(
     yield from handed_over(pieces)
     end = size if end is None else min(end, size)
     position = first_end
-    if not store.partial_answers and concurrency > 1 and end - position > range_size:
+    if not store.partial_answers and obstore_can_name(key) and concurrency > 1 and end - position > range_size:
         position = yield from _read_whole(store, key, position, end, version)
     closed = False
 
@@ -122,7 +123,7 @@ def _range(
         options["if_match"] = etag
 
     # Read once: another thread may learn it from its own range while ours is under way.
-    partial_answers = store.partial_answers
+    partial_answers = store.partial_answers and obstore_can_name(key)
 
     def fetch() -> tuple[list[Buffer], int, str | None]:
         if not partial_answers:
@@ -133,6 +134,7 @@ def _range(
 
     async def receive(reader: Any, moved: Callable[[int], None]) -> tuple[list[Buffer], int, str | None]:
         result = await obstore.get_async(reader, key, options=options)
+        refuse_html(result.attributes)
         pieces: list[Buffer] = []
         async for chunk in result.stream(min_chunk_size=_PIECE):
             pieces.append(memoryview(chunk))

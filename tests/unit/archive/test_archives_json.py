@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from barman_cloud.archive.archives_json import ArchiveRecord, dump, parse
+from barman_cloud.archive.archives_json import ArchiveRecord, DamagedFile, PageChecksums, dump, parse
 from barman_cloud.archive.checksum import Tally, crc32c
 from barman_cloud.errors import IntegrityError
 
@@ -63,3 +63,20 @@ def test_tally_counts_what_passes() -> None:
     tally = Tally([b"1234", b"", memoryview(b"56789")])
     assert b"".join(tally) == b"123456789"
     assert (tally.size, tally.crc32c) == (9, crc32c(b"123456789"))
+
+
+def test_what_the_page_checksums_told_is_recorded_and_does_not_disturb_readers() -> None:
+    damage = PageChecksums(9, 3, (DamagedFile("base/5/16384.1", ((7, 8), (600, 600))),))
+    text = dump(RECORDS, damage)
+    assert parse(text) == RECORDS
+    assert json.loads(text)["page_checksums"] == {
+        "pages": 9,
+        "failed": 3,
+        "files": [{"path": "base/5/16384.1", "blocks": [[7, 8], [600, 600]]}],
+    }
+
+
+def test_many_damaged_blocks_are_cut_short_in_words() -> None:
+    runs = tuple((number, number + number % 2) for number in range(0, 27, 3))
+    assert DamagedFile("x", runs[:2]).describe() == "0, 3-4"
+    assert DamagedFile("x", runs).describe() == "0, 3-4, 6, 9-10, 12 …"

@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from barman_cloud.archive.checksum import crc32c
-from barman_cloud.archive.manifest import EntrySpool, ManifestReader, WalRange, crc32c_text, manifest_stream
+from barman_cloud.archive.manifest import (
+    EntrySpool,
+    ManifestReader,
+    ManifestSpool,
+    WalRange,
+    crc32c_text,
+    manifest_stream,
+)
 from barman_cloud.errors import IntegrityError
 
 RANGES = (WalRange(1, 0x2000028, 0x1_02000100), WalRange(2, 0x1_02000100, 0x1_03000000))
@@ -168,3 +175,49 @@ def test_pg_verifybackup_accepts_a_directory_with_our_manifest(tmp_path: Path) -
     assert subprocess.run([tool, "-n", str(tmp_path)], capture_output=True, check=False).returncode == 0
     (tmp_path / "base/1").write_bytes(b"x")
     assert subprocess.run([tool, "-n", str(tmp_path)], capture_output=True, check=False).returncode == 1
+
+
+def test_lsns_are_padded_for_postgresql_19() -> None:
+    def text(padded: bool) -> bytes:
+        size, content = manifest_stream([EntrySpool()], RANGES, 7, padded_lsns=padded)
+        written = b"".join(content)
+        assert len(written) == size
+        reader = ManifestReader([written])
+        assert (list(reader), reader.wal_ranges) == ([], RANGES)
+        return written
+
+    assert b'"Start-LSN": "0/2000028", "End-LSN": "1/2000100"' in text(False)
+    assert b'"Start-LSN": "0/02000028", "End-LSN": "1/02000100"' in text(True)
+
+
+class TestManifestSpool:
+    """A server's manifest, as it comes in pieces."""
+
+    @staticmethod
+    def spooled(manifest: bytes, piece: int) -> ManifestSpool:
+        spool = ManifestSpool()
+        for start in range(0, len(manifest), piece):
+            spool.add(memoryview(manifest)[start : start + piece])
+        return spool
+
+    @pytest.mark.parametrize("piece", [1, 7, 32768, 10**6])
+    def test_it_is_given_back_byte_for_byte_and_its_files_are_counted(self, piece: int) -> None:
+        spool = EntrySpool()
+        for number in range(3000 if piece > 7 else 30):
+            spool.add(f"base/1/{number}" if number % 10 else f"base/caf\udce9{number}", number, 1e9, number)
+        _, content = manifest_stream([spool], RANGES, 1)
+        manifest = b"".join(content)
+        found = self.spooled(manifest, piece)
+        found.finish()
+        assert b"".join(found) == manifest
+        assert (found.size, found.count) == (len(manifest), spool.count)
+
+    def test_one_that_is_cut_off_or_changed_is_refused(self) -> None:
+        checksum = hashlib.sha256(POSTGRES_MANIFEST_HEAD).hexdigest()
+        whole = POSTGRES_MANIFEST_HEAD + f'"Manifest-Checksum": "{checksum}"}}\n'.encode()
+        good = self.spooled(whole, 100)
+        good.finish()
+        assert good.count == 2
+        for damaged in (whole[:-80], whole[:-1], b"", whole.replace(b"227", b"228")):
+            with pytest.raises(IntegrityError, match="damaged or cut off"):
+                self.spooled(damaged, 100).finish()

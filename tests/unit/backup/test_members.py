@@ -59,7 +59,7 @@ def test_files_of_tablespaces_are_logged_where_they_are_restored(root: Path) -> 
     assert logged[0][0] == "pg_tblspc/16384/base/1/5"
 
 
-def test_what_vanished_or_became_something_else_is_left_out(root: Path) -> None:
+def test_what_vanished_or_became_something_else_is_left_out(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("1", "2", "3", "4"):
         (root / "base/1" / name).write_bytes(b"x")
     planned = plan(root, "1", "2", "3", "4", "never")
@@ -69,6 +69,31 @@ def test_what_vanished_or_became_something_else_is_left_out(root: Path) -> None:
     (root / "base/1/3").unlink()
     (root / "base/1/3").symlink_to("4")
     assert [member.name for member, _ in collect(PlannedMembers(planned, 1 << 40, lambda *_: None))] == ["base/1/4"]
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"{root}/base/1/{name} is no longer a file and is left out" for name in ("2", "3")
+    ]
+
+
+def test_a_linked_file_is_stored_as_a_file(root: Path) -> None:
+    (root / "elsewhere").write_bytes(b"content")
+    (root / "base/1/5").symlink_to(root / "elsewhere")
+    run = FileRun("base/1", ["5"], array("Q", [7]), frozenset({"5"}))
+    logged: Logged = []
+    planned = PlannedMembers(
+        ArchivePlan("data", str(root), 0, runs=[run]), 1 << 40, lambda *entry: logged.append(entry)
+    )
+    ((member, content),) = collect(planned)
+    assert (member.name, member.kind, member.size, content) == ("base/1/5", "file", 7, b"content")
+    assert logged[0][3] == crc32c(b"content")
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "fifo", "/nonexistent", "directory"])
+def test_a_link_that_leads_elsewhere_since_the_scan_is_left_out(root: Path, target: str) -> None:
+    os.mkfifo(root / "fifo")
+    (root / "directory").mkdir()
+    (root / "base/1/5").symlink_to(root / target if "/" not in target else target)
+    run = FileRun("base/1", ["5"], array("Q", [7]), frozenset({"5"}))
+    assert collect(PlannedMembers(ArchivePlan("data", str(root), 0, runs=[run]), 1 << 40, lambda *_: None)) == []
 
 
 def test_a_fifo_in_the_place_of_a_file_is_not_waited_for(root: Path) -> None:

@@ -108,22 +108,136 @@ def test_directories_whose_content_is_left_out_stay_as_empty_ones(tmp_path: Path
     assert scan_data_directory(str(tmp_path)).directories == ["", "base", "log", "pg_replslot", "pg_wal"]
 
 
-def test_a_link_to_the_wal_directory_becomes_an_empty_directory(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def warnings(tree: Tree) -> list[str]:
+    return [line for level, line in tree.notes if level == logging.WARNING]
+
+
+def test_a_link_to_the_wal_directory_becomes_an_empty_directory(tmp_path: Path) -> None:
     make(tmp_path, "elsewhere/wal/x", "data/")
     (tmp_path / "data/pg_wal").symlink_to(tmp_path / "elsewhere/wal")
     tree = scan_data_directory(str(tmp_path / "data"))
     assert tree.directories == ["", "pg_wal"]
-    assert (files(tree), tree.specials, caplog.messages) == ([], [], [])
+    assert (files(tree), tree.specials, tree.notes) == ([], [], [])
 
 
-def test_another_linked_directory_is_left_out_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("place", ["mine", "pg_tblspc/99", "base/5/mine", "base/junk", "pg_xact/old"])
+def test_a_linked_directory_that_is_not_the_servers_is_left_out_with_a_warning(tmp_path: Path, place: str) -> None:
     make(tmp_path, "elsewhere/x", "data/")
-    (tmp_path / "data/pg_xact").symlink_to(tmp_path / "elsewhere")
+    link = tmp_path / "data" / place
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(tmp_path / "elsewhere")
     tree = scan_data_directory(str(tmp_path / "data"))
-    assert (tree.directories, files(tree), tree.specials) == ([""], [], [])
-    assert f"{tmp_path}/data/pg_xact is a link to a directory" in caplog.text
+    assert (files(tree), tree.specials) == ([], [])
+    assert place not in tree.directories
+    assert warnings(tree) == [f"{link} is a link to a directory, which is not in the backup"]
+
+
+class TestLinksToDataFiles:
+    """A copy that held the link would share the file with the running server."""
+
+    @pytest.mark.parametrize(
+        "place",
+        ["base/5/16384", "base/5/16384_fsm", "global/1262", "pg_xact/0000", "pg_multixact/members/0000",
+         "pg_twophase/00000001", "pg_logical/replorigin_checkpoint", "pg_tblspc/99/PG_18_1/5/16384"],
+    )  # fmt: skip
+    @pytest.mark.parametrize("chain", [False, True])
+    def test_a_linked_file_is_its_content(self, tmp_path: Path, place: str, chain: bool) -> None:
+        make(tmp_path, "elsewhere/16384", "data/")
+        link = tmp_path / "data" / place
+        link.parent.mkdir(parents=True)
+        target = tmp_path / "elsewhere/16384"
+        if chain:
+            (tmp_path / "second").symlink_to(target)
+            target = tmp_path / "second"
+        link.symlink_to(target)
+        tree = scan_data_directory(str(tmp_path / "data"))
+        assert (files(tree), tree.specials, tree.notes) == ([place], [], [])
+        assert (tree.size, tree.runs[0].linked) == (5, {link.name})
+
+    def test_in_a_tablespace_as_well(self, tmp_path: Path) -> None:
+        make(tmp_path, "elsewhere/1", "elsewhere/db/2", "space/PG_18_1/5/")
+        (tmp_path / "space/PG_18_1/5/1").symlink_to(tmp_path / "elsewhere/1")
+        (tmp_path / "space/PG_18_1/6").symlink_to(tmp_path / "elsewhere/db")
+        tree = scan_tablespace(99, str(tmp_path / "space"), 180000)
+        assert files(tree) == ["PG_18_1/5/1", "PG_18_1/6/2"]
+        assert tree.directories == ["PG_18_1", "PG_18_1/5", "PG_18_1/6"]
+
+    @pytest.mark.parametrize(
+        ("place", "inside"),
+        [("base", "5/16384"), ("base/5", "16384"), ("pg_xact", "0000"), ("pg_multixact", "offsets/0000")],
+    )
+    def test_a_linked_directory_is_its_content(self, tmp_path: Path, place: str, inside: str) -> None:
+        make(tmp_path, f"elsewhere/{inside}", "data/")
+        link = tmp_path / "data" / place
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(tmp_path / "elsewhere")
+        tree = scan_data_directory(str(tmp_path / "data"))
+        assert (files(tree), tree.specials, tree.notes) == ([f"{place}/{inside}"], [], [])
+        assert place in tree.directories
+
+    @pytest.mark.parametrize("target", [".", "..", "/", "base"])
+    def test_a_directory_in_a_circle_ends(self, tmp_path: Path, target: str) -> None:
+        make(tmp_path, "base/5/16384", "base/6/")
+        (tmp_path / "base/6").rmdir()
+        (tmp_path / "base/6").symlink_to(target if target == "/" else tmp_path / target)
+        tree = scan_data_directory(str(tmp_path))
+        assert "base/5/16384" in files(tree)
+        assert all(path.count("/") < 2 for path in tree.directories)
+
+    def test_behind_a_link_nothing_else_is_taken_along(self, tmp_path: Path) -> None:
+        make(tmp_path, "disk/1", "disk/other/huge", "disk/lost+found/x", "data/base/")
+        (tmp_path / "data/base/5").symlink_to(tmp_path / "disk")
+        tree = scan_data_directory(str(tmp_path / "data"))
+        assert files(tree) == ["base/5/1"]
+        assert [line.split()[0] for line in warnings(tree)] == [f"{tmp_path}/data/base/5/other"]
+
+    @pytest.mark.parametrize("target", ["/dev/zero", "/nonexistent", "itself", "fifo"])
+    def test_a_link_to_no_file_is_left_out_with_a_warning(self, tmp_path: Path, target: str) -> None:
+        make(tmp_path, "base/5/")
+        os.mkfifo(tmp_path / "fifo")
+        link = tmp_path / "base/5/16384"
+        link.symlink_to({"itself": link, "fifo": tmp_path / "fifo"}.get(target, Path(target)))
+        tree = scan_data_directory(str(tmp_path))
+        assert (files(tree), tree.specials) == ([], ["fifo"])
+        assert [line.split()[0] for line in warnings(tree)] == [str(link)]
+
+
+class TestOtherLinks:
+    @pytest.mark.parametrize(
+        "name", ["postgresql.conf", "postgresql.auto.conf", "conf.d/more.conf", "named-by-the-server"]
+    )
+    def test_a_linked_configuration_file_is_its_content(self, tmp_path: Path, name: str) -> None:
+        make(tmp_path, "etc/x.conf", "data/conf.d/")
+        (tmp_path / "data" / name).symlink_to(tmp_path / "etc/x.conf")
+        tree = scan_data_directory(
+            str(tmp_path / "data"), configuration=[f"{tmp_path}/data/named-by-the-server", "/etc/elsewhere.conf"]
+        )
+        assert (files(tree), tree.specials, tree.notes) == ([name], [], [])
+
+    @pytest.mark.parametrize(
+        ("name", "target", "warned"),
+        [
+            ("server.crt", "{}/etc/x", True),
+            ("server.crt", "../etc/x", True),
+            ("dangling", "/nonexistent", True),
+            ("inside", "PG_VERSION", False),
+            ("absolute", "{}/data/PG_VERSION", True),
+            ("dangling-inside", "nothing", False),
+        ],
+    )
+    def test_one_that_leaves_pgdata_is_warned_of(self, tmp_path: Path, name: str, target: str, warned: bool) -> None:
+        make(tmp_path, "etc/x", "data/PG_VERSION")
+        target = target.format(tmp_path)
+        (tmp_path / "data" / name).symlink_to(target)
+        tree = scan_data_directory(str(tmp_path / "data"))
+        assert (files(tree), tree.specials) == (["PG_VERSION"], [name])
+        what = f"is a link to {target}: the link is in the backup, what it leads to is not"
+        assert warnings(tree) == ([f"{tmp_path}/data/{name} {what}"] if warned else [])
+
+
+def test_what_the_file_system_keeps_at_its_root_is_left_out(tmp_path: Path) -> None:
+    make(tmp_path, "lost+found/x", "PG_VERSION", "base/lost+found/y")
+    assert files(scan_data_directory(str(tmp_path))) == ["PG_VERSION", "base/lost+found/y"]
 
 
 def test_links_to_files_and_pipes_are_special_and_sockets_are_nothing(tmp_path: Path) -> None:
@@ -177,11 +291,10 @@ def test_only_the_servers_own_version_of_a_tablespace_is_walked(tmp_path: Path) 
     assert files(tree) == ["PG_18_2/5/16390"]
 
 
-def test_leftovers_that_would_mislead_recovery_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_leftovers_that_would_mislead_recovery_are_named(tmp_path: Path) -> None:
     make(tmp_path, "backup_label", "tablespace_map", "recovery.signal", "backup_manifest")
-    with caplog.at_level(logging.WARNING):
-        scan_data_directory(str(tmp_path))
-    assert sorted(Path(message.split()[0]).name for message in caplog.messages) == [
+    tree = scan_data_directory(str(tmp_path))
+    assert sorted(Path(line.split()[0]).name for line in warnings(tree)) == [
         "backup_label",
         "recovery.signal",
         "tablespace_map",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -99,6 +101,22 @@ def test_levels(flags: list[str], levels: str, capsys: Any) -> None:
     assert main(command(run), [*flags, "u", "s"]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "not ours" not in line]
     assert [LINE.fullmatch(line)["level"] for line in lines] == levels.split()  # type: ignore[index]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso8859-1", "utf-8"])
+def test_a_name_that_the_terminal_lacks_is_printed_escaped(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(terminal, encoding=encoding))
+    name = "über €, \udce9"
+    assert main(command(lambda _args: print(name)), ["u", "s"]) == 0
+    assert terminal.getvalue() == f"{name}\n".encode(encoding, "backslashreplace")
+
+
+def test_a_command_knows_whether_the_umbrella_runs_it() -> None:
+    seen: list[bool] = []
+    for prog in (None, "barman-cloud backup-list"):
+        main(command(lambda args: seen.append(args.is_umbrella)), ["u", "s"], prog=prog)
+    assert seen == [False, True]
 
 
 def test_umbrella_knows_the_commands(capsys: Any) -> None:

@@ -78,3 +78,8 @@ def test_argparse_has_the_last_word(capsys: pytest.CaptureFixture[str]) -> None:
         parse(command, ["u", "s", "w", "--parallel", "many"])
     assert end.value.code == 3
     assert "'many' is not an integer" in capsys.readouterr().err
+
+
+def test_extensions_exclude_each_other_as_well() -> None:
+    assert plain("backup", ["u", "s", "--verify-checksums"]) is not None
+    assert plain("backup", ["u", "s", "--verify-checksums", "--no-verify-checksums"]) is None

@@ -58,3 +58,16 @@ def test_backup_name_refuses(text: str) -> None:
     with pytest.raises(ArgumentTypeError):
         values.backup_name(text)
     assert values.backup_name("café 1") == "café 1"
+
+
+@pytest.mark.parametrize(("text", "expected"), [("3", "3"), ("0742", "742"), ("4294967299", "4294967299")])
+def test_transaction_id(text: str, expected: str) -> None:
+    assert values.transaction_id(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "abc", "0x10", "-5", "7 ", "1.5", "٣", "0", "2", "4294967296", "18446744073709551616", "1" * 30]
+)
+def test_transaction_ids_that_the_server_would_refuse(text: str) -> None:
+    with pytest.raises(ArgumentTypeError):
+        values.transaction_id(text)

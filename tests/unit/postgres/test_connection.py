@@ -1,8 +1,12 @@
+import logging
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from barman_cloud.errors import ConfigurationError, OperationError
 from barman_cloud.postgres.backup_mode import label_timeline
-from barman_cloud.postgres.connection import ConnectionParameters, _arguments, connect, first_line
+from barman_cloud.postgres.connection import ConnectionParameters, _arguments, _settle, connect, first_line
 
 LABEL = "START WAL LOCATION: 0/5000028 (file 000000010000000000000005)\nLABEL: START TIMELINE: 9\nSTART TIMELINE: 3\n"
 
@@ -62,3 +66,17 @@ def test_the_timeline_of_a_label() -> None:
     assert label_timeline(LABEL) == 3
     with pytest.raises(OperationError):
         label_timeline("LABEL: x\n")
+
+
+@pytest.mark.parametrize(("version", "lines"), [(180006, 0), (190000, 0), (200001, 1), (310000, 1)])
+def test_a_server_that_nobody_tried_is_told_of_once_and_not_refused(
+    version: int, lines: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[object] = []
+    connection: Any = SimpleNamespace(
+        info=SimpleNamespace(server_version=version), execute=lambda *words: asked.append(words)
+    )
+    with caplog.at_level(logging.INFO):
+        _settle(connection)
+    assert len(caplog.records) == lines
+    assert asked

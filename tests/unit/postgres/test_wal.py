@@ -40,6 +40,18 @@ def test_an_lsn_survives_printing(lsn: int) -> None:
     assert wal.parse_lsn(wal.format_lsn(lsn)) == lsn
 
 
+@given(LSNS)
+def test_an_lsn_survives_printing_as_postgresql_19_does_it(lsn: int) -> None:
+    text = wal.format_lsn(lsn, 190000)
+    assert (wal.parse_lsn(text), len(text.partition("/")[2])) == (lsn, 8)
+
+
+def test_lsns_are_printed_as_the_server_does() -> None:
+    assert [wal.format_lsn(0x2000028, version) for version in (0, 180006, 190000)] == [
+        "0/2000028", "0/2000028", "0/02000028",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("text", ["", "1", "1/", "/1", "1/2/3", "g/0", "123456789/0", "-1/0"])
 def test_what_is_no_lsn_is_refused(text: str) -> None:
     with pytest.raises(UsageError):

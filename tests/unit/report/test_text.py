@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from barman_cloud.report.json_text import document
-from barman_cloud.report.text import Section, duration, page, size, table
+from barman_cloud.report.text import Section, counted, duration, page, size, table
 
 
 def test_columns_keep_their_width_and_long_values_push() -> None:
@@ -62,3 +62,7 @@ def test_durations(seconds: float, text: str) -> None:
 
 def test_a_document_is_one_line_of_ascii() -> None:
     assert document({"a": "ä\n", "b": [1, None]}) == '{"a": "\\u00e4\\n", "b": [1, null]}\n'
+
+
+def test_things_are_counted_in_words() -> None:
+    assert [counted(number, "archive") for number in (0, 1, 2)] == ["0 archives", "1 archive", "2 archives"]

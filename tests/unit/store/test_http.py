@@ -31,7 +31,8 @@ from tests.support.servers import StoreServer
     ],
 )
 def test_proxies(environ: dict[str, str], host: str, expected: tuple[str, int] | None) -> None:
-    assert proxy_for("https", host, environ) == expected
+    found = proxy_for("https", host, environ)
+    assert (found and found[:2]) == expected
 
 
 @pytest.mark.parametrize("text", ["socks5://p:1", "https://p:1"])

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from barman_cloud.errors import BucketNotFoundError, ObjectNotFoundError, StoreError
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.store.local import TEMPORARY
-from barman_cloud.store.memory import MemoryStore
 from barman_cloud.store.open import open_store
 from barman_cloud.store.url import parse_url
+from tests.support.memory_store import MemoryStore
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import threading
 
 from barman_cloud.errors import StoreError
 from barman_cloud.store.base import Buffer, ObjectKind, StoreURL, Tags
-from barman_cloud.store.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 
 
 class GatedStore(MemoryStore):

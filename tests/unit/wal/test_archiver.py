@@ -10,9 +10,9 @@ from barman_cloud.catalog.layout import Layout
 from barman_cloud.deadline import Deadline
 from barman_cloud.errors import AccessDeniedError, ConflictError, IntegrityError, UsageError
 from barman_cloud.store.base import Buffer, StoreURL, Tags
-from barman_cloud.store.memory import MemoryStore
 from barman_cloud.wal import archive_spool
 from barman_cloud.wal.archiver import ArchiveOptions, Archiver, read_wal_file, ready_files
+from tests.support.memory_store import MemoryStore
 from tests.support.segments import SIZE, SYSTEM, Cluster, segment, segment_name
 
 URL = StoreURL("memory", "bucket", "prod", "memory://bucket/prod")

@@ -10,10 +10,10 @@ from barman_cloud.catalog.layout import Layout
 from barman_cloud.cli.command import parse
 from barman_cloud.cli.wal_restore import COMMAND, run
 from barman_cloud.errors import IntegrityError, NotFoundError, UsageError
-from barman_cloud.store.memory import MemoryStore
 from barman_cloud.store.open import open_store
 from barman_cloud.wal import background_client
 from barman_cloud.wal.restorer import Restorer, wal_name
+from tests.support.memory_store import MemoryStore
 from tests.support.segments import SYSTEM, Cluster, segment, segment_name
 
 COMPRESSIONS = (None, *SUFFIX)

@@ -31,7 +31,8 @@ class AzureParts:
         name = base64.b64encode(f"{upload}-{part.number:06}".encode()).decode()
         md5 = base64.b64encode(bytes.fromhex(md5_of(part.pieces))).decode()
         query = {"comp": "block", "blockid": name}
-        answer = self._api.send("PUT", key, query, {**self._api.scope_headers(), "content-md5": md5}, part.pieces)
+        headers = {**self._api.scope_headers(), "content-md5": md5}
+        answer = self._api.send("PUT", key, query, headers, part.pieces, status=201)
         if answer.headers.get("content-md5", md5) != md5:
             raise AlteredError(f"block {part.number} of {key}")
         return name
@@ -39,7 +40,8 @@ class AzureParts:
     def complete(self, key: str, upload: str, parts: Sequence[str]) -> None:
         blocks = "".join(f"<Latest>{name}</Latest>" for name in parts)
         body = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{blocks}</BlockList>'.encode()
-        self._api.send("PUT", key, {"comp": "blocklist"}, self._api.write_headers(self._attributes[upload]), body)
+        headers = {"content-type": "application/xml", **self._api.write_headers(self._attributes[upload])}
+        self._api.send("PUT", key, {"comp": "blocklist"}, headers, body, status=201)
 
     def abort(self, key: str, upload: str) -> None:
         """Leave the blocks to the service, which drops them after a week, or with the next blob of this name."""

@@ -23,7 +23,9 @@ class AzureStore(CloudStore):
     """A container of block blobs. Tags are blob index tags."""
 
     etags_are_md5 = False
-    capabilities = Capabilities(max_parts=50_000, min_part_size=64 << 10, max_delete_batch=256, object_lock=True)
+    capabilities = Capabilities(
+        max_parts=50_000, min_part_size=64 << 10, max_delete_batch=256, object_lock=True, slash_decides=True
+    )
 
     def __init__(
         self,

@@ -5,13 +5,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from crc32c import crc32c
 
-from barman_cloud.store.failures import Failure, RequestFailedError
 from barman_cloud.store.integrity import AlteredError, md5_in, md5_of
-from barman_cloud.store.xml import escape, text_of
+from barman_cloud.store.xml_uploads import completion, etag_of, part_element, require_completed, upload_id
 
 if TYPE_CHECKING:
     from barman_cloud.store.bucket_api import Attributes, Part
@@ -27,11 +25,7 @@ class GoogleParts:
         self._settings = settings
 
     def begin(self, key: str, attributes: Attributes) -> str:
-        answer = self._api.send("POST", self._path(key), {"uploads": ""}, self._settings.write_headers(attributes))
-        upload = text_of(answer.body.decode("utf-8", "replace"), "UploadId")
-        if not upload:
-            raise RequestFailedError(Failure(500, "InternalError", "no upload id in the answer"))
-        return upload
+        return upload_id(self._api.send_xml("POST", key, {"uploads": ""}, self._settings.write_headers(attributes)))
 
     def put_part(self, key: str, upload: str, part: Part) -> str:
         """Return the part's element of the completing request."""
@@ -40,21 +34,17 @@ class GoogleParts:
             value = crc32c(piece, value)
         checksum = f"crc32c={base64.b64encode(value.to_bytes(4)).decode()}"
         query = {"partNumber": str(part.number), "uploadId": upload}
-        answer = self._api.send("PUT", self._path(key), query, {"x-goog-hash": checksum}, part.pieces)
-        etag = answer.headers.get("etag", "")
+        answer = self._api.send_xml("PUT", key, query, {"x-goog-hash": checksum}, part.pieces)
         if not _agrees(answer.headers, checksum, part):
             raise AlteredError(f"part {part.number} of gs://{self._settings.bucket}/{key}")
-        return f"<Part><PartNumber>{part.number}</PartNumber><ETag>{escape(etag)}</ETag></Part>"
+        return part_element(part, etag_of(answer))
 
     def complete(self, key: str, upload: str, parts: Sequence[str]) -> None:
-        body = f"<CompleteMultipartUpload>{''.join(parts)}</CompleteMultipartUpload>".encode()
-        self._api.send("POST", self._path(key), {"uploadId": upload}, {"content-type": "application/xml"}, body)
+        query, headers = {"uploadId": upload}, {"content-type": "application/xml"}
+        require_completed(self._api.send_xml("POST", key, query, headers, completion(parts)))
 
     def abort(self, key: str, upload: str) -> None:
-        self._api.send("DELETE", self._path(key), {"uploadId": upload})
-
-    def _path(self, key: str) -> str:
-        return f"/{quote(self._settings.bucket, safe='')}/{quote(key, safe='/')}"
+        self._api.send_xml("DELETE", key, {"uploadId": upload}, {})
 
 
 def _agrees(headers: Mapping[str, str], checksum: str, part: Part) -> bool:

@@ -9,22 +9,19 @@ what a store that does neither can't promise.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import NamedTuple
 
 from barman_cloud import logs
 from barman_cloud.errors import BarmanCloudError, ObjectExistsError
+from barman_cloud.store.learned import can_remember, recall, remember
 
 logger = logs.get_logger(__name__)
 
 PROBE = "barman-cloud-probe"
 """Name of the object, directly below the path of the URL."""
-TRUSTED_SECONDS = 86_400
-"""Another server may take over an address."""
-_MOST_BYTES = 64 << 10
+_FACT = "s3-behaviour"
 
 
 class Answers(NamedTuple):
@@ -32,6 +29,15 @@ class Answers(NamedTuple):
 
     honours_conditions: bool = False
     compares_content: bool = False
+
+    def __str__(self) -> str:
+        return ",".join("yes" if answer else "no" for answer in self)
+
+    @classmethod
+    def of(cls, text: str | None) -> Answers | None:
+        """Return what ``str`` was made of; None for anything else."""
+        words = (text or "").split(",")
+        return cls(*(word == "yes" for word in words)) if len(words) == 2 and {*words} <= {"yes", "no"} else None
 
 
 _learned: dict[str, Answers] = {}
@@ -60,14 +66,12 @@ class Behaviour:
         with self._asking:
             if self._answers is None:
                 self._creates += 1
-                file = _memory_file(self._environ)
-                if file is not None:
-                    self._answers = _entries(file).get(self._bucket_url, (0.0, None))[1]
-                if self._answers is None and (file is not None or self._creates > 1):
-                    self._answers = self._ask(probe, file)
+                self._answers = Answers.of(recall(_FACT, self._bucket_url, self._environ))
+                if self._answers is None and (self._creates > 1 or can_remember(self._environ)):
+                    self._answers = self._ask(probe)
             return self.known
 
-    def _ask(self, probe: Callable[[], Answers], file: str | None) -> Answers:
+    def _ask(self, probe: Callable[[], Answers]) -> Answers:
         try:
             answers = probe()
         except BarmanCloudError as error:
@@ -80,8 +84,7 @@ class Behaviour:
             "compares" if answers.compares_content else "doesn't compare",
         )
         _learned[self._bucket_url] = answers
-        if file is not None:
-            _write(file, self._bucket_url, answers)
+        remember(_FACT, self._bucket_url, str(answers), self._environ)
         return answers
 
 
@@ -104,46 +107,3 @@ def find_out(create: Callable[[], object], refuses: Callable[[], bool], delete: 
     except BarmanCloudError as error:
         logger.info("the object %s stays in the bucket: %s", PROBE, error)
     return Answers(honours, compares)
-
-
-def _memory_file(environ: Mapping[str, str]) -> str | None:
-    """Return the file that remembers, or None where there is no place for one."""
-    cache, home = environ.get("XDG_CACHE_HOME", ""), environ.get("HOME", "")
-    if not os.path.isabs(cache):
-        if not os.path.isdir(home):
-            return None
-        cache = os.path.join(home, ".cache")
-    directory = os.path.join(cache, "barman-cloud")
-    try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-    except OSError:
-        return None
-    return os.path.join(directory, "s3-behaviour") if os.access(directory, os.W_OK) else None
-
-
-def _entries(file: str) -> dict[str, tuple[float, Answers]]:
-    """Return what is remembered and still trusted. A file that can't be read holds nothing."""
-    entries = {}
-    now = time.time()
-    try:
-        with open(file, encoding="utf-8") as memory:
-            for line in memory.read(_MOST_BYTES).splitlines():
-                moment, honours, compares, url = line.split(" ", 3)
-                if 0 <= now - float(moment) < TRUSTED_SECONDS:
-                    entries[url] = (float(moment), Answers(honours == "True", compares == "True"))
-    except (OSError, ValueError):
-        pass
-    return entries
-
-
-def _write(file: str, bucket_url: str, answers: Answers) -> None:
-    """Remember; that this is impossible costs the next process a few requests, nothing else."""
-    entries = {**_entries(file), bucket_url: (time.time(), answers)}
-    temporary = f"{file}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "w", encoding="utf-8") as memory:
-            for url, (moment, (honours, compares)) in entries.items():
-                memory.write(f"{int(moment)} {honours} {compares} {url}\n")
-        os.replace(temporary, file)
-    except OSError:
-        pass

@@ -6,9 +6,8 @@ import base64
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from barman_cloud.store.failures import Failure, RequestFailedError, from_answer
 from barman_cloud.store.integrity import AlteredError, md5_in, md5_of
-from barman_cloud.store.xml import escape, text_of
+from barman_cloud.store.xml_uploads import completion, etag_of, part_element, require_completed, upload_id
 
 if TYPE_CHECKING:
     from barman_cloud.store.bucket_api import Attributes, Part
@@ -32,11 +31,7 @@ class S3Parts:
         headers = self._settings.write_headers(attributes)
         if self._checksums.sent:
             headers["x-amz-checksum-algorithm"] = self._checksums.algorithm.upper()
-        answer = self._api.send("POST", key, {"uploads": ""}, headers)
-        upload = text_of(answer.body.decode("utf-8", "replace"), "UploadId")
-        if not upload:
-            raise RequestFailedError(Failure(500, "InternalError", "no upload id in the answer"))
-        return upload
+        return upload_id(self._api.send("POST", key, {"uploads": ""}, headers))
 
     def put_part(self, key: str, upload: str, part: Part) -> str:
         """Return the part's element of the completing request."""
@@ -50,24 +45,20 @@ class S3Parts:
             md5 = md5_of(part.pieces)
             headers["content-md5"] = base64.b64encode(bytes.fromhex(md5)).decode()
         query = {"partNumber": str(part.number), "uploadId": upload}
-        answer = self._api.send("PUT", key, query, headers, part.pieces, payload).headers
+        response = self._api.send("PUT", key, query, headers, part.pieces, payload)
+        answer, etag = response.headers, etag_of(response)
         if answer.get(self._checksums.header, checksum) != checksum or _is_another(md5, answer):
             raise AlteredError(f"part {part.number} of s3://{self._settings.bucket}/{key}")
         name = "Checksum" + self._checksums.algorithm.upper()
         told = f"<{name}>{checksum}</{name}>" if checksum else ""
-        etag = escape(answer.get("etag", ""))
-        return f"<Part><PartNumber>{part.number}</PartNumber><ETag>{etag}</ETag>{told}</Part>"
+        return part_element(part, etag, told)
 
     def complete(self, key: str, upload: str, parts: Sequence[str]) -> None:
-        body = f'<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{"".join(parts)}'
-        headers = {"content-type": "application/xml"}
-        content = f"{body}</CompleteMultipartUpload>".encode()
-        answer = self._api.send("POST", key, {"uploadId": upload}, headers, content)
-        if b"<Error>" in answer.body:  # S3 begins to answer before it knows how it will end
-            raise RequestFailedError(from_answer(500, answer.body))
+        query, headers = {"uploadId": upload}, {"content-type": "application/xml"}
+        require_completed(self._api.send("POST", key, query, headers, completion(parts)))
 
     def abort(self, key: str, upload: str) -> None:
-        self._api.send("DELETE", key, {"uploadId": upload})
+        self._api.send("DELETE", key, {"uploadId": upload}, {})
 
 
 def _is_another(md5: str | None, answer: Mapping[str, str]) -> bool:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from barman_cloud.store.bucket_api import Attributes
 from barman_cloud.store.clients import READ_TIMEOUT
 
+REGION_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+
 
 class S3Settings(NamedTuple):
     """Everything about a bucket that options, environment and files of AWS say."""
@@ -19,6 +21,8 @@ class S3Settings(NamedTuple):
     """The bucket is part of the host name, not of the path."""
     aws: bool
     """The endpoint is Amazon's own."""
+    access_point: bool = False
+    """``bucket`` is an access point or an alias of one, which answers by other names."""
     ca_file: str | None = None
     read_timeout: float = READ_TIMEOUT
     encryption: str | None = None

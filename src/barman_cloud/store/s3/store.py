@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
 from barman_cloud import logs
@@ -11,13 +13,14 @@ from barman_cloud.errors import ConfigurationError, StoreError
 from barman_cloud.store.base import Buffer, Capabilities, ObjectLock, StoreURL
 from barman_cloud.store.bucket_api import Attributes, BucketApi, PartsApi
 from barman_cloud.store.cloud import CloudStore
-from barman_cloud.store.failures import Failure, failure_of
+from barman_cloud.store.failures import WRONG_REGION_CODES, Failure, failure_of
+from barman_cloud.store.learned import recall, remember
 from barman_cloud.store.put import put_whole
 from barman_cloud.store.retry import Retry
 from barman_cloud.store.s3.behaviour import PROBE, Answers, Behaviour, find_out
 from barman_cloud.store.s3.checksums import Checksums
 from barman_cloud.store.s3.keys import AwsCredentials
-from barman_cloud.store.s3.settings import S3Settings
+from barman_cloud.store.s3.settings import REGION_NAME, S3Settings
 
 if TYPE_CHECKING:
     from barman_cloud.store.s3.api import S3Api
@@ -42,17 +45,20 @@ class S3Store(CloudStore):
         environ: Mapping[str, str],
     ) -> None:
         super().__init__(url, retry=retry, storage_class=settings.storage_class)
-        self.capabilities = Capabilities(object_lock=True, prefix_delete=True)
+        self.capabilities = Capabilities(object_lock=True, prefix_delete=True, slash_decides=True)
         self._behaviour = Behaviour(settings.aws, settings.bucket_url, environ)
         self.etags_are_md5 = not (settings.customer_key or settings.kms_key_id)
         self._use(self._behaviour.known)
-        self._settings = settings
+        self._region_address = f"{settings.region}@{settings.bucket_url}"
+        region = recall("region", self._region_address, environ)
+        self._settings = settings.in_region(region) if region and re.fullmatch(REGION_NAME, region) else settings
         self._credentials = credentials
         self._environ = environ
         self._checksums = Checksums(settings.aws, settings.endpoint, settings.checksums_when_required)
         self._api: S3Api | None = None
         self._bulk_delete = True
         self._region_followed = False
+        self._following = Lock()
 
     @property
     def provider_api(self) -> BucketApi:
@@ -95,7 +101,9 @@ class S3Store(CloudStore):
             client_options["root_certificate"] = read_bundle(self._settings.ca_file)
         provider: Any = None
         key = self._credentials()
-        if key.expires is None:
+        # obstore takes a token that isn't given from the environment, where another key's may be.
+        stray = key.token is None and any(name in os.environ for name in ("AWS_SESSION_TOKEN", "AWS_TOKEN"))
+        if key.expires is None and not stray:
             config |= {"access_key_id": key.access_key, "secret_access_key": key.secret_key}
             if key.token:
                 config["session_token"] = key.token
@@ -116,7 +124,7 @@ class S3Store(CloudStore):
             "access_key_id": key.access_key,
             "secret_access_key": key.secret_key,
             "token": key.token,
-            "expires_at": key.expires or datetime.now(UTC) + timedelta(minutes=15),
+            "expires_at": key.expires,
         }
 
     # Settings that the store corrects -----------------------------------------------------------------------------
@@ -132,20 +140,21 @@ class S3Store(CloudStore):
         return changed
 
     def _follow_region(self, failure: Failure) -> bool:
-        """Go where the bucket is, once, if nobody named a region: S3 tells it to anyone who asks in the wrong one."""
-        wrong = failure.status == 301 or failure.code in (
-            "AuthorizationHeaderMalformed",
-            "IllegalLocationConstraintException",
-        )
-        if not wrong or not self._settings.aws or self._region_followed:
+        """Go where the bucket is, once: stores tell their region to anyone who asks in another one."""
+        named = failure.region not in ("", self._settings.region)
+        if not (named or failure.status == 301 or failure.code in WRONG_REGION_CODES):
             return False
-        self._region_followed = True
-        region = self._s3_api.bucket_region()
-        if region is None or region == self._settings.region:
-            return False
-        logger.info("%s lies in region %s", self.url.text, region)
-        self._settings = self._settings.in_region(region)
-        return True
+        with self._following:
+            region = failure.region or self._s3_api.bucket_region() or ""
+            if region == self._settings.region:
+                return self._region_followed  # by another thread, while this one's request was on its way
+            if self._region_followed or not re.fullmatch(REGION_NAME, region):
+                return False
+            self._region_followed = True
+            logger.info("%s is in region %s", self.url.text, region)
+            remember("region", self._region_address, region, self._environ)
+            self._settings = self._settings.in_region(region)
+            return True
 
     # Conditional creates -------------------------------------------------------------------------------------------
 

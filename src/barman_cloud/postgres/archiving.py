@@ -1,0 +1,53 @@
+"""Whether the server archives its WAL, as far as its settings and statistics tell."""
+
+from __future__ import annotations
+
+import re
+
+import psycopg
+
+from barman_cloud.errors import OperationError
+from barman_cloud.postgres.connection import Connection, ServerMetadata, first_line
+
+_ARCHIVES_NOTHING = re.compile(r"(?:(?:/usr)?/bin/)?(?:true|echo)(?:\s[^|&;<>`$]*)?|:|exit\s+0|cd\s+\.")
+"""Commands that people set to switch archiving off without a restart: they succeed and store nothing."""
+
+
+def archiving_problem(connection: Connection, metadata: ServerMetadata) -> str | None:
+    """Return in one phrase why this server's WAL doesn't get into an archive; None if nothing speaks against it.
+
+    ``OperationError`` if the server doesn't answer.
+    """
+    return _problem_of_settings(metadata) or _problem_of_archiver(connection)
+
+
+def _problem_of_settings(metadata: ServerMetadata) -> str | None:
+    if metadata.in_recovery and metadata.archive_mode != "always":
+        return "this is a standby that doesn't archive: the WAL has to come from the primary's archive"
+    if metadata.archive_mode == "off":
+        return "archive_mode is off"
+    if metadata.archive_library or metadata.archive_command is None:
+        return None
+    command = metadata.archive_command.strip()
+    if not command:
+        return "archive_command is empty: the end of the backup will wait until it is set"
+    if _ARCHIVES_NOTHING.fullmatch(command):
+        return f"archive_command is '{command}', which archives nothing"
+    return None
+
+
+def _problem_of_archiver(connection: Connection) -> str | None:
+    try:
+        row = connection.execute(
+            "SELECT last_failed_wal::pg_catalog.text, last_failed_time::pg_catalog.text"
+            " FROM pg_catalog.pg_stat_archiver"
+            " WHERE last_failed_time > COALESCE(last_archived_time, '-infinity'::pg_catalog.timestamptz)"
+        ).fetchone()
+    except psycopg.Error as error:
+        raise OperationError(f"cannot read the archiver's statistics: {first_line(error)}") from error
+    if row is None:
+        return None
+    return (
+        f"archiving has failed since the last success, at {row[1]} for {row[0]} (the server's log says why): "
+        "the end of the backup will wait until it works"
+    )
