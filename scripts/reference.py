@@ -79,11 +79,14 @@ Made by `make docs` from `errors.py`. An error is one line on stderr; what to do
 | --- | --- |
 | 0 | done, or nothing to do |
 | 1 | the store answered, but what was asked can't be done; `wal-restore`: not in the archive |
-| 2 | the store can't be reached (`wal-restore`, `check-wal-archive`, `--test`), or the spool directory can't be used |
+| 2 | the store can't be reached (`wal-restore`, `check-wal-archive`, `--test`) |
 | 3 | bad command line, retention policy, tablespace rule or WAL name |
 | 4 | everything else; for the other commands a lost connection too |
 | 63 | `backup` as Barman's hook: the backup isn't DONE |
 | 130 | `wal-restore --abort-recovery-on-error`: any failure that isn't "not in the archive" |
+
+PostgreSQL takes every code of `wal-restore` from 1 to 125 for the end of the archive;
+[what that means, and how recovery is made to stop instead](../how-to/wal-archiving.md#restore).
 
 `--test` ends with 0 (reachable), 1 (the bucket doesn't exist), 2 (unreachable) or 4. From the moment it has spoken to
 PostgreSQL, `backup` ends with 1 for every failure.

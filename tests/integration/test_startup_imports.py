@@ -41,6 +41,7 @@ OURS = {
     "barman_cloud.logs",
     "barman_cloud.postgres",
     "barman_cloud.postgres.wal",
+    "barman_cloud.postgres.wal_check",
     "barman_cloud.wal",
     "barman_cloud.wal.spool",
 }
@@ -48,6 +49,8 @@ ARCHIVE = OURS | {
     "barman_cloud.cli.wal_archive",
     "barman_cloud.wal.archive_spool",
     "barman_cloud.wal.archiver",
+    "barman_cloud.wal.stored",
+    "barman_cloud.wal.wal_file",
     "barman_cloud.wal.background_client",
 }
 RESTORE = OURS | {
@@ -57,6 +60,7 @@ RESTORE = OURS | {
     "barman_cloud.wal.key_hint",
     "barman_cloud.wal.restore_spool",
     "barman_cloud.wal.restorer",
+    "barman_cloud.wal.stored",
 }
 QUICK = {
     "barman_cloud",
@@ -68,7 +72,7 @@ QUICK = {
     "barman_cloud.wal.spool",
 }
 
-SMALL = {"__future__", "_blake2", "gc"}
+SMALL = {"__future__", "_blake2", "errno", "gc"}
 
 # What the clients of the store need is the store's own business, but none of this may be part of it.
 HEAVY = {

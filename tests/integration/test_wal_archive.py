@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from barman_cloud.archive.compression import SUFFIX, decompress_bytes
 from tests.support.background_processes import companions, ended_companions
-from tests.support.commands import program, run_command
+from tests.support.commands import peak_memory, program, run_command
 from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.support.ports import wait_for
 from tests.support.postgres import PostgresServer, command_environment
@@ -145,6 +146,21 @@ class TestOneFile:
         wait_for(lambda: proxy.requests("PUT"), what="the upload to begin")
         process.terminate()
         assert process.wait(2) == -15
+
+
+@pytest.mark.parametrize("options", [(), ("--lz4",)])
+def test_memory_does_not_depend_on_the_size_of_a_segment(
+    cluster: Cluster, tmp_path: Path, rclone_s3: StoreServer, options: tuple[str, ...]
+) -> None:
+    path = cluster.add(3, size=128 << 20)
+    place = [*rclone_s3.options, rclone_s3.new_bucket(), "main"]
+    assert peak_memory("wal-archive", *options, *place, path, environ=rclone_s3.environ) < 125
+    fetch = ["--spool-dir", tmp_path / "spool", *place, path.name, tmp_path / "restored"]
+    assert peak_memory("wal-restore", *fetch, environ=rclone_s3.environ) < 90
+    assert filecmp.cmp(tmp_path / "restored", path, shallow=False)
+    # The same again is compared, and that in parts too.
+    assert peak_memory("wal-archive", *options, *place, path, environ=rclone_s3.environ) < 125
+    path.unlink()
 
 
 class TestHook:

@@ -113,9 +113,9 @@ class FaultyStore(ObjectStore):
         self._leave(failure)
         return size
 
-    def get_buffer(self, key: str) -> Buffer:
+    def get_buffer(self, key: str, *, limit: int | None = None) -> Buffer:
         failure = self._enter("get", key)
-        data = self.inner.get_buffer(key)
+        data = self.inner.get_buffer(key, limit=limit)
         self._leave(failure)
         return data
 

@@ -111,9 +111,11 @@ class MemoryStore(ObjectStore):
         self.put(key, data, tags=tags)
         return len(data)
 
-    def get_buffer(self, key: str) -> Buffer:
+    def get_buffer(self, key: str, *, limit: int | None = None) -> Buffer:
         self._request("get")
-        return self._object(key).data
+        data = self._object(key).data
+        self.refuse_larger(key, len(data), limit)
+        return data
 
     def read(
         self,

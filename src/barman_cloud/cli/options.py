@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 AZURE_CREDENTIALS = ("azure-cli", "managed-identity", "default")
 SSE_KINDS = ("AES256", "aws:kms")
-DEFAULT_SPOOL_DIR = "/var/tmp/walrestore"  # noqa: S108 - the original's default
-DEFAULT_ARCHIVE_SPOOL_DIR = "/var/tmp/walarchive"  # noqa: S108 - beside it
 
 
 def add_common(parser: Declarations, url: str) -> None:

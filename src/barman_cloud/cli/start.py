@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-ARCHIVE_SPOOL_DIR = "/var/tmp/walarchive"  # noqa: S108 - beside the one below
-RESTORE_SPOOL_DIR = "/var/tmp/walrestore"  # noqa: S108 - the original's default
-
 
 def _starting(module: str) -> Callable[[], NoReturn]:
     """Return an entry point: it runs a command's module and ends the process with its exit code."""
@@ -53,7 +50,7 @@ def wal_archive() -> NoReturn:
         from barman_cloud.wal import archive_spool
 
         deadline = Deadline.of_command_line("wal-archive", sys.argv[1:])
-        if archive_spool.answer(sys.argv[1:], ARCHIVE_SPOOL_DIR, deadline):
+        if archive_spool.answer(sys.argv[1:], deadline):
             _leave(0)
         from barman_cloud.cli.wal_archive import main
 
@@ -71,7 +68,7 @@ def wal_restore() -> NoReturn:
         from barman_cloud.wal import restore_spool
 
         deadline = Deadline.of_command_line("wal-restore", sys.argv[1:])
-        if restore_spool.answer(sys.argv[1:], RESTORE_SPOOL_DIR, deadline):
+        if restore_spool.answer(sys.argv[1:], deadline):
             _leave(0)
         from barman_cloud.cli.wal_restore import main
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from barman_cloud.deadline import Deadline
     from barman_cloud.store.base import ObjectStore
     from barman_cloud.wal.archiver import Archiver
+    from barman_cloud.wal.spool import Directory
 
 log = logs.get_logger(__name__)
 
@@ -32,8 +33,8 @@ def add_arguments(parser: Declarations) -> None:
     parser.extra_positional = "wal_path"
     options.add_compression(parser, {"gzip": "-z", "bzip2": "-j"}, ("gzip", "bzip2", "xz", "snappy", "zstd", "lz4"))
     parser.add_argument(
-        "--compression-level", type=values.compression_level, default="medium", metavar="LEVEL",
-        help="low, medium (default), high or a number of the algorithm",
+        "--compression-level", type=values.compression_level, metavar="LEVEL",
+        help="low, medium, high or a number of the algorithm (default: what suits WAL)",
     )  # fmt: skip
     options.add_tags(parser)
     options.add_tags(parser, "history-", "timeline history files, instead of the other tags")
@@ -62,11 +63,12 @@ def add_arguments(parser: Declarations) -> None:
         help="also archive the next N-1 segments that are ready",
     )
     parser.add_extension(
-        "--spool-dir", default=options.DEFAULT_ARCHIVE_SPOOL_DIR, metavar="DIR", help="where --parallel remembers them"
+        "--spool-dir", metavar="DIR", help="where --parallel remembers them (default /var/tmp/walarchive-UID)"
     )
     parser.add_extension(
         "--overwrite", action="store_true", help="replace an archived file of the same name and other content"
     )
+    parser.add_extension("--skip-page-check", action="store_true", help="archive a file although it is damaged")
 
 
 def run(args: Arguments) -> None:
@@ -78,7 +80,7 @@ def run(args: Arguments) -> None:
         try:
             directory = spool_directory(args)
         except SpoolError as error:
-            log.warning("archiving without --parallel: %s", error)
+            log.warning("archiving without --parallel: %s (hint: %s)", error, error.hint)
         else:
             held = archive_spool.holds(directory, path, args.deadline)
             _have_others_archived(directory, path, args.command_line)
@@ -90,7 +92,7 @@ def run(args: Arguments) -> None:
         archiver_from(args, store).archive(path)
 
 
-def spool_directory(args: Arguments) -> str:
+def spool_directory(args: Arguments) -> Directory:
     """Create (if needed) and return the spool of this command line, so that the next call finds it by a link.
 
     Raises ``SpoolError`` if that can't be done. Another command line, with another compression or other tags, has a
@@ -98,8 +100,9 @@ def spool_directory(args: Arguments) -> str:
     """
     from barman_cloud.wal import spool
 
+    spool_dir = args.spool_dir or spool.default_spool_dir("archive")
     constant = ("" if word == args.wal_path else word for word in args.command_line)
-    directory = spool.prepare(args.spool_dir, "archive", (*options.spool_key(args), *constant))
+    directory = spool.prepare(spool_dir, "archive", (*options.spool_key(args), *constant))
     if command := spool.command_of(args.command_line, variable=1):
         spool.remember_command(directory, command[0])
     return directory
@@ -115,11 +118,12 @@ def archiver_from(args: Arguments, store: ObjectStore) -> Archiver:
         tags=options.tags_from(args),
         history_tags=options.tags_from(args, "history-"),
         overwrite=args.overwrite,
+        check_content=not args.skip_page_check,
     )
     return Archiver(store, options.layout_from(args, store), wal_options)
 
 
-def _have_others_archived(directory: str, path: str, command_line: Sequence[str]) -> None:
+def _have_others_archived(directory: Directory, path: str, command_line: Sequence[str]) -> None:
     """Let the background process archive the other files that are ready, if there are any."""
     from barman_cloud.wal import background_client
     from barman_cloud.wal.archiver import ready_files
@@ -134,7 +138,7 @@ def _have_others_archived(directory: str, path: str, command_line: Sequence[str]
 
 def validate(args: Arguments) -> None:
     """Fill in the path that a Barman hook passes, and check the name, before anything else."""
-    from barman_cloud.wal.archiver import wal_name_of
+    from barman_cloud.wal.wal_file import wal_name_of
 
     if not args.test and "BARMAN_HOOK" in os.environ and "BARMAN_PHASE" in os.environ:
         args.wal_path = _hook_path(os.environ)

@@ -27,7 +27,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from barman_cloud.buffers import Buffer as Buffer
-from barman_cloud.errors import OperationError
+from barman_cloud.errors import ObjectTooLargeError, OperationError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -162,13 +162,19 @@ class ObjectStore(ABC):
         the upload is aborted.
         """
 
-    def get(self, key: str) -> bytes:
-        """Return the whole object, in memory: for objects known to be small."""
-        return bytes(self.get_buffer(key))
+    def get(self, key: str, *, limit: int | None = None) -> bytes:
+        """Return the whole object, in memory.
+
+        An object of more than ``limit`` bytes raises ``ObjectTooLargeError``, which names it, before its content is in
+        memory: whoever can write to a bucket must not decide how much memory its readers use.
+        """
+        return bytes(self.get_buffer(key, limit=limit))
 
     @abstractmethod
-    def get_buffer(self, key: str) -> Buffer:
-        """Return the whole object in the memory that it arrived in: for WAL files, where another copy counts."""
+    def get_buffer(self, key: str, *, limit: int | None = None) -> Buffer:
+        """Return the object as :meth:`get` does, in the memory that it arrived in: for WAL files, where another copy
+        counts.
+        """
 
     @abstractmethod
     def read(
@@ -238,6 +244,14 @@ class ObjectStore(ABC):
         if self.url.path and base.endswith("/" + self.url.path):
             base = base[: -len(self.url.path) - 1]
         return f"{base}/{key}"
+
+    def refuse_larger(self, key: str, size: int, limit: int | None) -> None:
+        """For implementations: raise ``ObjectTooLargeError`` if ``size`` bytes are more than ``limit``."""
+        if limit is not None and size > limit:
+            raise ObjectTooLargeError(
+                f"{self.object_url(key)} has {size} bytes; nothing that belongs there has more than {limit}",
+                hint="look at this object: it is damaged, or not what its name says",
+            )
 
     def close(self) -> None:  # noqa: B027 - many stores have nothing to release
         """Release connections; the store must not be used afterwards."""

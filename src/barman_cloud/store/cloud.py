@@ -101,16 +101,19 @@ class CloudStore(CloudClient):
 
     # Reading ------------------------------------------------------------------------------------------------------
 
-    def get_buffer(self, key: str) -> Buffer:
+    def get_buffer(self, key: str, *, limit: int | None = None) -> Buffer:
         if not obstore_can_name(key):
+            if limit is not None:
+                self.refuse_larger(key, self.head(key).size, limit)
             return self.attempt("get", key, lambda: self.provider_api.get(key))
         import obstore
 
         def fetch() -> tuple[memoryview, object]:
-            result = obstore.get(self.reader, key)
-            refuse_html(result.attributes)
-            self.deadline.moved(result.meta["size"])
-            return memoryview(result.bytes()), result.attributes.get(CHECKSUM)
+            answer = obstore.get(self.reader, key)
+            refuse_html(answer.attributes)
+            self.refuse_larger(key, answer.meta["size"], limit)  # the body is still on its way
+            self.deadline.moved(answer.meta["size"])
+            return memoryview(answer.bytes()), answer.attributes.get(CHECKSUM)
 
         for number in range(1, READS + 1):
             data, checksum = self.attempt("get", key, fetch)

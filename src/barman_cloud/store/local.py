@@ -123,10 +123,12 @@ class LocalStore(ObjectStore):
 
     # Reading ------------------------------------------------------------------------------------------------------
 
-    def get_buffer(self, key: str) -> Buffer:
+    def get_buffer(self, key: str, *, limit: int | None = None) -> Buffer:
         self.requests.add("get")
-        with self._errors(key):
-            return self._path(key).read_bytes()
+        with self._errors(key), self._path(key).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            self.refuse_larger(key, size, limit)
+            return file.read() if limit is None else file.read(limit)
 
     def read(
         self,

@@ -19,9 +19,9 @@ class GatedStore(MemoryStore):
         self.broken: set[str] = set()
         self.refused: list[str] = []
 
-    def get_buffer(self, key: str) -> Buffer:
+    def get_buffer(self, key: str, *, limit: int | None = None) -> Buffer:
         self._pass(key)
-        return super().get_buffer(key)
+        return super().get_buffer(key, limit=limit)
 
     def put(
         self,

@@ -179,9 +179,11 @@ class S3Store(CloudStore):
 
     # Reading with a checksum ---------------------------------------------------------------------------------------
 
-    def get_buffer(self, key: str) -> Buffer:
+    def get_buffer(self, key: str, *, limit: int | None = None) -> Buffer:
         if not self._settings.validate_responses:
-            return super().get_buffer(key)
+            return super().get_buffer(key, limit=limit)
+        if limit is not None:
+            self.refuse_larger(key, self.head(key).size, limit)
         return self.attempt("get", key, lambda: self._s3_api.get_validated(key))
 
     # Deleting and locks -------------------------------------------------------------------------------------------
