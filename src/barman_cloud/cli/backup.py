@@ -79,6 +79,7 @@ def add_arguments(parser: Declarations) -> None:
     options.add_accept_cluster(parser)
     options.add_tags(parser)
     options.add_encryption(parser)
+    options.add_storage_class(parser)
     _add_snapshots(parser)
 
 

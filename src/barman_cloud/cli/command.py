@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from barman_cloud import logs
 from barman_cloud.cli.plain import Arguments, PlainParser
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError, BucketNotFoundError, ConnectivityError
 
 if TYPE_CHECKING:
@@ -47,10 +48,16 @@ class Command(NamedTuple):
     """``--test`` is handled by ``run`` itself."""
 
 
-def main(command: Command, argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run ``command`` and return its exit code; errors are logged here and nowhere else."""
+def main(
+    command: Command, argv: Sequence[str] | None = None, prog: str | None = None, deadline: Deadline | None = None
+) -> int:
+    """Run ``command`` and return its exit code; errors are logged here and nowhere else.
+
+    ``deadline`` is that of a command which began before it came here.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     args = parse(command, words, prog)
+    args.deadline = deadline or args.deadline
     logs.configure(args.verbose - args.quiet)
     if command.interrupt_exit_code is None:
         import signal
@@ -87,7 +94,10 @@ def main(command: Command, argv: Sequence[str] | None = None, prog: str | None =
 
 
 def parse(command: Command, words: list[str], prog: str | None = None) -> Arguments:
-    """Return the values of a command line, and itself; a wrong one ends the process with 3, ``--help`` with 0."""
+    """Return the values of a command line, itself, and the deadline that begins now.
+
+    A wrong one ends the process with 3, ``--help`` with 0.
+    """
     plain = PlainParser()
     command.add_arguments(plain)
     args = plain.parse(words)
@@ -98,6 +108,7 @@ def parse(command: Command, words: list[str], prog: str | None = None) -> Argume
         command.add_arguments(parser)
         args = parser.parse_args(words, Arguments())
     args.command_line = words
+    args.deadline = Deadline.of_command(command.name, args.timeout, test=args.test)
     args.is_umbrella = prog is not None
     return args
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from barman_cloud.catalog.identity import ArchiveIdentity
     from barman_cloud.catalog.layout import Layout
-    from barman_cloud.store.base import Buffer, ObjectStore
+    from barman_cloud.store.base import Buffer, ObjectKind, ObjectStore
 
 log = logs.get_logger(__name__)
 
@@ -123,14 +123,15 @@ class Archiver:
     def _upload(self, file: WalFile, key: str, pieces: Callable[[int], Iterator[bytes]]) -> None:
         """Store the file by one conditional create, or in parts if it stays too large when compressed."""
         tags = self._tags_of(file.name)
+        kind: ObjectKind = "wal" if file.name.kind in (WalKind.SEGMENT, WalKind.PARTIAL) else "metadata"
         body, rest = self._packed(file, pieces)
         if rest is None:
-            self._objects.put(key, body, if_absent=not self._options.overwrite, tags=tags)
+            self._objects.put(key, body, kind=kind, if_absent=not self._options.overwrite, tags=tags)
             return
         if not self._options.overwrite:
             self._refuse_existing(key)
         chunks = _chunks(body, rest)
-        self._objects.put_stream(key, chunks, part_size=PART_SIZE, concurrency=CONCURRENCY, tags=tags)
+        self._objects.put_stream(key, chunks, kind=kind, part_size=PART_SIZE, concurrency=CONCURRENCY, tags=tags)
 
     def _packed(
         self, file: WalFile, pieces: Callable[[int], Iterator[bytes]]
