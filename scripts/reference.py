@@ -85,6 +85,9 @@ Made by `make docs` from `errors.py`. An error is one line on stderr; what to do
 | 63 | `backup` as Barman's hook: the backup isn't DONE |
 | 130 | `wal-restore --abort-recovery-on-error`: any failure that isn't "not in the archive" |
 
+PostgreSQL takes every code of `wal-restore` from 1 to 125 for the end of the archive;
+[what that means, and how recovery is made to stop instead](../how-to/wal-archiving.md#restore).
+
 `--test` ends with 0 (reachable), 1 (the bucket doesn't exist), 2 (unreachable) or 4. From the moment it has spoken to
 PostgreSQL, `backup` ends with 1 for every failure.
 
