@@ -199,7 +199,7 @@ class TestAhead:
             assert ahead(path).returncode == 0
             assert stored(bucket, path.name).read_bytes() == path.read_bytes()
             cluster.archived(path)
-        assert len(proxy.requests("PUT")) == len(paths)
+        assert len(proxy.requests("PUT", "/wals/")) == len(paths)
         assert len(companions(tmp_path / "spool")) == 1
 
     def test_a_file_that_waits_alone_starts_nothing(

@@ -11,10 +11,10 @@ import http.client
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
+from typing import Literal
 from urllib.parse import urlsplit
 
 from tests.support.http_server import HttpServer
@@ -59,6 +59,12 @@ class Fault:
     """Seconds to wait first."""
     before: Callable[[], object] = lambda: None
     """Is called when the request is there, before anything else happens."""
+    trickle: float | None = None
+    """Send the store's answer byte by byte, with so many seconds between them."""
+    etag: str | None = None
+    """Answer with this ETag in place of the store's."""
+    alter: Literal["", "request", "answer"] = ""
+    """Flip a bit in the middle of the body."""
     only_if: Callable[[SeenRequest], bool] = lambda request: True
 
 
@@ -84,6 +90,7 @@ class FaultProxy:
         self.seen: list[SeenRequest] = []
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
+        self._ended = threading.Event()
         self._server = HttpServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -103,7 +110,12 @@ class FaultProxy:
         """Return the requests seen so far of this method whose path contains ``path``."""
         return [request for request in self.seen if request.method == method and path in request.path]
 
+    def pause(self, seconds: float) -> bool:
+        """Wait, but not beyond the end of the proxy; tell whether it ended."""
+        return self._ended.wait(seconds)
+
     def stop(self) -> None:
+        self._ended.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -128,6 +140,11 @@ def fault_proxy(upstream: str, *, host: str | None = None, keep_bodies: bool = F
         proxy.stop()
 
 
+def _altered(body: bytes) -> bytes:
+    middle = len(body) // 2
+    return body and body[:middle] + bytes([body[middle] ^ 0x10]) + body[middle + 1 :]
+
+
 def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -142,7 +159,7 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
                 self._forward(body)
                 return
             fault.before()
-            time.sleep(fault.delay)
+            proxy.pause(fault.delay)
             if fault.status is not None:
                 answer = fault.body(seen) if callable(fault.body) else fault.body
                 self._answer(fault.status, fault.headers, answer)
@@ -152,7 +169,7 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
                 self._ask(body)
                 self._hang_up()
             else:
-                self._forward(body, fault)
+                self._forward(_altered(body) if fault.alter == "request" else body, fault)
 
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
 
@@ -183,6 +200,10 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
         def _forward(self, body: bytes, fault: Fault | None = None) -> None:
             status, headers, content = self._ask(body)
             length = next((v for k, v in headers if k.lower() == "content-length" and self.command == "HEAD"), None)
+            if fault and fault.etag:
+                headers = [(name, fault.etag if name.lower() == "etag" else value) for name, value in headers]
+            if fault and fault.alter == "answer":
+                content = _altered(content)
             answer = Answer(status, tuple(headers), content, int(length) if length else None)
             if fault is not None and fault.change is not None:
                 answer = fault.change(answer)
@@ -193,7 +214,9 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
             length = str(len(answer.body) if answer.length is None else answer.length)
             self.send_header("Content-Length", length)
             self.end_headers()
-            if self.command != "HEAD":
+            if fault is not None and fault.trickle is not None:
+                self._trickle(answer.body, fault.trickle)
+            elif self.command != "HEAD":
                 self._send(answer.body if fault is None else answer.body[: fault.cut], fault.drip if fault else 0.0)
             if fault is not None and (fault.cut is not None or answer.length is not None):
                 self._hang_up()
@@ -206,7 +229,7 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
             for start in range(0, len(content), step):
                 self.wfile.write(content[start : start + step])
                 self.wfile.flush()
-                time.sleep(seconds / 20)
+                proxy.pause(seconds / 20)
 
         def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
             self.send_response(status)
@@ -216,6 +239,13 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)
+
+        def _trickle(self, content: bytes, pause: float) -> None:
+            for position in range(len(content)):
+                if proxy.pause(pause):
+                    break
+                self.wfile.write(content[position : position + 1])
+                self.wfile.flush()
 
         def _hang_up(self, *, reset: bool = False) -> None:
             self.wfile.flush()

@@ -62,6 +62,7 @@ def add_arguments(parser: Declarations) -> None:
     )
     options.add_tags(parser)
     options.add_encryption(parser)
+    options.add_storage_class(parser)
     _add_snapshots(parser)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from barman_cloud import logs
 from barman_cloud.cli.plain import Arguments, PlainParser
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError, BucketNotFoundError, ConnectivityError
 
 if TYPE_CHECKING:
@@ -48,10 +49,16 @@ class Command(NamedTuple):
     """``--test`` is handled by ``run`` itself."""
 
 
-def main(command: Command, argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run ``command`` and return its exit code; errors are logged here and nowhere else."""
+def main(
+    command: Command, argv: Sequence[str] | None = None, prog: str | None = None, deadline: Deadline | None = None
+) -> int:
+    """Run ``command`` and return its exit code; errors are logged here and nowhere else.
+
+    ``deadline`` is that of a command which began before it came here.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     args = parse(command, words, prog)
+    args.deadline = deadline or args.deadline
     logs.configure(args.verbose - args.quiet)
     _show_what_the_terminal_lacks()
     if command.interrupt_exit_code is None:
@@ -96,7 +103,10 @@ def _show_what_the_terminal_lacks() -> None:
 
 
 def parse(command: Command, words: list[str], prog: str | None = None) -> Arguments:
-    """Return the values of a command line, and itself; a wrong one ends the process with 3, ``--help`` with 0."""
+    """Return the values of a command line, itself, and the deadline that begins now.
+
+    A wrong one ends the process with 3, ``--help`` with 0.
+    """
     plain = PlainParser()
     command.add_arguments(plain)
     args = plain.parse(words)
@@ -108,6 +118,7 @@ def parse(command: Command, words: list[str], prog: str | None = None) -> Argume
         args = parser.parse_args(words, Arguments())
     args.command_line = words
     args.is_umbrella = prog is not None
+    args.deadline = Deadline.of_command(command.name, args.timeout, test=args.test)
     return args
 
 

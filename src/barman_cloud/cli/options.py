@@ -36,6 +36,12 @@ def add_common(parser: Declarations, url: str) -> None:
     parser.add_argument(
         "-t", "--test", action="store_true", help="check that the bucket exists and can be reached, then exit"
     )
+    parser.add_extension(
+        "--timeout",
+        type=values.positive,
+        metavar="SECONDS",
+        help="give up after this time (which commands count it how, and the defaults: docs/reference/timeouts.md)",
+    )
     parser.add_argument(
         "--cloud-provider",
         choices=providers.selectable(),
@@ -108,16 +114,23 @@ def add_format(parser: Declarations) -> None:
     parser.add_argument("--format", default="console", help="console (default) or json")
 
 
-def store_from(args: Arguments, *, retry_budget: float | None = None) -> ObjectStore:
-    """Open the store that the command line names; ``retry_budget`` in seconds overrides the store's default."""
+def add_storage_class(parser: Declarations) -> None:
+    """Add the class of storage of archives and WAL segments, for the commands that write them."""
+    parser.add_extension(
+        "--storage-class",
+        metavar="CLASS",
+        help="class of storage for archives and WAL segments, such as STANDARD_IA, Cool or NEARLINE",
+    )
+
+
+def store_from(args: Arguments) -> ObjectStore:
+    """Open the store that the command line names."""
     from barman_cloud.store.open import open_store
     from barman_cloud.store.options import StoreOptions
 
     given = {
         name: getattr(args, name) for name in StoreOptions.__annotations__ if getattr(args, name, None) is not None
     }
-    if retry_budget is not None:
-        given["retry_budget"] = retry_budget
     return open_store(url_from(args), args.cloud_provider, StoreOptions(**given))
 
 

@@ -15,14 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from barman_cloud.cli.plain import Arguments, Declarations
+    from barman_cloud.deadline import Deadline
     from barman_cloud.store.base import ObjectStore
     from barman_cloud.wal.archiver import Archiver
 
 log = logs.get_logger(__name__)
 
 MIB = 1024**2
-RETRY_BUDGET = 60.0
-"""Seconds to keep trying; PostgreSQL calls again by itself."""
 
 
 def add_arguments(parser: Declarations) -> None:
@@ -39,6 +38,7 @@ def add_arguments(parser: Declarations) -> None:
     options.add_tags(parser)
     options.add_tags(parser, "history-", "timeline history files, instead of the other tags")
     options.add_encryption(parser)
+    options.add_storage_class(parser)
     azure = parser.add_argument_group("Azure uploads")
     azure.add_argument(
         "--max-block-size", type=values.size, default=4 * MIB, metavar="SIZE", help="of a block (default 4MB)"
@@ -80,13 +80,13 @@ def run(args: Arguments) -> None:
         except SpoolError as error:
             log.warning("archiving without --parallel: %s", error)
         else:
-            held = archive_spool.holds(directory, path)
+            held = archive_spool.holds(directory, path, args.deadline)
             _have_others_archived(directory, path, args.command_line)
             if held:
                 log.info("WAL file %s was archived ahead", path)
                 archive_spool.release_cache(path)
                 return
-    with options.store_from(args, retry_budget=RETRY_BUDGET) as store:
+    with options.store_from(args) as store:
         archiver_from(args, store).archive(path)
 
 
@@ -161,5 +161,5 @@ def _hook_path(environ: Mapping[str, str]) -> str:
 COMMAND = Command("wal-archive", add_arguments, run, validate)
 
 
-def main() -> int:
-    return run_command(COMMAND)
+def main(deadline: Deadline | None = None) -> int:
+    return run_command(COMMAND, deadline=deadline)

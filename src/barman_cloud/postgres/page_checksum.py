@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from barman_cloud.postgres.wal import Buffer
+from barman_cloud.buffers import Buffer
 
 if TYPE_CHECKING:
     from typing import TypeAlias

@@ -22,6 +22,12 @@ def recall(kind: str, address: str, environ: Mapping[str, str]) -> str | None:
     return None if file is None else _entries(file).get(address, (0, None))[1]
 
 
+def can_remember(environ: Mapping[str, str]) -> bool:
+    """Tell whether there is a place to remember in."""
+    file = _file("", environ, create=True)
+    return file is not None and os.access(os.path.dirname(file), os.W_OK)
+
+
 def remember(kind: str, address: str, value: str, environ: Mapping[str, str]) -> None:
     """Remember; that this is impossible costs later commands a request, nothing else."""
     file = _file(kind, environ, create=True)

@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from barman_cloud.deadline import Deadline
+
 TRUSTED_SECONDS = 600
 """An older entry counts for nothing: the object may have been deleted since."""
 
@@ -39,13 +41,13 @@ def record(directory: str, name: str, line: str) -> None:
     os.replace(temporary, os.path.join(directory, name))
 
 
-def holds(directory: str, path: str) -> bool:
+def holds(directory: str, path: str, deadline: Deadline) -> bool:
     """Tell whether the file at ``path`` was archived, lately, with the content that it has now.
 
     Waits while the background process works on it.
     """
     name = os.path.basename(path)
-    background_client.await_work(directory, name)
+    background_client.await_work(directory, name, deadline)
     try:
         line = _entry(os.path.join(directory, name))
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -59,7 +61,7 @@ def holds(directory: str, path: str) -> bool:
         return False
 
 
-def answer(arguments: Sequence[str], default_spool_dir: str) -> bool:
+def answer(arguments: Sequence[str], default_spool_dir: str, deadline: Deadline) -> bool:
     """Tell whether this ``wal-archive`` command line is already done with. A cheap guess: False means "look closer"."""
     if "BARMAN_HOOK" in os.environ:
         return False
@@ -69,7 +71,7 @@ def answer(arguments: Sequence[str], default_spool_dir: str) -> bool:
         return False
     constant, (path,) = command
     directory = spool.directory_of_command(spool_dir, constant)
-    if directory is None or not holds(directory, path):
+    if directory is None or not holds(directory, path, deadline):
         return False
     background_client.announce(directory, os.path.abspath(path))
     release_cache(path)

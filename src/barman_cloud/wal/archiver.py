@@ -91,7 +91,11 @@ class Archiver:
             self._compare_other_compressions(file, key)
         try:
             self._objects.put(
-                key, self._compress(file), if_absent=not self._options.overwrite, tags=self._tags_of(file.name)
+                key,
+                self._compress(file),
+                kind="wal" if file.name.kind in (WalKind.SEGMENT, WalKind.PARTIAL) else "metadata",
+                if_absent=not self._options.overwrite,
+                tags=self._tags_of(file.name),
             )
         except ObjectExistsError:
             self._compare(file, key)

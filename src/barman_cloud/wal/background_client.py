@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal
 
-PATIENCE = 60.0
-"""Seconds to wait for a file that is being worked on before doing the work a second time."""
+    from barman_cloud.deadline import Deadline
+
 _PAUSE = 0.003
 
 
@@ -55,10 +55,14 @@ def start(directory: str, command: Literal["archive", "restore"], request: str, 
     os.posix_spawn(sys.executable, program, os.environ, file_actions=null, setsid=True)
 
 
-def await_work(directory: str, name: str) -> None:
-    """Wait while the background process works on ``name``, unless it has worked on it for longer than ``PATIENCE``."""
+def await_work(directory: str, name: str, deadline: Deadline) -> None:
+    """Wait while the background process works on ``name``, unless it has worked on it for long.
+
+    That is half the time that the command has: the other half is left to do the work a second time.
+    """
     path = os.path.join(directory, name)
-    while not os.path.exists(path) and _age(f"{path}.part") < PATIENCE and _is_alive(directory):
+    half = deadline.seconds / 2
+    while not os.path.exists(path) and _age(f"{path}.part") < half < deadline.left() and _is_alive(directory):
         import time
 
         time.sleep(_PAUSE)

@@ -19,15 +19,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from barman_cloud.deadline import Deadline
 
-def serve(directory: str, name: str, destination: str) -> bool:
+
+def serve(directory: str, name: str, destination: str, deadline: Deadline) -> bool:
     """Put the segment ``name`` at ``destination`` if it was fetched ahead; wait for it if it is on its way.
 
     False if it isn't there (any more), or doesn't belong to the cluster that asks. Raises OSError when it can't be put
     at its destination.
     """
     path = os.path.join(directory, name)
-    background_client.await_work(directory, name)
+    background_client.await_work(directory, name, deadline)
     if not os.path.isfile(path):
         return False
     if not _fits(directory, path, destination):
@@ -42,7 +44,7 @@ def serve(directory: str, name: str, destination: str) -> bool:
     return True
 
 
-def answer(arguments: Sequence[str], default_spool_dir: str) -> bool:
+def answer(arguments: Sequence[str], default_spool_dir: str, deadline: Deadline) -> bool:
     """Do what this ``wal-restore`` command line asks if the segment was fetched ahead; False means "look closer"."""
     spool_dir = spool.spool_dir_of(arguments, default_spool_dir)
     command = spool.command_of(arguments, variable=2)
@@ -53,7 +55,7 @@ def answer(arguments: Sequence[str], default_spool_dir: str) -> bool:
         return False
     directory = spool.directory_of_command(spool_dir, constant)
     try:
-        if directory is None or not serve(directory, name, destination):
+        if directory is None or not serve(directory, name, destination, deadline):
             return False
     except OSError:
         return False
