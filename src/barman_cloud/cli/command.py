@@ -19,18 +19,6 @@ if TYPE_CHECKING:
 
 log = logs.get_logger("barman_cloud")
 
-SUMMARIES = {
-    "backup": "Take a base backup of a PostgreSQL cluster and store it.",
-    "backup-delete": "Delete backups, by name or by retention policy, and the WAL that no other backup needs.",
-    "backup-keep": "Keep a backup regardless of retention policies, release it, or tell whether it is kept.",
-    "backup-list": "List the backups of a server.",
-    "backup-show": "Show one backup in detail.",
-    "check-wal-archive": "Check that the WAL archive is safe to use for a new cluster.",
-    "restore": "Restore a base backup into a directory.",
-    "wal-archive": "Store one WAL file; for archive_command.",
-    "wal-restore": "Fetch one WAL file; for restore_command.",
-}
-
 
 class Command(NamedTuple):
     """One command. ``run`` gets the parsed arguments and returns an exit code, None meaning 0."""
@@ -102,6 +90,7 @@ def parse(command: Command, words: list[str], prog: str | None = None) -> Argume
     command.add_arguments(plain)
     args = plain.parse(words)
     if args is None:
+        from barman_cloud.cli.commands import SUMMARIES
         from barman_cloud.cli.parser import Parser
 
         parser = Parser(prog=prog or f"barman-cloud-{command.name}", description=SUMMARIES[command.name])

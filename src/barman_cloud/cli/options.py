@@ -171,3 +171,10 @@ def layout_from(args: Arguments, store: ObjectStore) -> Layout:
     from barman_cloud.catalog.layout import Layout
 
     return Layout.of(store.url, args.server_name)
+
+
+def writes_unicode() -> bool:
+    """Whether standard output can show more than ASCII."""
+    import sys
+
+    return sys.stdout is not None and (sys.stdout.encoding or "ascii").lower().replace("-", "").startswith("utf")

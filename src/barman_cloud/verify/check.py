@@ -50,7 +50,12 @@ def check(
         *extra,
     ]
     spans = recoverable(ways)
-    return Report("check", store.url.text, layout.server, now, tuple(findings), _metrics(done, tally, ways, now), spans)
+    return Report(
+        "check", store.url.text, layout.server, now, tuple(findings),
+        metrics=_metrics(done, tally, ways, now),
+        recoverable=spans,
+        backup_times=tuple(info.end_time for info in done if info.end_time),
+    )  # fmt: skip
 
 
 class WalTally:
