@@ -19,6 +19,7 @@ from xml.sax.saxutils import escape
 import pytest
 
 from barman_cloud.cli.command import main as run_command
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError, StoreError
 from barman_cloud.store.base import DeleteFailedError, ObjectStore
 from barman_cloud.store.providers import AWS, AZURE, GOOGLE
@@ -258,7 +259,7 @@ def test_a_login_page_is_no_answer_to_anything(
         if kind in ("put", "create", "stream", "odd get"):
             pytest.skip("an upload is compared by other means; a page that is stored as an object is one")
         headers |= {"ETag": '"abc"', "Last-Modified": "Sat, 28 Nov 2026 12:00:00 GMT"}
-    with case.open(url, endpoint=proxy.endpoint, retry_budget=1) as store:
+    with case.open(url, endpoint=proxy.endpoint, deadline=Deadline(1)) as store:
         proxy.add(Fault(times=1000, status=200, headers=headers, body=HTML))
         with pytest.raises(BarmanCloudError) as raised:
             REQUESTS[kind](store)
@@ -295,7 +296,7 @@ def test_an_azure_batch_that_leaves_out_a_key_has_not_deleted_it(azure: StoreCas
 def answered(case: StoreCase, url: str, proxy: FaultProxy, fault: Fault, ask: Callable[[ObjectStore], Any]) -> Any:
     proxy.clear()
     proxy.add(fault)
-    with case.open(url, endpoint=proxy.endpoint, retry_budget=1) as store:
+    with case.open(url, endpoint=proxy.endpoint, deadline=Deadline(1)) as store:
         return ask(store)
 
 
