@@ -20,9 +20,10 @@
         ├── BucketNotFoundError      4  the bucket or container doesn't exist
         ├── StoreError               4  any other refusal of a store
         ├── IntegrityError           4  bytes aren't what they must be: checksum, truncated archive, bad header
+        │   └── ObjectTooLargeError  4  an object that must be small isn't, and isn't read
         ├── SelectionError           4  a backup name or shortcut that matches nothing, or too much
         ├── SnapshotError            4  a machine, disk or mount isn't as a snapshot needs it, or its provider refuses
-        ├── SpoolError               2  the spool directory can't be used (its code is Barman's)
+        ├── SpoolError               2  the spool directory can't be used; the commands go on without
         └── RecoveryAbortedError   130  wal-restore --abort-recovery-on-error; above 125, PostgreSQL stops recovery
 
 A message is one line that names the object; ``hint`` says what to do next. Neither ever holds a secret.
@@ -120,6 +121,10 @@ class IntegrityError(UnexpectedError):
     """Bytes aren't what they must be: a checksum, a truncated archive, a bad header."""
 
 
+class ObjectTooLargeError(IntegrityError):
+    """An object is larger than anything of its kind ever is, so it isn't read into memory."""
+
+
 class SelectionError(UnexpectedError):
     """A backup name or shortcut matches nothing, or more than one backup."""
 
@@ -129,7 +134,7 @@ class SnapshotError(UnexpectedError):
 
 
 class SpoolError(UnexpectedError):
-    """The spool directory can't be created or used."""
+    """The spool directory can't be created or used; ``wal-archive`` and ``wal-restore`` go on without one."""
 
     exit_code = 2
 

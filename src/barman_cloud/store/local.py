@@ -28,8 +28,9 @@ from barman_cloud.store.base import (
     DeleteFailedError,
     Listing,
     ObjectInfo,
+    ObjectKind,
     ObjectStore,
-    Requests,
+    RequestCounts,
     StoreURL,
     Tags,
 )
@@ -45,12 +46,20 @@ class LocalStore(ObjectStore):
 
     def __init__(self, url: StoreURL) -> None:
         self.url = url
-        self.requests = Requests()
+        self.requests = RequestCounts()
         self._root = Path(url.bucket)
 
     # Writing ------------------------------------------------------------------------------------------------------
 
-    def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
+    def put(
+        self,
+        key: str,
+        data: Buffer,
+        *,
+        kind: ObjectKind = "metadata",
+        if_absent: bool = False,
+        tags: Tags | None = None,
+    ) -> None:
         self._write(key, (data,), if_absent)
 
     def put_stream(
@@ -58,6 +67,7 @@ class LocalStore(ObjectStore):
         key: str,
         chunks: Iterable[Buffer],
         *,
+        kind: ObjectKind = "archive",
         part_size: int | None = None,
         concurrency: int = 4,
         tags: Tags | None = None,
@@ -113,10 +123,12 @@ class LocalStore(ObjectStore):
 
     # Reading ------------------------------------------------------------------------------------------------------
 
-    def get_buffer(self, key: str) -> Buffer:
+    def get_buffer(self, key: str, *, limit: int | None = None) -> Buffer:
         self.requests.add("get")
-        with self._errors(key):
-            return self._path(key).read_bytes()
+        with self._errors(key), self._path(key).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            self.refuse_larger(key, size, limit)
+            return file.read() if limit is None else file.read(limit)
 
     def read(
         self,

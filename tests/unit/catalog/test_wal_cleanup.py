@@ -20,7 +20,7 @@ from barman_cloud.catalog.retention import RecoveryWindow, Redundancy
 from barman_cloud.catalog.wal_cleanup import NoCleanup, Share, WalCleanup, plan_wal_cleanup
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.store.base import Capabilities, ObjectInfo, StoreURL
-from barman_cloud.store.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 from tests.unit.catalog.builders import backup, fill, keys, memory_catalog, segment
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
@@ -227,6 +227,8 @@ class _HugeArchive(MemoryStore):
     """Lists more WAL than it has, one object at a time, and deletes without looking."""
 
     size = 30_000
+    deleted = 0
+    """Keys of the largest request."""
 
     def list(self, prefix: str, *, start_after: str | None = None) -> Iterator[ObjectInfo]:
         if not prefix.endswith("/wals/"):
@@ -237,7 +239,7 @@ class _HugeArchive(MemoryStore):
             yield ObjectInfo(f"{prefix}{name[:16]}/{name}.gz", 1)
 
     def delete(self, keys: Iterable[str], *, batch_size: int | None = None) -> None:
-        self.deleted = sum(1 for _ in keys)
+        self.deleted = max(self.deleted, sum(1 for _ in keys))
 
 
 @pytest.mark.parametrize("by_folder", [True, False])

@@ -18,7 +18,7 @@ from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.postgres.wal import parse_lsn
 from barman_cloud.store.base import ObjectStore, StoreURL
-from barman_cloud.store.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 
 BACKUP_ID = "20261122T121102"
 LABEL = b"START WAL LOCATION: 0/2000028 (file 000000010000000000000002)\n"
