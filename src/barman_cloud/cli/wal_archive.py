@@ -119,7 +119,9 @@ def archiver_from(args: Arguments, store: ObjectStore) -> Archiver:
         overwrite=args.overwrite,
     )
     layout = options.layout_from(args, store)
-    identity = ArchiveIdentity(store, layout, accepted=args.accept_cluster, directory=_memory(args))
+    identity = ArchiveIdentity(
+        store, layout, accepted=args.accept_cluster, directory=_memory(args), tags=options.tags_from(args)
+    )
     return Archiver(store, layout, wal_options, identity)
 
 
