@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv peers demo test test-store store-table torture test-versions test-all lint format docs bench bench-quick clean
+.PHONY: help venv peers demo test test-store store-table torture fuzz test-versions test-all lint format docs bench bench-quick clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 14
@@ -47,6 +47,10 @@ store-table: peers ## run it on every server found, MinIO and versitygw too, and
 MINUTES ?= 10
 torture: peers ## kill and disturb every command for MINUTES=10, drawn from SEED=…; figures and findings go to torture.json
 	$(BIN)/python -m tests.torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --json torture.json
+
+EXAMPLES ?= 20000
+fuzz: venv ## hostile bytes for every reader, EXAMPLES=20000 for each
+	BARMAN_CLOUD_TEST_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q --timeout 0 tests/fuzz
 
 test-all: test test-versions ## both, as CI does
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 from barman_cloud import errors
-from barman_cloud.cli.command import SUMMARIES
+from barman_cloud.cli.commands import PROGRAMS, SUMMARIES, load
 from barman_cloud.cli.parser import Parser
 from scripts.configuration_page import configuration_page
 
@@ -40,16 +39,16 @@ def commands_page() -> str:
     lines = [
         "# Commands",
         "",
-        "Made by `make docs` from the parsers. Each command is installed as `barman-cloud-COMMAND` and as",
-        "`barman-cloud COMMAND`.",
+        "Made by `make docs` from the parsers. Each command is a subcommand of `barman-cloud`; those that Barman has too",
+        "are installed as `barman-cloud-COMMAND` as well.",
         "Options and positionals (bold) mix in any order; long options may be abbreviated.",
     ]
     for name, summary in SUMMARIES.items():
-        parser = Parser(prog=f"barman-cloud-{name}")
-        import_module(f"barman_cloud.cli.{name.replace('-', '_')}").COMMAND.add_arguments(parser)
+        parser = Parser(prog=f"barman-cloud {name}")
+        load(name).add_arguments(parser)
         lines += [
             "",
-            f"## barman-cloud-{name}",
+            f"## barman-cloud{'-' if name in PROGRAMS else ' '}{name}",
             "",
             summary,
             "",
@@ -79,11 +78,14 @@ Made by `make docs` from `errors.py`. An error is one line on stderr; what to do
 | --- | --- |
 | 0 | done, or nothing to do |
 | 1 | the store answered, but what was asked can't be done; `wal-restore`: not in the archive |
-| 2 | the store can't be reached (`wal-restore`, `check-wal-archive`, `--test`), or the spool directory can't be used |
+| 2 | the store can't be reached (`wal-restore`, `check-wal-archive`, `--test`) |
 | 3 | bad command line, retention policy, tablespace rule or WAL name |
 | 4 | everything else; for the other commands a lost connection too |
 | 63 | `backup` as Barman's hook: the backup isn't DONE |
 | 130 | `wal-restore --abort-recovery-on-error`: any failure that isn't "not in the archive" |
+
+PostgreSQL takes every code of `wal-restore` from 1 to 125 for the end of the archive;
+[what that means, and how recovery is made to stop instead](../how-to/wal-archiving.md#restore).
 
 `--test` ends with 0 (reachable), 1 (the bucket doesn't exist), 2 (unreachable) or 4. From the moment it has spoken to
 PostgreSQL, `backup` ends with 1 for every failure.

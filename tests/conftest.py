@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.support import servers
+from tests.support import memory_store, servers
 from tests.support.installations import Installation, newest_installation
 from tests.support.peers import Commands, find_barman, our_commands
 from tests.support.postgres import PostgresServer, temporary_server_directory
@@ -26,6 +26,8 @@ settings.load_profile("patient")
 for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _handler)
+
+memory_store.register()
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@
         │   └── ObjectTooLargeError  4  an object that must be small isn't, and isn't read
         ├── SelectionError           4  a backup name or shortcut that matches nothing, or too much
         ├── SnapshotError            4  a machine, disk or mount isn't as a snapshot needs it, or its provider refuses
-        ├── SpoolError               2  the spool directory can't be used (its code is Barman's)
+        ├── SpoolError               2  the spool directory can't be used; the commands go on without
         └── RecoveryAbortedError   130  wal-restore --abort-recovery-on-error; above 125, PostgreSQL stops recovery
 
 A message is one line that names the object; ``hint`` says what to do next. Neither ever holds a secret.
@@ -134,7 +134,7 @@ class SnapshotError(UnexpectedError):
 
 
 class SpoolError(UnexpectedError):
-    """The spool directory can't be created or used."""
+    """The spool directory can't be created or used; ``wal-archive`` and ``wal-restore`` go on without one."""
 
     exit_code = 2
 

@@ -8,15 +8,15 @@ only these know when to set logging up.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TextIO
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 
 _STEERING = frozenset("\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 _level = WARNING
-_file: str | None = None
+_open_file: Callable[[], TextIO] | None = None
 _owed: list[bool] = []
 """Holds an item while ``configure`` has been called and logging isn't set up."""
 
@@ -59,18 +59,35 @@ class Logger:
         self.log(ERROR, message, *args, exc_info=exc_info)
 
 
+class _LateFile:
+    """A text file that is opened for the first line: a process that says nothing must leave the last one's lines."""
+
+    def __init__(self, open_file: Callable[[], TextIO]) -> None:
+        self._open = open_file
+        self._file: TextIO | None = None
+
+    def write(self, text: str) -> None:
+        if self._file is None:
+            self._file = self._open()
+        self._file.write(text)
+
+    def flush(self) -> None:
+        if self._file is not None:
+            self._file.flush()
+
+
 def get_logger(name: str) -> Logger:
     """Return the logger called ``name``; all of ours are below ``barman_cloud``."""
     return Logger(name)
 
 
-def configure(verbosity: int, file: str | None = None) -> None:
-    """Log our own lines to stderr, or to ``file``, which the first line makes anew.
+def configure(verbosity: int, open_file: Callable[[], TextIO] | None = None) -> None:
+    """Log our own lines to stderr, or to the file that ``open_file`` returns, which the first line asks for.
 
     These are WARNING and above, one level more for each ``-v``, one less for each ``-q``.
     """
-    global _level, _file
-    _level, _file = max(DEBUG, WARNING - 10 * verbosity), file
+    global _level, _open_file
+    _level, _open_file = max(DEBUG, WARNING - 10 * verbosity), open_file
     _owed[:] = [True]
     if "logging" in sys.modules:
         _logging()
@@ -109,11 +126,7 @@ def _logging() -> Any:
         def format(self, record: Any) -> str:
             return "\n".join(map(escape_controls, super().format(record).split("\n")))
 
-    handler = (
-        logging.FileHandler(_file, mode="w", delay=True, errors="backslashreplace")
-        if _file
-        else logging.StreamHandler(sys.stderr)
-    )
+    handler = logging.StreamHandler(_LateFile(_open_file) if _open_file else sys.stderr)
     handler.setFormatter(Formatter("%(asctime)s [%(process)d] %(levelname)s: %(message)s"))
     # Only our own logger: libraries at DEBUG would print request headers, credentials among them.
     ours = logging.getLogger("barman_cloud")

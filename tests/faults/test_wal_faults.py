@@ -16,9 +16,9 @@ import pytest
 
 from barman_cloud.archive.compression import compress_bytes, decompress_bytes
 from barman_cloud.catalog.layout import Layout
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError, ConnectivityError, NotFoundError
 from barman_cloud.store.base import StoreURL
-from barman_cloud.store.memory import MemoryStore
 from barman_cloud.store.open import open_store
 from barman_cloud.wal import archive_spool, background_client
 from barman_cloud.wal.archive_ahead import Uploader
@@ -27,9 +27,11 @@ from barman_cloud.wal.restorer import Restorer, wal_name
 from tests.support.background_processes import ended_companions
 from tests.support.commands import program, run_command
 from tests.support.faulty_store import FaultyStore
+from tests.support.memory_store import MemoryStore
 from tests.support.ports import wait_for
 from tests.support.postgres import command_environment
 from tests.support.segments import Cluster, segment, segment_name
+from tests.support.spools import opened
 
 LAYOUT = Layout("prod", "main")
 GZIP = ArchiveOptions(compression="gzip", level="low")
@@ -88,25 +90,25 @@ def test_what_is_archived_ahead_is_only_acknowledged_when_it_is_stored(
         paths = [cluster.add(number) for number in range(1, 5)]
         archiver = Archiver(fresh, LAYOUT, GZIP)
         fresh.fail_call(call, after=after)
-        uploader = Uploader(archiver, str(spool), jobs=2)
+        uploader = Uploader(archiver, opened(spool), jobs=2)
         thread = threading.Thread(target=uploader.run, args=(str(paths[0]),))
         thread.start()
         for path in paths:
-            while not archive_spool.holds(str(spool), str(path)):
+            while not archive_spool.holds(opened(spool), str(path), Deadline()):
                 try:
                     archiver.archive(str(path))
                     break
                 except BarmanCloudError:
                     pass
             for other in paths:
-                if archive_spool.holds(str(spool), str(other)):
+                if archive_spool.holds(opened(spool), str(other), Deadline()):
                     assert _is_stored(fresh, other)
             assert _is_stored(fresh, path)
             cluster.archived(path)
-            background_client.announce(str(spool), str(path))
-        wait_for(lambda spool=spool: background_client.announce(str(spool), "/end"), timeout=10)
+            background_client.announce(opened(spool), str(path))
+        wait_for(lambda spool=spool: background_client.announce(opened(spool), "/end"), timeout=10)
         (spool / "lock").unlink()
-        background_client.announce(str(spool), "/end")
+        background_client.announce(opened(spool), "/end")
         thread.join(20)
         assert not thread.is_alive()
 
@@ -117,14 +119,14 @@ def test_a_failed_request_never_looks_like_a_missing_segment(
 ) -> None:
     for number in range(1, 4):
         store.inner.put(LAYOUT.wal(segment_name(number), ".gz"), compress_bytes(segment(number), "gzip"))
-    memory = str(tmp_path) if remember else None
+    memory = opened(tmp_path) if remember else None
     destination = tmp_path / "RECOVERYXLOG"
     for number in range(1, 4):
         for call in (1, 2, 3):
             failure = store.fail_call(call)
             destination.unlink(missing_ok=True)
             try:
-                Restorer(store, LAYOUT, memory_dir=memory).restore(wal_name(segment_name(number)), str(destination))
+                Restorer(store, LAYOUT, memory=memory).restore(wal_name(segment_name(number)), str(destination))
             except NotFoundError:
                 pytest.fail("a lost connection was taken for a missing segment")
             except ConnectivityError:
@@ -169,7 +171,7 @@ def test_archiving_killed_at_any_moment_loses_nothing(cluster: Cluster, tmp_path
             time.sleep(moment / 2)  # and the background process is killed at some moment, too
         for directory in spool.glob("archive-*"):
             for path in waiting:
-                if archive_spool.holds(str(directory), str(path)):
+                if archive_spool.holds(opened(directory), str(path), Deadline()):
                     assert_stored(path)
     with ended_companions(spool):
         for path in waiting:

@@ -380,6 +380,7 @@ class TestSessions:
         with pytest.raises(OperationError, match="data directory /nonexistent can't be read here") as caught:
             visible_data_directory(replace(metadata, data_directory="/nonexistent"))
         assert "the server's machine" in str(caught.value.hint)
+        assert "--method stream" in str(caught.value.hint)
         with pytest.raises(OperationError, match="belongs to cluster"):
             visible_data_directory(replace(metadata, data_directory=str(other.data)))
 

@@ -30,6 +30,9 @@ ROWS = [line.split("\t") for line in (GOLDEN / "exit-codes.tsv").read_text().spl
 
 HISTORY = b"8\t0/5000000\tno recovery target specified\n"
 
+SILENT = {"r_hist_missing"}
+"""No failure: every recovery asks for a history file that isn't there."""
+
 SYSTEM = 7710966728863891090
 """The system identifier in the golden files."""
 
@@ -38,6 +41,7 @@ MENDED = {
     "d_badret2": (3, "'main' is no policy, as any other word"),
     "d_failed_alone": (0, "there is no WAL to clean up, and nothing to crash on"),
     "e_b_sizeB": (3, "not a size"),
+    "e_r_spoolperm": (0, "recovery goes on without a spool"),
     "e_r_unreach": (2, "unreachable, as since Barman 3.20"),
     "e_w_t": (0, "--test needs no file"),
     "e_w_tag3": (3, "not a tag"),
@@ -231,7 +235,7 @@ def test_exit_code(
     expected, why = MENDED.get(case, (int(code), ""))
     assert found == expected, f"{why}\n{printed.err}"
     assert "Traceback" not in printed.err
-    assert (printed.err != "") >= (expected != 0), "a failure says why"
+    assert (printed.err != "") >= (expected != 0 and case not in SILENT), "a failure says why"
 
 
 def test_every_mended_case_is_run() -> None:

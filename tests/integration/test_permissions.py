@@ -80,7 +80,7 @@ def guarded() -> Iterator[Guarded]:
 
 
 def test_every_command_has_a_row() -> None:
-    from barman_cloud.cli.command import SUMMARIES
+    from barman_cloud.cli.commands import PROGRAMS as SUMMARIES
 
     assert set(SUMMARIES) <= set(documented_actions())
 

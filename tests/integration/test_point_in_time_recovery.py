@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,11 +13,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from barman_cloud.store.open import open_store
 from tests.support.commands import run_command
+from tests.support.fault_proxy import Fault, fault_proxy
 from tests.support.ports import wait_for
 from tests.support.postgres import PostgresServer, adopt
 from tests.support.privileges import server_account
 from tests.support.repository import Repository
+from tests.support.servers import StoreServer
 
 
 @dataclass
@@ -110,6 +115,85 @@ def test_old_targets_in_the_configuration_do_not_count(history: History) -> None
     with copy:
         copy.wait_recovered()
         assert copy.value("SELECT count(*) FROM events") == 2
+
+
+class TestErrorsOfTheStore:
+    """What PostgreSQL makes of a ``restore_command`` that fails for another reason than the end of the archive."""
+
+    @pytest.fixture
+    def damaged(self, history: History) -> Iterator[History]:
+        """The same past, but a segment in its middle is cut."""
+        directory = Path(tempfile.mkdtemp(prefix="bc-", dir="/tmp"))
+        try:
+            shutil.copytree(history.repository.directory, directory / "store")
+            info = history.repository.info()
+            wals = directory / "store/main/wals"
+            found = sorted(path for path in wals.rglob(24 * "?") if path.name > str(info.end_wal))
+            os.truncate(found[0], 5 << 20)
+            server_account().own(directory)
+            yield dataclasses.replace(history, repository=Repository(directory / "store"), directory=directory)
+        finally:
+            shutil.rmtree(directory)
+
+    def test_recovery_stops_at_a_damaged_segment_instead_of_promoting(self, damaged: History) -> None:
+        copy = damaged.restore("stops", "--write-recovery-settings")
+        with pytest.raises(RuntimeError, match="isn't running"):
+            copy.start()
+        assert "5242880 bytes" in copy.log.read_text()
+        assert "archive recovery complete" not in copy.log.read_text()
+
+    def test_it_promotes_where_that_was_left_out(self, damaged: History) -> None:
+        with damaged.restore("goes on", "--write-recovery-settings", "--no-abort-recovery-on-error") as copy:
+            copy.wait_recovered()
+            assert numbers(copy) != [99]
+
+    def test_recovery_stops_when_the_credentials_expire(self, history: History, rclone_s3: StoreServer) -> None:
+        url = rclone_s3.new_bucket()
+        with open_store(url, environ=dict(rclone_s3.environ)) as store:
+            root = history.repository.directory
+            for path in (path for path in root.rglob("*") if path.is_file()):
+                store.put(str(path.relative_to(root)), path.read_bytes())
+        with fault_proxy(rclone_s3.endpoint) as proxy:
+            target = history.directory / "expired"
+            done = run_command("restore", "--write-recovery-settings", "--endpoint-url", proxy.endpoint, url, "main",
+                               "last", target, environ=rclone_s3.environ)  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            proxy.add(Fault("GET", "wals/", times=1000, status=403))
+            server_account().own(target)
+            copy = adopt(target, history.server.installation)
+            copy.environ.update(rclone_s3.environ)
+            with pytest.raises(RuntimeError, match="isn't running"):
+                copy.start()
+        assert "archive recovery complete" not in copy.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refusal", "postgres_says"),
+    [
+        (
+            ["--target-time", "2199-01-01 00:00Z"],
+            "can't reach 2199",
+            "recovery ended before configured recovery target",
+        ),
+        (["--target-lsn", "FF/0"], "can't reach LSN", "recovery ended before configured recovery target"),
+        (["--target-tli", "77"], "timeline 77 isn't", "recovery target timeline 77 does not exist"),
+    ],
+)
+def test_what_postgresql_would_refuse_after_hours_is_refused_at_once(
+    history: History, arguments: list[str], refusal: str, postgres_says: str
+) -> None:
+    name = f"refused{arguments[0]}"
+    target = history.directory / name
+    arguments = ["--write-recovery-settings", *arguments]
+    done = run_command("restore", *arguments, history.repository.url, "main", "last", target)
+    assert (done.returncode, target.exists()) == (1, False)
+    assert refusal in done.stderr
+    copy = history.restore(name, *arguments, "--force")
+    try:
+        copy.start(wait=False)
+        wait_for(lambda: postgres_says in copy.log.read_text(), what="PostgreSQL's own refusal")
+    finally:
+        copy.stop(mode="immediate")
 
 
 def test_a_standby_follows_the_archive(history: History) -> None:

@@ -9,11 +9,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from barman_cloud.catalog.backup_info import FAILED
+from barman_cloud.catalog.backup_info import FAILED, BackupInfo
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.store.open import open_store
 from tests.support.commands import program, run_command
@@ -72,8 +74,24 @@ class TestSuccess:
         assert re.search(rf"restored backup {BACKUP_ID} into {target}: 4 files", done.stderr)
         assert "000000010000000000000002" in done.stderr
 
-    def test_a_target_means_nothing_to_an_id(self, bucket: Bucket, target: Path) -> None:
-        succeeded(restore(bucket, target, "--target-time", "junk", "--target-tli", "current"))
+    @pytest.mark.parametrize("backup", [BACKUP_ID, "last"])
+    def test_a_target_means_nothing_to_an_id_and_that_is_said(self, bucket: Bucket, target: Path, backup: str) -> None:
+        done = succeeded(restore(bucket, target, "--target-time", "junk", "--target-tli", "current", backup=backup))
+        assert re.search(
+            r"WARNING.* --target-time and --target-tli without effect.*--write-recovery-settings", done.stderr
+        )
+
+    @pytest.mark.parametrize(("options", "aborts"), [([], True), (["--no-abort-recovery-on-error"], False),
+                                                     (["--standby-mode"], False)])  # fmt: skip
+    def test_errors_abort_recovery_unless_told_otherwise(
+        self, bucket: Bucket, target: Path, options: list[str], aborts: bool
+    ) -> None:
+        succeeded(restore(bucket, target, "--write-recovery-settings", *options))
+        assert ("--abort-recovery-on-error" in (target / "postgresql.auto.conf").read_text()) == aborts
+
+    def test_a_time_that_can_be_read_in_two_ways_is_told_of(self, bucket: Bucket, target: Path) -> None:
+        done = succeeded(restore(bucket, target, "--target-time", "2026-11-22 12:00 UTC+9", backup="auto"))
+        assert "9 hours behind UTC" in done.stderr
 
     def test_an_incomplete_backup_by_its_id(self, bucket: Bucket, target: Path) -> None:
         bucket.info.status = FAILED
@@ -86,7 +104,7 @@ class TestSuccess:
         done = succeeded(restore(bucket, target, "--write-recovery-settings", "--target-time", "2026-11-22T15:00:00Z",
                                  "--target-action", "promote", backup="auto"))  # fmt: skip
         text = (target / "postgresql.auto.conf").read_text()
-        command = f"{program('wal-restore')} {bucket.store.url.text} main %f %p"
+        command = f"{program('wal-restore')} --abort-recovery-on-error {bucket.store.url.text} main %f %p"
         assert f"restore_command = '{command}'\n" in text
         assert "recovery_target_time = '2026-11-22 15:00:00+00:00'\n" in text
         assert (target / "recovery.signal").exists()
@@ -113,7 +131,6 @@ class TestRefusal:
             (["--target-time", "junk"], 4, "junk"),
             (["--target-lsn", "junk"], 4, "junk"),
             (["--target-tli", "current"], 4, "current timeline"),
-            (["--target-tli", "latest"], 4, "is empty"),
             (["--target-tli", "9"], 1, "on timeline 9"),
             (["--target-time", "2026-11-22T12:00:00Z"], 1, "no complete backup"),
             (["--target-name", "here"], 3, "give the id"),
@@ -129,6 +146,28 @@ class TestRefusal:
     def test_a_backup_that_ended_after_the_target(self, bucket: Bucket, target: Path, arguments: list[str]) -> None:
         failed(restore(bucket, target, "--write-recovery-settings", *arguments), 1, "after the recovery target")
         assert not target.exists()
+
+    def test_a_wrong_server_name(self, bucket: Bucket, target: Path) -> None:
+        url = bucket.store.url.text
+        for backup, code, words in [
+            ("last", 4, "'last' matches nothing"),
+            ("nightly", 4, "no backup is named"),
+            ("auto", 1, "no complete backup"),
+            (BACKUP_ID, 1, "doesn't exist"),
+        ]:
+            done = run_command("restore", url, "mian", backup, target)
+            failed(done, code, f"{words}.*hint: there is no server 'mian' below .*is it 'main'")
+        Path(bucket.store.url.bucket, "elsewhere").mkdir()
+        failed(run_command("restore", f"{url}/elsewhere", "main", "last", target), 4, "nor any other")
+        failed(
+            run_command("restore", "--target-tli", "latest", url, "mian", "auto", target), 4, "is empty.*is it .main"
+        )
+
+    def test_a_target_before_the_first_backup_has_the_right_hint(self, bucket: Bucket, target: Path) -> None:
+        done = restore(bucket, target, "--target-time", "2026-11-22T12:00:00Z", backup="auto")
+        failed(done, 1, "the oldest backup ended at 2026-11-22 12:30:00[+]00:00; the target must be later")
+        done = restore(bucket, target, "--target-lsn", "0/1", backup="auto")
+        failed(done, 1, "the oldest backup ended at 0/2000100; the target must be later")
 
     def test_a_directory_with_something_in_it(self, bucket: Bucket, target: Path) -> None:
         target.mkdir()
@@ -157,6 +196,57 @@ class TestRefusal:
     def test_a_parent_that_is_a_file(self, bucket: Bucket, target: Path) -> None:
         target.write_text("x")
         failed(restore(bucket, target / "below"), 1, "is not a directory")
+
+
+class TestMissingWal:
+    """The backup's own WAL isn't in the archive."""
+
+    @pytest.fixture
+    def bucket(self, bucket: Bucket) -> Bucket:
+        bucket.store.delete([bucket.layout.wal("000000010000000000000002")])
+        return bucket
+
+    @pytest.mark.parametrize("backup", [BACKUP_ID, "last", "auto"])
+    def test_is_told_by_a_restore_that_only_extracts(self, bucket: Bucket, target: Path, backup: str) -> None:
+        done = succeeded(restore(bucket, target, backup=backup))
+        assert re.search("WARNING.*000000010000000000000002, which is not in the archive", done.stderr)
+
+    @pytest.mark.parametrize("backup", [BACKUP_ID, "last", "auto"])
+    def test_is_refused_with_recovery_settings(self, bucket: Bucket, target: Path, backup: str) -> None:
+        failed(restore(bucket, target, "--write-recovery-settings", backup=backup), 1, "in the archive.*--force")
+        assert not target.exists()
+        done = succeeded(restore(bucket, target, "--write-recovery-settings", "--force", backup=backup))
+        assert re.search("WARNING.*000000010000000000000002, which is not in the archive", done.stderr)
+
+    def test_auto_takes_an_older_backup_that_has_it(self, bucket: Bucket, target: Path) -> None:
+        older = BackupInfo("20261121T121102", **{**_fields(bucket.info), "begin_wal": "000000010000000000000001",
+                                                "begin_xlog": "0/1000028", "end_xlog": "0/1000100"})  # fmt: skip
+        Catalog(bucket.store, bucket.layout).save(older)
+        bucket.store.put(bucket.layout.wal("000000010000000000000001.gz"), b"x")
+        for archive in bucket.store.list(bucket.layout.backup_dir(BACKUP_ID)):
+            if ".tar" in archive.key:
+                bucket.store.put(archive.key.replace(BACKUP_ID, older.backup_id), bucket.store.get(archive.key))
+        done = succeeded(restore(bucket, target, "-v", backup="auto"))
+        assert f"passed over backup {BACKUP_ID}" in done.stderr
+        assert f"restored backup {older.backup_id}" in done.stderr
+
+    @pytest.mark.parametrize(("arguments", "words"), [
+        (["--target-tli", "9"], "timeline 9 isn't in the archive"),
+        (["--target-time", "2199-01-01 00:00Z"], "can't reach 2199-01-01"),
+        (["--target-lsn", "1/0"], "can't reach LSN 1/0"),
+    ])  # fmt: skip
+    def test_a_target_that_is_not_in_the_archive(
+        self, bucket: Bucket, target: Path, arguments: list[str], words: str
+    ) -> None:
+        bucket.save()
+        for forced in ([], ["--force"]):
+            done = restore(bucket, target, "--write-recovery-settings", *arguments, *forced)
+            assert (done.returncode, target.exists()) == ((0, True) if forced else (1, False))
+            assert words in done.stderr
+
+
+def _fields(info: BackupInfo) -> dict[str, Any]:
+    return {item.name: getattr(info, item.name) for item in fields(info) if item.name != "backup_id"}
 
 
 class TestInterruption:
@@ -271,4 +361,40 @@ class TestRealBackup:
             assert copy.value("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'fast'") == str(
                 inside
             )
+            copy.amcheck()
+
+    def test_delta_into_a_directory_that_has_lived_on(
+        self, new_postgres: Callable[..., PostgresServer], server_dir: Path
+    ) -> None:
+        repository = Repository(server_dir / "store")
+        server = new_postgres()
+        repository.archive_from(server)
+        server.query("CREATE TABLE t AS SELECT generate_series(1, 1000) AS a")
+        succeeded(repository.backup(server, "--lz4"))
+        server.wait_archived(server.switch_wal())
+        target = server_dir / "copy"
+        where = [repository.url, "main", "last", str(target)]
+        settings = ["--write-recovery-settings", "--target-immediate", "--target-action", "promote"]
+        succeeded(run_command("restore", *settings, *where))
+        with adopt(target, server.installation) as copy:
+            copy.wait_recovered()
+            copy.query("DELETE FROM t")
+            copy.query("CREATE DATABASE other")
+            copy.query("CHECKPOINT")
+            failed(run_command("restore", "--delta", *settings, *where), 1, "belongs to a running server")
+            copy.stop()
+        failed(run_command("restore", *settings, *where), 1, "not empty")
+        told = succeeded(run_command("restore", "--delta", "--dry-run", *settings, *where)).stdout
+        assert re.search(r"kept +\d{3,} files", told)
+        assert not (target / "recovery.signal").exists()
+        done = succeeded(run_command("restore", "--delta", *settings, *where))
+        assert re.search(
+            r"Kept \d{3,} files \(.*\), wrote \d+ \(.*\), removed \d+ that are not in the backup", done.stdout
+        )
+        if server.installation.has("pg_verifybackup"):
+            run_as_server([server.installation.tool("pg_verifybackup"), "-n", target])
+        with adopt(target, server.installation) as copy:
+            copy.wait_recovered()
+            assert copy.value("SELECT count(*) FROM t") == 1000
+            assert copy.value("SELECT count(*) FROM pg_database WHERE datname = 'other'") == 0
             copy.amcheck()

@@ -27,6 +27,7 @@ OURS = {
     "barman_cloud.archive.compressors",
     "barman_cloud.archive.decompressors",
     "barman_cloud.archive.libraries",
+    "barman_cloud.buffers",
     "barman_cloud.catalog",
     "barman_cloud.catalog.layout",
     "barman_cloud.cli",
@@ -35,10 +36,12 @@ OURS = {
     "barman_cloud.cli.plain",
     "barman_cloud.cli.start",
     "barman_cloud.cli.values",
+    "barman_cloud.deadline",
     "barman_cloud.errors",
     "barman_cloud.logs",
     "barman_cloud.postgres",
     "barman_cloud.postgres.wal",
+    "barman_cloud.postgres.wal_check",
     "barman_cloud.wal",
     "barman_cloud.wal.spool",
 }
@@ -47,6 +50,8 @@ ARCHIVE = OURS | {
     "barman_cloud.cli.wal_archive",
     "barman_cloud.wal.archive_spool",
     "barman_cloud.wal.archiver",
+    "barman_cloud.wal.stored",
+    "barman_cloud.wal.wal_file",
     "barman_cloud.wal.background_client",
 }
 RESTORE = OURS | {
@@ -56,17 +61,19 @@ RESTORE = OURS | {
     "barman_cloud.wal.key_hint",
     "barman_cloud.wal.restore_spool",
     "barman_cloud.wal.restorer",
+    "barman_cloud.wal.stored",
 }
 QUICK = {
     "barman_cloud",
     "barman_cloud.cli",
     "barman_cloud.cli.start",
+    "barman_cloud.deadline",
     "barman_cloud.wal",
     "barman_cloud.wal.background_client",
     "barman_cloud.wal.spool",
 }
 
-SMALL = {"__future__", "_blake2", "gc"}
+SMALL = {"__future__", "_blake2", "errno", "gc"}
 
 # What the clients of the store need is the store's own business, but none of this may be part of it.
 HEAVY = {

@@ -97,11 +97,25 @@ class TestOneFile:
     ) -> None:
         store(bucket, NAME)
         for number, name in enumerate((segment_name(4), "00000002.history", f"{NAME}.partial"), 1):
-            done = restore(name, destination)
+            done = restore("-v", name, destination)
             assert done.returncode == 1, done.stderr
             assert name in done.stderr
             assert len(proxy.seen) == number
         assert not destination.exists()
+
+    def test_a_miss_is_no_error_and_has_no_trace(self, restore: Restore, destination: Path) -> None:
+        done = restore("00000002.history", destination)
+        assert (done.returncode, done.stderr) == (1, "")
+        done = restore(NAME, destination)
+        assert done.returncode == 1
+        assert "WARNING" in done.stderr
+        assert "normal at the end of the archive" in done.stderr
+        for name in (NAME, "00000002.history"):
+            done = restore("-vv", name, destination)
+            assert done.returncode == 1
+            assert "normal at" in done.stderr
+            assert "ERROR" not in done.stderr
+            assert "Traceback" not in done.stderr
 
     def test_later_hits_cost_one_request(
         self, restore: Restore, bucket: ObjectStore, destination: Path, proxy: FaultProxy
@@ -138,8 +152,13 @@ class TestOneFile:
         self, restore: Restore, bucket: ObjectStore, destination: Path
     ) -> None:
         content = store(bucket, NAME)
-        assert restore(NAME, destination, spool="/proc/nope/spool").returncode == 0
-        assert destination.read_bytes() == content
+        for parallel in ("0", "4"):
+            done = restore("--parallel", parallel, NAME, destination, spool="/proc/nope/spool")
+            assert done.returncode == 0
+            assert destination.read_bytes() == content
+            (line,) = done.stderr.splitlines()
+            assert "WARNING: restoring without a spool" in line
+            assert "/proc/nope/spool" in line
 
     def test_exit_codes(
         self, restore: Restore, bucket: ObjectStore, destination: Path, rclone_s3: StoreServer, tmp_path: Path
@@ -151,7 +170,6 @@ class TestOneFile:
         assert restore(f"{NAME}.00000028.backup", destination).returncode == 1
         store(bucket, segment_name(4))
         assert restore(segment_name(4), tmp_path / "missing" / "x").returncode == 4
-        assert restore("-p", "3", segment_name(4), destination, spool="/proc/nope/spool").returncode == 2
         assert restore("-p", "two", segment_name(4), destination).returncode == 3
         nowhere = ["--spool-dir", tmp_path / "spool", "s3://no-such-bucket", "main", NAME, destination]
         assert run_command("wal-restore", *rclone_s3.options, *nowhere, environ=rclone_s3.environ).returncode == 4

@@ -13,7 +13,7 @@ from barman_cloud.errors import BarmanCloudError
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.store.open import open_store
 from barman_cloud.store.options import StoreOptions
-from barman_cloud.store.url import AWS, AZURE, GOOGLE
+from barman_cloud.store.providers import AWS, AZURE, GOOGLE
 from tests.store import results
 from tests.store.cases import CLOUDS, STORES, StoreCase, given_case, own_case
 from tests.store.given import GIVEN

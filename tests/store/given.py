@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from barman_cloud.store.base import StoreURL
-from barman_cloud.store.url import AZURE, GOOGLE, parse_url
+from barman_cloud.store.providers import AZURE, GOOGLE
+from barman_cloud.store.url import parse_url
 
 URL = "BARMAN_CLOUD_TEST_STORE_URL"
 ENDPOINT = "BARMAN_CLOUD_TEST_STORE_ENDPOINT"

@@ -8,7 +8,7 @@ import pytest
 
 from barman_cloud.errors import BarmanCloudError, ObjectNotFoundError
 from barman_cloud.store.base import ObjectStore
-from barman_cloud.store.url import AZURE
+from barman_cloud.store.providers import AZURE
 from tests.store.answers import BY_BYTES, FOREIGN, ODD
 from tests.store.cases import StoreCase
 

@@ -14,8 +14,10 @@ from urllib.parse import parse_qs, quote
 
 import pytest
 
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import ConfigurationError, IntegrityError, StoreError
 from barman_cloud.store.base import DeleteFailedError, ObjectStore
+from barman_cloud.store.integrity import CHECKSUM
 from barman_cloud.store.retry import Retry
 from barman_cloud.store.s3 import checksums
 from barman_cloud.store.s3.store import S3Store
@@ -105,7 +107,8 @@ def test_tags_on_google_are_metadata(google: StoreCase, tmp_path: Path) -> None:
     for key in ("one", "many"):
         name = quote(key_in_bucket(store, key), safe="")
         _, _, answer = request("GET", f"{google.endpoint}/storage/v1/b/{store.url.bucket}/o/{name}")
-        assert json.loads(answer)["metadata"] == TAGS
+        metadata = json.loads(answer)["metadata"]
+        assert {name: value for name, value in metadata.items() if name != CHECKSUM} == TAGS
 
 
 # Encryption at rest ---------------------------------------------------------------------------------------------------
@@ -222,7 +225,8 @@ def test_retention_and_legal_hold_on_s3(s3: StoreCase, locked_bucket: ObjectStor
 
 def test_a_retention_that_is_over(open_s3: Callable[..., ObjectStore], s3_proxy: FaultProxy) -> None:
     store = open_s3()
-    headers = {"x-amz-object-lock-mode": "COMPLIANCE", "x-amz-object-lock-retain-until-date": "2024-01-01T00:00:00Z"}
+    headers = {"etag": '"e"', "x-amz-object-lock-mode": "COMPLIANCE"}
+    headers |= {"x-amz-object-lock-retain-until-date": "2024-01-01T00:00:00Z"}
     s3_proxy.add(Fault("HEAD", "/k", status=200, headers=headers))
     assert store.object_lock("k") is None
 
@@ -256,7 +260,7 @@ def test_holds_and_retention_on_azure(azure: StoreCase, tmp_path: Path) -> None:
     with azure.proxied() as proxy:
         store = azure.open(azure.new_url(tmp_path), endpoint=proxy.endpoint)
         for key, (headers, reason) in answers.items():
-            proxy.add(Fault("HEAD", f"/{key}", status=200, headers=headers))
+            proxy.add(Fault("HEAD", f"/{key}", status=200, headers={"etag": '"e"', **headers}))
             lock = store.object_lock(key)
             assert (lock.reason if lock else None) == reason
         whole = azure.open(azure.new_url(tmp_path), endpoint=proxy.endpoint)
@@ -264,7 +268,8 @@ def test_holds_and_retention_on_azure(azure: StoreCase, tmp_path: Path) -> None:
         assert whole.object_lock("k") is None
         whole = azure.open(azure.new_url(tmp_path), endpoint=proxy.endpoint)
         whole.put("k", b"x")
-        proxy.add(Fault("HEAD", "restype=container", status=200, headers={"x-ms-has-legal-hold": "true"}))
+        headers = {"etag": '"e"', "x-ms-has-legal-hold": "true"}
+        proxy.add(Fault("HEAD", "restype=container", status=200, headers=headers))
         lock = whole.object_lock("k")
         assert lock is not None
         assert lock.reason == "under legal hold"
@@ -289,7 +294,7 @@ def test_holds_and_retention_on_google(google: StoreCase, tmp_path: Path) -> Non
                     "GET",
                     f"/o/{quote(key_in_bucket(store, 'k'), safe='')}",
                     status=200,
-                    body=json.dumps({"name": "k", **fields}).encode(),
+                    body=json.dumps({"name": key_in_bucket(store, "k"), "size": "1", **fields}).encode(),
                 )
             )
             lock = store.object_lock("k")
@@ -470,7 +475,7 @@ def test_the_bucket_lies_in_another_region(s3: StoreCase, s3_proxy: FaultProxy, 
     inner = plain(opened)
     assert isinstance(inner, S3Store)
     settings = inner._settings._replace(endpoint=s3_proxy.endpoint, aws=True, region="eu-west-9")
-    store: Any = S3Store(inner.url, settings, inner._credentials, retry=Retry(5), environ={})
+    store: Any = S3Store(inner.url, settings, inner._credentials, retry=Retry(Deadline(5)), environ={})
     if isinstance(opened, ScopedStore):
         store = ScopedStore(store, opened.folder)
 
@@ -502,3 +507,39 @@ def test_nothing_is_asked_of_the_bucket_itself(cloud: StoreCase, tmp_path: Path)
         store.head("p/k")
         paths = [seen.path.partition("?")[0].rstrip("/") for seen in proxy.seen]
         assert all("k" in path.rpartition("/")[2] or "many" in path for path in paths), paths
+
+
+# Storage classes ------------------------------------------------------------------------------------------------------
+
+
+def put_one_of_each(store: ObjectStore) -> None:
+    store.put("wal", b"x", kind="wal")
+    store.put("archive", b"x", kind="archive")
+    stream(store, "large")
+    store.put("metadata", b"x")
+
+
+def test_storage_class_on_azure(azure: StoreCase, tmp_path: Path) -> None:
+    with azure.proxied() as proxy:
+        put_one_of_each(azure.open(azure.new_url(tmp_path), endpoint=proxy.endpoint, storage_class="cool"))
+        tiers = {r.path.partition("?")[0].rpartition("/")[2]: r.headers.get("x-ms-access-tier") for r in proxy.seen}
+        assert tiers == {"wal": "Cool", "archive": "Cool", "large": "Cool", "metadata": None}
+
+
+def test_storage_class_on_google(google: StoreCase, tmp_path: Path) -> None:
+    store = google.open(google.new_url(tmp_path), storage_class="nearline")
+    put_one_of_each(store)
+    for key, expected in (
+        ("wal", "NEARLINE"),
+        ("archive", "NEARLINE"),
+        ("large", "NEARLINE"),
+        ("metadata", "STANDARD"),
+    ):
+        _, _, answer = request("GET", f"{google.endpoint}/storage/v1/b/{store.url.bucket}/o/{key}")
+        assert json.loads(answer)["storageClass"] == expected
+
+
+def test_storage_class_on_s3(open_s3: Callable[..., ObjectStore], s3_proxy: FaultProxy) -> None:
+    put_one_of_each(open_s3(storage_class="STANDARD_IA"))
+    sent = [(h.get("x-amz-storage-class")) for h in writes(s3_proxy)]
+    assert sent == ["STANDARD_IA"] * 3 + [None]

@@ -37,3 +37,26 @@ def run_command(
         timeout=timeout,
         check=False,
     )
+
+
+_STARTER = """
+import os, sys
+process = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+_, status, usage = os.wait4(process, 0)
+assert status == 0
+print(usage.ru_maxrss)
+"""
+"""A process begins with the peak of the one that starts it, so that must be a small one."""
+
+
+def peak_memory(name: str, *arguments: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> float:
+    """Run ``barman-cloud-<name>``, which must succeed, and return its peak resident size in MiB."""
+    starter = [sys.executable, "-I", "-S", "-c", _STARTER]
+    done = subprocess.run(
+        [*starter, program(name), *(os.fspath(argument) for argument in arguments)],
+        env=command_environment(environ),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout) / 1024

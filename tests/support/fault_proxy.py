@@ -13,7 +13,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 
@@ -40,7 +40,8 @@ class Fault:
     times: int = 1
     status: int | None = None
     """Answer this status instead of asking the store."""
-    body: bytes = b""
+    body: bytes | Callable[[SeenRequest], bytes] = b""
+    """What to answer with ``status``; a function makes it of the request."""
     headers: Mapping[str, str] = field(default_factory=dict)
     drop: bool = False
     """Close the connection without an answer."""
@@ -56,6 +57,8 @@ class Fault:
     """Close the connection after so many bytes of the store's answer."""
     delay: float = 0.0
     """Seconds to wait first."""
+    alter: bool = False
+    """Flip a bit in the middle of the request's body."""
     before: Callable[[], object] = lambda: None
     """Is called when the request is there, before anything else happens."""
     only_if: Callable[[SeenRequest], bool] = lambda request: True
@@ -127,6 +130,27 @@ def fault_proxy(upstream: str, *, host: str | None = None, keep_bodies: bool = F
         proxy.stop()
 
 
+def altered(body: bytes) -> bytes:
+    """Return the body with one bit flipped in its middle."""
+    middle = len(body) // 2
+    return body and body[:middle] + bytes([body[middle] ^ 0x10]) + body[middle + 1 :]
+
+
+def alter_answer(answer: Answer) -> Answer:
+    """For ``Fault.change``: flip a bit in the middle of the body."""
+    return replace(answer, body=altered(answer.body))
+
+
+def with_etag(etag: str) -> Callable[[Answer], Answer]:
+    """For ``Fault.change``: put another ETag in the place of the store's."""
+
+    def change(answer: Answer) -> Answer:
+        headers = tuple((name, etag if name.lower() == "etag" else value) for name, value in answer.headers)
+        return replace(answer, headers=headers)
+
+    return change
+
+
 def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -135,21 +159,23 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
             body = self._read_body()
             headers = {name.lower(): value for name, value in self.headers.items()}
             kept = body if proxy.keep_bodies else b""
-            fault = proxy.take(SeenRequest(self.command, self.path, headers, len(body), kept))
+            seen = SeenRequest(self.command, self.path, headers, len(body), kept)
+            fault = proxy.take(seen)
             if fault is None:
                 self._forward(body)
                 return
             fault.before()
             time.sleep(fault.delay)
             if fault.status is not None:
-                self._answer(fault.status, fault.headers, fault.body)
+                answer = fault.body(seen) if callable(fault.body) else fault.body
+                self._answer(fault.status, fault.headers, answer)
             elif fault.drop or fault.reset:
                 self._hang_up(reset=fault.reset)
             elif fault.lose_answer:
                 self._ask(body)
                 self._hang_up()
             else:
-                self._forward(body, fault)
+                self._forward(altered(body) if fault.alter else body, fault)
 
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from barman_cloud.errors import ConnectivityError
-from barman_cloud.store.base import Buffer, Listing, ObjectInfo, ObjectLock, ObjectStore, Tags
+from barman_cloud.store.base import Buffer, Listing, ObjectInfo, ObjectKind, ObjectLock, ObjectStore, Tags
 
 
 def _lost() -> BaseException:
@@ -102,9 +102,17 @@ class FaultyStore(ObjectStore):
         if failure is not None:
             failure.strike()
 
-    def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
+    def put(
+        self,
+        key: str,
+        data: Buffer,
+        *,
+        kind: ObjectKind = "metadata",
+        if_absent: bool = False,
+        tags: Tags | None = None,
+    ) -> None:
         failure = self._enter("put", key)
-        self.inner.put(key, data, if_absent=if_absent, tags=tags)
+        self.inner.put(key, data, kind=kind, if_absent=if_absent, tags=tags)
         self.objects.append(("put", key))
         self._leave(failure)
 
@@ -113,13 +121,14 @@ class FaultyStore(ObjectStore):
         key: str,
         chunks: Iterable[Buffer],
         *,
+        kind: ObjectKind = "archive",
         part_size: int | None = None,
         concurrency: int = 4,
         tags: Tags | None = None,
     ) -> int:
         failure = self._enter("put_stream", key)
         source = _cut(chunks, failure) if failure is not None and failure.cut is not None else chunks
-        size = self.inner.put_stream(key, source, part_size=part_size, concurrency=concurrency, tags=tags)
+        size = self.inner.put_stream(key, source, kind=kind, part_size=part_size, concurrency=concurrency, tags=tags)
         self._leave(failure)
         return size
 

@@ -50,7 +50,9 @@ def test_a_library_that_loads_logging_changes_nothing() -> None:
 
 
 def test_lines_go_to_a_file_that_the_first_one_makes(tmp_path: Path) -> None:
-    program = PROGRAM.format(verbosity=0).replace("configure(0)", f"configure(0, {str(tmp_path / 'log')!r})")
+    program = PROGRAM.format(verbosity=0).replace(
+        "configure(0)", f"configure(0, lambda: open({str(tmp_path / 'log')!r}, 'w'))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert "WARNING: a warning line" in (tmp_path / "log").read_text()

@@ -14,8 +14,10 @@ from barman_cloud.errors import IntegrityError
 
 VERSION: Final = 1
 _ALGORITHM: Final = "crc32c"
-MAX_SIZE: Final = 16 << 20
-"""Bytes. A record takes about 130, so this is enough for a hundred thousand archives."""
+_LARGEST_RECORD: Final = 2048
+"""Bytes of one archive in the file; a record of ours has less than 200."""
+_LARGEST_REST: Final = 16 << 20
+"""Bytes of everything else: what was found of page checksums may name many files."""
 _DESCRIBED: Final = 5
 
 
@@ -85,6 +87,11 @@ def parse(text: str, source: str = "archives.json") -> tuple[ArchiveRecord, ...]
         return tuple(_record(item) for item in document["archives"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(f"{source}: not a readable list of archives ({error!r})") from error
+
+
+def largest_plausible(archives: int) -> int:
+    """Return the bytes that the sidecar of a backup of so many archives can have at most."""
+    return _LARGEST_REST + _LARGEST_RECORD * archives
 
 
 def _record(item: dict[str, object]) -> ArchiveRecord:

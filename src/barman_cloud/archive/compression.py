@@ -38,6 +38,8 @@ _WAL_LEVELS: Final[dict[str, dict[str, int]]] = {
     "zstd": {"low": 1, "medium": 4, "high": 9},
     "lz4": {"low": 0, "medium": 6, "high": 10},
 }
+_WAL_DEFAULT: Final[dict[str, int]] = {"gzip": 6, "bzip2": 5, "xz": 1, "zstd": 1, "lz4": 0}
+"""What suits WAL, by measurement (``python -m benchmarks.wal_levels``, figures in ``docs/explanation/wal.md``)."""
 _LEVEL_RANGE: Final[dict[str, tuple[int, int]]] = {
     "gzip": (1, 9),
     "bzip2": (1, 9),
@@ -56,19 +58,22 @@ def compression_of(key: str) -> str | None:
 
 
 def wal_level(name: str, level: str | int | None) -> int:
-    """Translate ``--compression-level`` of ``wal-archive``: ``low``, ``medium`` (also for None), ``high`` or a number.
+    """Translate ``--compression-level`` of ``wal-archive``: ``low``, ``medium``, ``high`` or a number as Barman does,
+    and None to the level that suits WAL.
 
     Numbers outside the library's range are moved to its nearest end. ``ConfigurationError`` for other words.
     """
     if name == "snappy":
         return 0
+    if level is None:
+        return _WAL_DEFAULT[name]
     if isinstance(level, int):
         low, high = _LEVEL_RANGE[name]
         return min(max(level, low), high)
     words = _WAL_LEVELS[name]
-    if level is not None and level not in words:
+    if level not in words:
         raise ConfigurationError(f"unknown compression level: {level}", hint="use low, medium, high or a number")
-    return words[level or "medium"]
+    return words[level]
 
 
 def new_compressor(name: str | None, level: int | None = None) -> Compressor:

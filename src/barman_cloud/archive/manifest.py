@@ -23,6 +23,11 @@ from barman_cloud.errors import IntegrityError
 _SPOOL_BLOCK: Final = 128 << 10
 _CHECKSUM_KEY: Final = b'"Manifest-Checksum": "'
 _LONGEST_LINE: Final = 64 << 10
+_LARGEST_FRAME: Final = 1 << 20
+"""Bytes of a manifest without its files: a line for each timeline that the backup's WAL is on, and little else."""
+_LARGEST_FILE: Final = 1 << 62
+_LONGEST_PATH: Final = 4096
+_TEXTS: Final = (str, type(None))
 _FILE_STARTS: Final = (b'{ "Path"', b'{ "Encoded-Path"')
 
 
@@ -208,10 +213,23 @@ def _wal_range(wal_range: WalRange, padded: bool) -> bytes:
     return f'{{ "Timeline": {wal_range.timeline}, "Start-LSN": "{start}", "End-LSN": "{end}" }}'.encode()
 
 
+def read_wal_ranges(tail: bytes) -> tuple[WalRange, ...]:
+    """Return the WAL ranges that the last bytes of a manifest tell of, unchecked; empty if they make no sense.
+
+    They tell which backup a manifest belongs to, without reading all of it.
+    """
+    _, found, rest = tail.rpartition(b'"WAL-Ranges": ')
+    try:
+        return _wal_ranges(json.loads(rest[: rest.index(b"]") + 1])) if found else ()
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
+        return ()
+
+
 class ManifestReader:
     """Iterates over the files of a manifest without holding it in memory.
 
-    It relies on what PostgreSQL's own writer guarantees: one file in a line, and the checksum alone in the last one.
+    Whatever is in it, the paths lie below the data directory and sizes and checksums are of the right form. The reader
+    relies on what PostgreSQL's own writer guarantees: one file in a line, and the checksum alone in the last one.
     When the iteration has ended, the checksum was right, and ``version``, ``system_identifier`` and ``wal_ranges`` are
     set. ``IntegrityError`` says which line is wrong.
     """
@@ -227,11 +245,15 @@ class ManifestReader:
     def __iter__(self) -> Iterator[ManifestFile]:
         lines = self._lines()
         frame: list[bytes] = []
+        size = 0
         for line in lines:
             if line.startswith(_FILE_STARTS):
                 yield self._file(line)
             else:
                 frame.append(line)
+                size += len(line)
+                if size > _LARGEST_FRAME:
+                    raise self._error("too much that isn't a file entry")
         self._read_frame(b"".join(frame))
 
     def _lines(self) -> Iterator[bytes]:
@@ -260,11 +282,24 @@ class ManifestReader:
         item = self._json(line.rstrip(b","))
         try:
             path = os.fsdecode(item["Path"].encode() if "Path" in item else bytes.fromhex(item["Encoded-Path"]))
-            return ManifestFile(
-                path, int(item["Size"]), item["Last-Modified"], item.get("Checksum-Algorithm"), item.get("Checksum")
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            algorithm, checksum = item.get("Checksum-Algorithm"), item.get("Checksum")
+            file = ManifestFile(path, int(item["Size"]), item["Last-Modified"], algorithm, checksum)
+            if not 0 <= file.size <= _LARGEST_FILE:
+                raise ValueError(f"a size of {file.size} bytes")
+            if checksum is not None:
+                bytes.fromhex(checksum)
+            if algorithm.__class__ not in _TEXTS or file.last_modified.__class__ is not str:
+                raise TypeError("a text is of another type")
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise self._error(f"not a file entry ({error!r})") from error
+        self._check_path(path)
+        return file
+
+    def _check_path(self, path: str) -> None:
+        """Refuse what doesn't lie below the data directory, or can't be a path at all."""
+        usual = path and path[0] not in "/." and "/." not in path and "//" not in path and path[-1] != "/"
+        if len(path) > _LONGEST_PATH or "\0" in path or not (usual or not {"", ".", ".."} & set(path.split("/"))):
+            raise self._error(f"{path[:80]!r} is not a path below the data directory")
 
     def _read_frame(self, text: bytes) -> None:
         """Read what remains of the document without its files and its checksum."""
@@ -273,11 +308,8 @@ class ManifestReader:
             self.version = int(document["PostgreSQL-Backup-Manifest-Version"])
             identifier = document.get("System-Identifier")
             self.system_identifier = None if identifier is None else int(identifier)
-            self.wal_ranges = tuple(
-                WalRange(int(item["Timeline"]), _lsn(item["Start-LSN"]), _lsn(item["End-LSN"]))
-                for item in document["WAL-Ranges"]
-            )
-        except (KeyError, TypeError, ValueError) as error:
+            self.wal_ranges = _wal_ranges(document["WAL-Ranges"])
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise self._error(f"not a backup manifest ({error!r})") from error
         if self.version not in (1, 2):
             raise self._error(f"manifest version {self.version} is unknown")
@@ -285,7 +317,7 @@ class ManifestReader:
     def _json(self, text: bytes) -> dict[str, Any]:
         try:
             item = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._error(f"not JSON as PostgreSQL writes it ({error})") from error
         if not isinstance(item, dict):
             raise self._error("not a JSON object")
@@ -293,6 +325,10 @@ class ManifestReader:
 
     def _error(self, problem: str) -> IntegrityError:
         return IntegrityError(f"{self._source}, line {self._number}: {problem}")
+
+
+def _wal_ranges(items: Sequence[dict[str, Any]]) -> tuple[WalRange, ...]:
+    return tuple(WalRange(int(item["Timeline"]), _lsn(item["Start-LSN"]), _lsn(item["End-LSN"])) for item in items)
 
 
 def _lsn(text: str) -> int:

@@ -72,7 +72,12 @@ def run_streamed_backup(store: ObjectStore, layout: Layout, options: BackupOptio
     """
     from barman_cloud.backup.streaming import ReplicationStream
 
-    source = ReplicationStream(layout.server, options.max_bandwidth, options.streaming_conninfo)
+    source = ReplicationStream(
+        layout.server,
+        options.max_bandwidth,
+        options.streaming_conninfo,
+        verify_checksums=options.verify_checksums is not False,
+    )
     try:
         return take_backup(store, layout, options.request, ArchiveMethod(options, source))
     finally:

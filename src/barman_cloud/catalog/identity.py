@@ -14,7 +14,6 @@ reading a small file; and as little as possible is imported here.
 
 from __future__ import annotations
 
-import os
 import time
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -30,10 +29,22 @@ from barman_cloud.errors import (
 )
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
+    from typing import Protocol
 
     from barman_cloud.catalog.layout import Layout, WalObject
     from barman_cloud.store.base import ObjectStore, Tags
+
+    class Notes(Protocol):
+        """A directory of small text files, such as ``wal.spool.Directory``."""
+
+        def stat(self, name: str) -> os.stat_result: ...
+
+        def read(self, name: str) -> str: ...
+
+        def write(self, name: str, content: str) -> None: ...
+
 
 log = logs.get_logger(__name__)
 
@@ -46,6 +57,7 @@ ABANDONED_SECONDS = 3600
 _BACKUPS_ASKED = 10
 """Backups that are looked at for one that tells its system identifier, the newest first."""
 _WAL_ASKED = 100
+_NOTE = "cluster"
 _DIGITS = 20
 """Decimal digits of a number of 64 bits."""
 _HEAD = 1 << 20
@@ -55,8 +67,8 @@ _HEAD = 1 << 20
 class ArchiveIdentity:
     """Whose the archive of ``layout`` is. ``accepted`` is another identifier that the user lets in.
 
-    ``directory`` keeps what was found out for later processes; ``tags`` are those of the object. Safe to use from
-    several threads.
+    ``notes`` keeps what was found out for later processes; ``tags`` are those of the object. Safe to use from several
+    threads.
     """
 
     def __init__(
@@ -65,14 +77,14 @@ class ArchiveIdentity:
         layout: Layout,
         *,
         accepted: int | None = None,
-        directory: str | None = None,
+        notes: Notes | None = None,
         tags: Tags | None = None,
     ) -> None:
         self._store = store
         self._layout = layout
         self._accepted = accepted
         self._tags = tags
-        self._note = os.path.join(directory, "cluster") if directory else None
+        self._notes = notes
         self._known: int | None = None
 
     def require(self, system_identifier: int, what: str) -> None:
@@ -167,26 +179,22 @@ class ArchiveIdentity:
         return self._store.object_url(self._layout.root)
 
     def _is_noted(self, own: int) -> bool:
-        if self._note is None:
+        if self._notes is None:
             return False
         try:
-            with open(self._note, "rb") as note:
-                age = time.time() - os.fstat(note.fileno()).st_mtime
-                return 0 <= age < REMEMBERED_SECONDS and note.read(100) == _dump([own])
-        except OSError:
+            age = time.time() - self._notes.stat(_NOTE).st_mtime
+            return 0 <= age < REMEMBERED_SECONDS and self._notes.read(_NOTE).encode() == _dump([own])
+        except (OSError, ValueError):
             return False
 
     def _take_note(self, own: int) -> None:
         """Keep it for later processes; that this is impossible costs them a request, nothing else."""
-        if self._note is None:
+        if self._notes is None:
             return
-        temporary = f"{self._note}.{os.getpid()}.tmp"
         try:
-            with open(temporary, "wb") as note:
-                note.write(_dump([own]))
-            os.replace(temporary, self._note)
+            self._notes.write(_NOTE, _dump([own]).decode())
         except OSError as error:
-            log.debug("%s can't be written: %s", self._note, error)
+            log.debug("the cluster of %s can't be noted in the spool: %s", self._url, error)
 
 
 def parse_system_identifier(text: str | None) -> int | None:

@@ -30,8 +30,6 @@ MAX_SIZE = 64 << 10
 Keeps = Mapping[str, str]
 """Backup id to content of its annotation. Any content keeps the backup; all but exactly ``standalone`` mean full."""
 
-# The providers on which Barman's keys depend on the URL's trailing slash, and the one that tests stand in for them.
-_DOUBLE_SLASH_PROVIDERS = frozenset({"aws-s3", "azure-blob-storage", "memory"})
 _ANNOTATION = "/annotations/keep"
 
 # Some stores refuse keys with a double slash, and permissions for just one server's keys don't cover them; then Barman
@@ -93,7 +91,7 @@ def _require_done(catalog: Catalog, backup_id: str) -> None:
 
 
 def _double_slash(catalog: Catalog, backup_id: str) -> str | None:
-    if catalog.store.url.provider not in _DOUBLE_SLASH_PROVIDERS:
+    if not catalog.store.capabilities.slash_decides:
         return None
     return catalog.layout.keep_with_double_slash(backup_id)
 

@@ -6,8 +6,11 @@ comparisons are of instants.
 
 from __future__ import annotations
 
+import re
 import time as time_module
 from datetime import UTC, datetime
+
+_POSIX_ZONE = re.compile(r"([A-Za-z]{3,})([+-])(\d{1,2}(?::\d\d)?)\s*$")
 
 
 class UnknownZoneError(ValueError):
@@ -20,16 +23,43 @@ def parse_time(text: str) -> datetime:
     Any common form is understood: ISO 8601 with a blank or ``T``, ``Z`` or an offset, the form of C's ``ctime``, a date
     alone (its midnight). Raises ``ValueError`` with one line for anything else. What ``EST`` may mean isn't guessed at,
     unless the local zone is called so.
+
+    Where a text can be read in two ways, it is read as PostgreSQL reads it: ``UTC+9`` is nine hours *behind* UTC
+    (PostgreSQL docs, B.5, "POSIX Time Zone Specifications"), an hour that exists twice means standard time, and one
+    that is skipped is counted from the time before the change. :func:`doubt_about` tells of these.
     """
+    time = _parse(text)
+    try:
+        return time if time.tzinfo else time.replace(fold=1).astimezone()
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{text.strip()!r} is out of the range of times") from error
+
+
+def doubt_about(text: str) -> str | None:
+    """Return one line about a second way to read ``text``, which :func:`parse_time` did not take; None without one."""
+    taken = parse_time(text)
+    if zone := _POSIX_ZONE.search(text):
+        name, sign, hours = zone.groups()
+        side, other = ("behind", "+") if sign == "+" else ("ahead of", "-")
+        return (
+            f"{name}{sign}{hours} is {hours} hours {side} UTC to PostgreSQL, so the time is {format_time(taken)}; "
+            f"for the other direction write {other}{hours.zfill(2)} without {name}"
+        )
+    time = _parse(text)
+    if time.tzinfo is not None or time.astimezone() == taken:
+        return None
+    if taken.replace(tzinfo=None, fold=0) == time.replace(fold=0):
+        first = format_time(time.astimezone())
+        return f"the clocks were set back, so this time exists twice; taken for {format_time(taken)}, not for {first}"
+    return f"the clocks were set forward, so this time doesn't exist; taken for {format_time(taken)}"
+
+
+def _parse(text: str) -> datetime:
     text = text.strip()
     try:
-        time = datetime.fromisoformat(text)
+        return datetime.fromisoformat(text)
     except ValueError:
-        time = _parse_loosely(text)
-    try:
-        return time if time.tzinfo else time.astimezone()
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"{text!r} is out of the range of times") from error
+        return _parse_loosely(text)
 
 
 def _parse_loosely(text: str) -> datetime:
@@ -40,7 +70,7 @@ def _parse_loosely(text: str) -> datetime:
         return parser.parse(text)
     except UnknownZoneError:
         raise
-    except (ValueError, OverflowError, TypeError) as error:
+    except (ValueError, ArithmeticError, TypeError) as error:  # dateutil counts in Decimal
         raise ValueError(f"{text!r} is not a date and time") from error
 
 

@@ -79,6 +79,7 @@ def add_arguments(parser: Declarations) -> None:
     options.add_accept_cluster(parser)
     options.add_tags(parser)
     options.add_encryption(parser)
+    options.add_storage_class(parser)
     _add_snapshots(parser)
 
 
@@ -167,6 +168,8 @@ def _validate_checksums(args: Arguments, snapshots: bool) -> None:
         raise ConfigurationError(f"{option} has no effect on disk snapshots")
     if "BARMAN_HOOK" in os.environ:
         raise ConfigurationError(f"{option} has no effect on a backup that Barman has made")
+    if args.method == "stream":
+        return  # the server verifies them, and fails the backup
     from barman_cloud.postgres import page_checksum
 
     if not page_checksum.is_available():

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
 log = logs.get_logger(__name__)
 
-RETRY_BUDGET = 60.0
-"""Seconds that passing failures of the store are borne: somebody waits for the answer."""
-
 
 def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "source_url")
@@ -30,7 +27,7 @@ def run(args: Arguments) -> int | None:
     from barman_cloud.catalog.retention import by_cluster
     from barman_cloud.report.terminal import write
 
-    with options.store_from(args, retry_budget=RETRY_BUDGET) as store:
+    with options.store_from(args) as store:
         catalog = Catalog(store, options.layout_from(args, store))
         view = servers.load(catalog)
         if args.format == "console":

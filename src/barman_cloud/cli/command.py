@@ -11,24 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from barman_cloud import logs
 from barman_cloud.cli.plain import Arguments, PlainParser
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError, BucketNotFoundError, ConnectivityError
 
 if TYPE_CHECKING:
     from barman_cloud.cli.plain import Declarations
 
 log = logs.get_logger("barman_cloud")
-
-SUMMARIES = {
-    "backup": "Take a base backup of a PostgreSQL cluster and store it.",
-    "backup-delete": "Delete backups, by name or by retention policy, and the WAL that no other backup needs.",
-    "backup-keep": "Keep a backup regardless of retention policies, release it, or tell whether it is kept.",
-    "backup-list": "List the backups of a server.",
-    "backup-show": "Show one backup in detail.",
-    "check-wal-archive": "Check that the WAL archive is safe to use for a new cluster.",
-    "restore": "Restore a base backup into a directory.",
-    "wal-archive": "Store one WAL file; for archive_command.",
-    "wal-restore": "Fetch one WAL file; for restore_command.",
-}
 
 
 class Command(NamedTuple):
@@ -47,10 +36,16 @@ class Command(NamedTuple):
     """``--test`` is handled by ``run`` itself."""
 
 
-def main(command: Command, argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run ``command`` and return its exit code; errors are logged here and nowhere else."""
+def main(
+    command: Command, argv: Sequence[str] | None = None, prog: str | None = None, deadline: Deadline | None = None
+) -> int:
+    """Run ``command`` and return its exit code; errors are logged here and nowhere else.
+
+    ``deadline`` is that of a command which began before it came here.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     args = parse(command, words, prog)
+    args.deadline = deadline or args.deadline
     logs.configure(args.verbose - args.quiet)
     if command.interrupt_exit_code is None:
         import signal
@@ -77,27 +72,32 @@ def main(command: Command, argv: Sequence[str] | None = None, prog: str | None =
         give_up_stdout()  # the reader of our output went away
         return 4
     except OSError as error:
-        _log_error(describe_os_error(error), None)
+        _log_error(describe(error), None)
         return 4
-    except Exception as error:  # noqa: BLE001 - the last resort: one line for the user, the trace for -vv
-        _log_error(
-            f"unexpected {type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}", None
-        )
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - the last resort: one line for the user, the trace for -vv
+        _log_error(describe(error), None)
         return 4
 
 
 def parse(command: Command, words: list[str], prog: str | None = None) -> Arguments:
-    """Return the values of a command line, and itself; a wrong one ends the process with 3, ``--help`` with 0."""
+    """Return the values of a command line, itself, and the deadline that begins now.
+
+    A wrong one ends the process with 3, ``--help`` with 0.
+    """
     plain = PlainParser()
     command.add_arguments(plain)
     args = plain.parse(words)
     if args is None:
+        from barman_cloud.cli.commands import SUMMARIES
         from barman_cloud.cli.parser import Parser
 
         parser = Parser(prog=prog or f"barman-cloud-{command.name}", description=SUMMARIES[command.name])
         command.add_arguments(parser)
         args = parser.parse_args(words, Arguments())
     args.command_line = words
+    args.deadline = Deadline.of_command(command.name, args.timeout, test=args.test)
     args.is_umbrella = prog is not None
     return args
 
@@ -130,6 +130,16 @@ def describe_os_error(error: OSError) -> str:
     """Return one line for an operating system error: what, and on which file."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}"
+
+
+def describe(error: BaseException) -> str:
+    """Return one line for any exception. Libraries raise some that aren't ``Exception``s, such as a panic of Rust's."""
+    if isinstance(error, BarmanCloudError):
+        return str(error)
+    if isinstance(error, OSError):
+        return describe_os_error(error)
+    lines = str(error).split("\n", 1)[0].strip()
+    return f"unexpected {type(error).__name__}: {lines or 'no message'}"
 
 
 def _log_error(message: str, hint: str | None) -> None:

@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING
 
 from barman_cloud import __version__, logs
 from barman_cloud.cli import values
+from barman_cloud.store import providers
 
 if TYPE_CHECKING:
     from barman_cloud.catalog.layout import Layout
     from barman_cloud.cli.plain import Arguments, Declarations
     from barman_cloud.store.base import ObjectStore
 
-PROVIDERS = ("aws-s3", "azure-blob-storage", "google-cloud-storage")
 AZURE_CREDENTIALS = ("azure-cli", "managed-identity", "default")
 SSE_KINDS = ("AES256", "aws:kms")
-DEFAULT_SPOOL_DIR = "/var/tmp/walrestore"  # noqa: S108 - the original's default
-DEFAULT_ARCHIVE_SPOOL_DIR = "/var/tmp/walarchive"  # noqa: S108 - beside it
 
 
 def add_common(parser: Declarations, url: str) -> None:
@@ -38,9 +36,15 @@ def add_common(parser: Declarations, url: str) -> None:
     parser.add_argument(
         "-t", "--test", action="store_true", help="check that the bucket exists and can be reached, then exit"
     )
+    parser.add_extension(
+        "--timeout",
+        type=values.positive,
+        metavar="SECONDS",
+        help="give up after this time (which commands count it how, and the defaults: docs/reference/timeouts.md)",
+    )
     parser.add_argument(
         "--cloud-provider",
-        choices=PROVIDERS,
+        choices=providers.selectable(),
         help="kind of object storage (default: told by the URL; file:// needs none)",
     )
 
@@ -120,16 +124,23 @@ def add_format(parser: Declarations) -> None:
     )
 
 
-def store_from(args: Arguments, *, retry_budget: float | None = None) -> ObjectStore:
-    """Open the store that the command line names; ``retry_budget`` in seconds overrides the store's default."""
+def add_storage_class(parser: Declarations) -> None:
+    """Add the class of storage of archives and WAL segments, for the commands that write them."""
+    parser.add_extension(
+        "--storage-class",
+        metavar="CLASS",
+        help="class of storage for archives and WAL segments, such as STANDARD_IA, Cool or NEARLINE",
+    )
+
+
+def store_from(args: Arguments) -> ObjectStore:
+    """Open the store that the command line names."""
     from barman_cloud.store.open import open_store
     from barman_cloud.store.options import StoreOptions
 
     given = {
         name: getattr(args, name) for name in StoreOptions.__annotations__ if getattr(args, name, None) is not None
     }
-    if retry_budget is not None:
-        given["retry_budget"] = retry_budget
     store = open_store(url_from(args), args.cloud_provider, StoreOptions(**given))
     if logs.enabled(logs.DEBUG):
         from barman_cloud.store.traced import TracedStore
@@ -160,3 +171,10 @@ def layout_from(args: Arguments, store: ObjectStore) -> Layout:
     from barman_cloud.catalog.layout import Layout
 
     return Layout.of(store.url, args.server_name)
+
+
+def writes_unicode() -> bool:
+    """Whether standard output can show more than ASCII."""
+    import sys
+
+    return sys.stdout is not None and (sys.stdout.encoding or "ascii").lower().replace("-", "").startswith("utf")

@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from barman_cloud import logs
 from barman_cloud.cli import options, values
 from barman_cloud.cli.command import Command
 from barman_cloud.cli.command import main as run_command
-from barman_cloud.errors import SelectionError, UsageError
+from barman_cloud.errors import AccessDeniedError, ConfigurationError, SelectionError, UsageError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
     from barman_cloud.catalog.backup_info import BackupInfo
     from barman_cloud.catalog.catalog import Catalog
     from barman_cloud.catalog.layout import Layout
+    from barman_cloud.catalog.wal_archive import WalArchive
     from barman_cloud.cli.plain import Arguments, Declarations
     from barman_cloud.restore.recovery_settings import RecoverySettings
     from barman_cloud.store.base import ObjectStore
+
+log = logs.get_logger(__name__)
 
 _WAL_RESTORE = "barman-cloud-wal-restore"
 _STORE_OPTIONS = (
@@ -32,6 +36,8 @@ _SETTINGS = (
     "standby_mode",
 )  # fmt: skip
 """Any of these asks for recovery settings."""
+_TARGETS = ("target_time", "target_lsn", "target_tli")
+"""Options of the original command; they choose a backup for 'auto', and nothing else without recovery settings."""
 
 
 def add_arguments(parser: Declarations) -> None:
@@ -71,6 +77,20 @@ def add_arguments(parser: Declarations) -> None:
         help="what to do there (PostgreSQL's default: pause)",
     )
     extend("--standby-mode", action="store_true", help="write standby.signal instead of recovery.signal")
+    extend(
+        "--no-abort-recovery-on-error", action="store_true",
+        help="write a restore_command whose errors PostgreSQL takes for the end of the archive",
+    )  # fmt: skip
+    parser.add_extension(
+        "--delta",
+        action="store_true",
+        help="restore into a data directory of the same cluster: only what differs is written, what it lacks removed",
+    )
+    parser.add_extension("--dry-run", action="store_true", help="tell what would be done, and write nothing")
+    parser.add_extension(
+        "--force", action="store_true",
+        help="restore although WAL, timeline or target is not in the archive, or there is too little room",
+    )  # fmt: skip
     snapshot = parser.add_argument_group("backups that are disk snapshots")
     snapshot.add_argument("--snapshot-recovery-instance", help="the machine that the restored disks are attached to")
     snapshot.add_argument("--gcp-zone", "--snapshot-recovery-zone", dest="gcp_zone", help="Google: zone of the machine")
@@ -78,34 +98,98 @@ def add_arguments(parser: Declarations) -> None:
     snapshot.add_argument("--azure-resource-group", help="Azure: resource group of the machine")
 
 
-def run(args: Arguments) -> int | None:
+def run(args: Arguments) -> None:
     from barman_cloud.archive.allocator import keep_freed_buffers
     from barman_cloud.catalog.catalog import Catalog
+    from barman_cloud.catalog.wal_archive import WalArchive
     from barman_cloud.report.terminal import write
-    from barman_cloud.restore import recovery_settings
-    from barman_cloud.restore.archive_restore import restore_backup
-    from barman_cloud.restore.plan import parse_tablespace_rules
+    from barman_cloud.restore import configuration, recovery_settings
+    from barman_cloud.restore.places import parse_tablespace_rules
 
     keep_freed_buffers()
     target = Path(args.recovery_dir)
-    settings = _settings_from(args) if any(getattr(args, name) for name in _SETTINGS) else None
+    wants_settings = any(getattr(args, name) for name in _SETTINGS)
+    if args.backup_id == "auto" or wants_settings:
+        point = _target_time(args), _target_lsn(args)
+    else:
+        point = None, None
+        _tell_of_ignored_target(args)
+    settings = _settings_from(args, *point) if wants_settings else None
     with options.store_from(args) as store:
         layout = options.layout_from(args, store)
-        info = _select(args, Catalog(store, layout))
+        archive = WalArchive(store, layout)
+        info = _select(args, Catalog(store, layout), archive, *point)
         rules = parse_tablespace_rules(args.tablespaces)
         if settings:
             settings.check(info)
+        _check_wal(args, archive, info, settings)
+        if args.delta and info.snapshots_info:
+            raise ConfigurationError("--delta can't be used with a snapshot backup", hint="it has no files to compare")
+        if args.dry_run:
+            _describe(args, store, layout, info, rules, settings)
+            return
         if info.snapshots_info:
             _restore_snapshots(args, store, layout, info, settings)
         else:
-            restore_backup(store, layout, info, target, rules, args.jobs, settings)
+            _restore_archives(args, store, layout, info, rules, settings)
     if settings:
-        write("".join(f"{line}\n" for line in recovery_settings.explain(settings, target)))
-    return None
+        changes = configuration.explain_changes(target.absolute(), info)
+        write("".join(f"{line}\n" for line in [*recovery_settings.explain(settings, target), *changes]))
+    else:
+        configuration.warn_of_astray(target.absolute(), info)
 
 
-def _select(args: Arguments, catalog: Catalog) -> BackupInfo:
-    from barman_cloud.catalog import selection
+def _restore_archives(
+    args: Arguments, store: ObjectStore, layout: Layout, info: BackupInfo, rules: dict[str, str],
+    settings: RecoverySettings | None,
+) -> None:  # fmt: skip
+    from barman_cloud.report.terminal import write
+    from barman_cloud.restore.archive_restore import restore_backup
+    from barman_cloud.restore.room import mebibytes
+
+    report = restore_backup(
+        store, layout, info, Path(args.recovery_dir), rules, args.jobs, settings, delta=args.delta, force=args.force
+    )
+    if kept := report.comparison:
+        write(
+            f"Kept {kept.kept_files} files ({mebibytes(kept.kept_size)}), wrote {report.files} "
+            f"({mebibytes(report.size)}), removed {kept.removed} that are not in the backup.\n"
+        )
+
+
+def _describe(
+    args: Arguments, store: ObjectStore, layout: Layout, info: BackupInfo, rules: dict[str, str],
+    settings: RecoverySettings | None,
+) -> None:  # fmt: skip
+    """Print what would be done."""
+    from barman_cloud.report.terminal import write
+    from barman_cloud.restore.dry_run import describe_restore
+    from barman_cloud.restore.recovery_settings import explain
+
+    target = Path(args.recovery_dir)
+    if info.snapshots_info:
+        lines = [f"Would write the backup_label of backup {info.backup_id} into {target}"]
+    else:
+        lines = describe_restore(store, layout, info, target, rules, args.jobs, delta=args.delta, force=args.force)
+    write("".join(f"{line}\n" for line in [*lines, *(explain(settings, target) if settings else ())]))
+
+
+def _tell_of_ignored_target(args: Arguments) -> None:
+    """Say that a target has no effect, which the original command ignores without a word."""
+    given = [name for name in _TARGETS if getattr(args, name) is not None]
+    if given:
+        log.warning(
+            "%s without effect: with '%s' the whole backup is restored, and nothing tells PostgreSQL where to stop "
+            "(hint: add --write-recovery-settings)",
+            " and ".join(f"--{name.replace('_', '-')}" for name in given), args.backup_id,
+        )  # fmt: skip
+
+
+def _select(
+    args: Arguments, catalog: Catalog, archive: WalArchive, time: datetime | None, lsn: int | None
+) -> BackupInfo:
+    from barman_cloud.catalog import selection, servers
+    from barman_cloud.restore import reach
 
     if args.backup_id != selection.AUTO:
         return selection.resolve_for_restore(args.backup_id, catalog)
@@ -117,19 +201,54 @@ def _select(args: Arguments, catalog: Catalog) -> BackupInfo:
             hint="give the id of a backup that ended before it",
         )
     timeline = selection.latest_timeline(catalog) if args.target_tli == "latest" else args.target_tli
-    return selection.select_auto(catalog.load(), _target_time(args), _target_lsn(args), timeline)
+    return selection.select_auto(
+        catalog.load(), time, lsn, timeline,
+        missing_wal=partial(reach.missing_wal, archive),
+        require_wal=_is_strict(args),
+        hint=partial(servers.describe_unknown, catalog),
+    )  # fmt: skip
 
 
-def _settings_from(args: Arguments) -> RecoverySettings:
+def _is_strict(args: Arguments) -> bool:
+    """Tell whether a restore that can't be recovered is refused.
+
+    Without recovery settings the command only extracts, as the original: who calls it may have the WAL elsewhere.
+    """
+    return any(getattr(args, name) for name in _SETTINGS) and not args.force
+
+
+def _check_wal(args: Arguments, archive: WalArchive, info: BackupInfo, settings: RecoverySettings | None) -> None:
+    """Look whether recovery can get to its target, before anything is written."""
+    from barman_cloud.restore import reach
+
+    try:
+        problems = reach.problems_of_backup(archive, info)
+        if settings and not problems:
+            problems = reach.problems_of_target(archive, info, settings)
+    except AccessDeniedError as error:
+        if _is_strict(args):
+            raise
+        log.warning("whether the WAL of the backup is there is not known: %s", error)
+        return
+    if settings:
+        reach.require(problems, force=args.force)
+    elif args.backup_id != "auto":  # which has told of it
+        for problem in problems:
+            log.warning("%s (hint: %s)", problem.message, problem.hint)
+
+
+def _settings_from(args: Arguments, time: datetime | None, lsn: int | None) -> RecoverySettings:
     from barman_cloud.restore.recovery_settings import RecoverySettings, restore_command
 
     beside = Path(sys.argv[0]).resolve().with_name(_WAL_RESTORE)
     return RecoverySettings(
         restore_command(
-            str(beside) if beside.exists() else _WAL_RESTORE, _store_options(args), args.source_url, args.server_name
+            str(beside) if beside.exists() else _WAL_RESTORE, _store_options(args), args.source_url, args.server_name,
+            # A standby never ends recovery by itself: it asks again, or streams.
+            abort_on_error=not args.no_abort_recovery_on_error and not args.standby_mode,
         ),
-        time=_target_time(args),
-        lsn=_target_lsn(args),
+        time=time,
+        lsn=lsn,
         name=args.target_name,
         xid=args.target_xid,
         immediate=args.target_immediate,
@@ -137,12 +256,13 @@ def _settings_from(args: Arguments) -> RecoverySettings:
         exclusive=args.target_exclusive,
         action=args.target_action,
         standby=args.standby_mode,
-    )
+    )  # fmt: skip
 
 
 def _restore_snapshots(
     args: Arguments, store: ObjectStore, layout: Layout, info: BackupInfo, settings: RecoverySettings | None
 ) -> None:
+    from barman_cloud.restore.configuration import neutralise
     from barman_cloud.restore.recovery_settings import write
     from barman_cloud.restore.snapshot import restore_snapshot_backup
     from barman_cloud.snapshots.base import SnapshotOptions
@@ -153,16 +273,22 @@ def _restore_snapshots(
         store, layout, info, target, args.snapshot_recovery_instance, SnapshotOptions(**given), args.tablespaces
     )
     if settings:
+        neutralise(target)
         write(target, settings, info.backup_id)
 
 
 def _target_time(args: Arguments) -> datetime | None:
-    from barman_cloud.catalog.times import parse_time
+    from barman_cloud.catalog.times import doubt_about, parse_time
 
+    if args.target_time is None:
+        return None
     try:
-        return parse_time(args.target_time) if args.target_time is not None else None
+        time = parse_time(args.target_time)
+        if doubt := doubt_about(args.target_time):
+            log.warning("--target-time '%s': %s", args.target_time, doubt)
     except ValueError as error:
         raise SelectionError(f"--target-time: {error}", hint="write for example '2026-11-22 14:30:00+01:00'") from error
+    return time
 
 
 def _target_lsn(args: Arguments) -> int | None:

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-ARCHIVE_SPOOL_DIR = "/var/tmp/walarchive"  # noqa: S108 - beside the one below
-RESTORE_SPOOL_DIR = "/var/tmp/walrestore"  # noqa: S108 - the original's default
-
 
 def _starting(module: str) -> Callable[[], NoReturn]:
     """Return an entry point: it runs a command's module and ends the process with its exit code."""
@@ -28,10 +25,8 @@ def _starting(module: str) -> Callable[[], NoReturn]:
 
         try:
             code = import_module(f"barman_cloud.cli.{module}").main()
-        except KeyboardInterrupt:
-            code = 1  # not even the message about the first one got through
-        except OSError as error:
-            code = _unwritten(error)
+        except BaseException as error:  # noqa: BLE001
+            code = _ended_by(error, interrupted=1)
         _leave(code)
 
     return start
@@ -50,29 +45,37 @@ restore = _starting("restore")
 def wal_archive() -> NoReturn:
     """Run ``barman-cloud-wal-archive`` and end the process with its exit code."""
     gc.disable()  # these processes end before there is anything to collect
-    from barman_cloud.wal import archive_spool
+    try:
+        from barman_cloud.deadline import Deadline
+        from barman_cloud.wal import archive_spool
 
-    if archive_spool.answer(sys.argv[1:], ARCHIVE_SPOOL_DIR):
-        _leave(0)
-    from barman_cloud.cli.wal_archive import main
+        deadline = Deadline.of_command_line("wal-archive", sys.argv[1:])
+        if archive_spool.answer(sys.argv[1:], deadline):
+            _leave(0)
+        from barman_cloud.cli.wal_archive import main
 
-    _leave(main())
+        code = main(deadline)
+    except BaseException as error:  # noqa: BLE001
+        code = _ended_by(error, interrupted=130)
+    _leave(code)
 
 
 def wal_restore() -> NoReturn:
     """Run ``barman-cloud-wal-restore`` and end the process with its exit code."""
     gc.disable()
     try:
+        from barman_cloud.deadline import Deadline
         from barman_cloud.wal import restore_spool
 
-        if restore_spool.answer(sys.argv[1:], RESTORE_SPOOL_DIR):
+        deadline = Deadline.of_command_line("wal-restore", sys.argv[1:])
+        if restore_spool.answer(sys.argv[1:], deadline):
             _leave(0)
         from barman_cloud.cli.wal_restore import main
-    except ImportError as error:
-        # Uncaught it would end with 1, which means "not in the archive": PostgreSQL would end recovery on it.
-        print(f"barman-cloud-wal-restore: the installation is incomplete: {error}", file=sys.stderr)
-        _leave(4)
-    _leave(main())
+
+        code = main(deadline)
+    except BaseException as error:  # noqa: BLE001
+        code = _ended_by(error, interrupted=130)  # above 125, PostgreSQL stops recovery
+    _leave(code)
 
 
 def _leave(code: int) -> NoReturn:
@@ -87,6 +90,24 @@ def _leave(code: int) -> NoReturn:
     except OSError as error:
         code = code or _unwritten(error)
     os._exit(code)
+
+
+def _ended_by(error: BaseException, *, interrupted: int) -> int:
+    """Return the exit code for whatever came out of a command, after one line that says what.
+
+    Commands handle errors themselves; this is for what goes wrong around them. Uncaught it would end with 1, which
+    means "not in the archive" to who calls ``wal-restore``.
+    """
+    if isinstance(error, SystemExit | GeneratorExit):
+        raise error
+    if isinstance(error, KeyboardInterrupt):
+        return interrupted  # not even the message about the first one got through
+    if isinstance(error, OSError):
+        return _unwritten(error)
+    reason = str(error).split("\n", 1)[0] or type(error).__name__
+    what = "the installation is incomplete" if isinstance(error, ImportError) else "unexpected error"
+    print(f"{sys.argv[0]}: {what}: {reason}", file=sys.stderr)
+    return 4
 
 
 def _unwritten(error: OSError) -> int:

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from barman_cloud.cli.plain import Arguments, Declarations
+    from barman_cloud.deadline import Deadline
     from barman_cloud.store.base import ObjectStore
     from barman_cloud.wal.archiver import Archiver
+    from barman_cloud.wal.spool import Directory
 
 log = logs.get_logger(__name__)
 
 MIB = 1024**2
-RETRY_BUDGET = 60.0
-"""Seconds to keep trying; PostgreSQL calls again by itself."""
 
 
 def add_arguments(parser: Declarations) -> None:
@@ -33,12 +33,13 @@ def add_arguments(parser: Declarations) -> None:
     parser.extra_positional = "wal_path"
     options.add_compression(parser, {"gzip": "-z", "bzip2": "-j"}, ("gzip", "bzip2", "xz", "snappy", "zstd", "lz4"))
     parser.add_argument(
-        "--compression-level", type=values.compression_level, default="medium", metavar="LEVEL",
-        help="low, medium (default), high or a number of the algorithm",
+        "--compression-level", type=values.compression_level, metavar="LEVEL",
+        help="low, medium, high or a number of the algorithm (default: what suits WAL)",
     )  # fmt: skip
     options.add_tags(parser)
     options.add_tags(parser, "history-", "timeline history files, instead of the other tags")
     options.add_encryption(parser)
+    options.add_storage_class(parser)
     azure = parser.add_argument_group("Azure uploads")
     azure.add_argument(
         "--max-block-size", type=values.size, default=4 * MIB, metavar="SIZE", help="of a block (default 4MB)"
@@ -62,11 +63,12 @@ def add_arguments(parser: Declarations) -> None:
         help="also archive the next N-1 segments that are ready",
     )
     parser.add_extension(
-        "--spool-dir", default=options.DEFAULT_ARCHIVE_SPOOL_DIR, metavar="DIR", help="where --parallel remembers them"
+        "--spool-dir", metavar="DIR", help="where --parallel remembers them (default /var/tmp/walarchive-UID)"
     )
     parser.add_extension(
         "--overwrite", action="store_true", help="replace an archived file of the same name and other content"
     )
+    parser.add_extension("--skip-page-check", action="store_true", help="archive a file although it is damaged")
     options.add_accept_cluster(parser)
 
 
@@ -79,19 +81,19 @@ def run(args: Arguments) -> None:
         try:
             directory = spool_directory(args)
         except SpoolError as error:
-            log.warning("archiving without --parallel: %s", error)
+            log.warning("archiving without --parallel: %s (hint: %s)", error, error.hint)
         else:
-            held = archive_spool.holds(directory, path)
+            held = archive_spool.holds(directory, path, args.deadline)
             _have_others_archived(directory, path, args.command_line)
             if held:
                 log.info("WAL file %s was archived ahead", path)
                 archive_spool.release_cache(path)
                 return
-    with options.store_from(args, retry_budget=RETRY_BUDGET) as store:
+    with options.store_from(args) as store:
         archiver_from(args, store).archive(path)
 
 
-def spool_directory(args: Arguments) -> str:
+def spool_directory(args: Arguments) -> Directory:
     """Create (if needed) and return the spool of this command line, so that the next call finds it by a link.
 
     Raises ``SpoolError`` if that can't be done. Another command line, with another compression or other tags, has a
@@ -99,8 +101,9 @@ def spool_directory(args: Arguments) -> str:
     """
     from barman_cloud.wal import spool
 
+    spool_dir = args.spool_dir or spool.default_spool_dir("archive")
     constant = ("" if word == args.wal_path else word for word in args.command_line)
-    directory = spool.prepare(args.spool_dir, "archive", (*options.spool_key(args), *constant))
+    directory = spool.prepare(spool_dir, "archive", (*options.spool_key(args), *constant))
     if command := spool.command_of(args.command_line, variable=1):
         spool.remember_command(directory, command[0])
     return directory
@@ -117,15 +120,16 @@ def archiver_from(args: Arguments, store: ObjectStore) -> Archiver:
         tags=options.tags_from(args),
         history_tags=options.tags_from(args, "history-"),
         overwrite=args.overwrite,
+        check_content=not args.skip_page_check,
     )
     layout = options.layout_from(args, store)
     identity = ArchiveIdentity(
-        store, layout, accepted=args.accept_cluster, directory=_memory(args), tags=options.tags_from(args)
+        store, layout, accepted=args.accept_cluster, notes=_notes(args), tags=options.tags_from(args)
     )
     return Archiver(store, layout, wal_options, identity)
 
 
-def _memory(args: Arguments) -> str | None:
+def _notes(args: Arguments) -> Directory | None:
     """Return a directory for what calls tell each other about this archive, or None if there is no place for one.
 
     Containers often have a read-only root, and still ``/dev/shm``.
@@ -133,15 +137,16 @@ def _memory(args: Arguments) -> str | None:
     from barman_cloud.errors import SpoolError
     from barman_cloud.wal import spool
 
-    for parent in (args.spool_dir, f"/dev/shm/walarchive-{os.geteuid()}"):  # noqa: S108 - the user's own
+    default = spool.default_spool_dir("archive")
+    for parent in (args.spool_dir or default, f"/dev/shm/{os.path.basename(default)}"):  # noqa: S108 - the user's own
         try:
             return spool.prepare(parent, "archive", options.spool_key(args))
         except SpoolError as error:
-            log.debug("not remembering anything between calls in %s: %s", parent, error)
+            log.debug("no notes between calls in %s: %s", parent, error)
     return None
 
 
-def _have_others_archived(directory: str, path: str, command_line: Sequence[str]) -> None:
+def _have_others_archived(directory: Directory, path: str, command_line: Sequence[str]) -> None:
     """Let the background process archive the other files that are ready, if there are any."""
     from barman_cloud.wal import background_client
     from barman_cloud.wal.archiver import ready_files
@@ -156,7 +161,7 @@ def _have_others_archived(directory: str, path: str, command_line: Sequence[str]
 
 def validate(args: Arguments) -> None:
     """Fill in the path that a Barman hook passes, and check the name, before anything else."""
-    from barman_cloud.wal.archiver import wal_name_of
+    from barman_cloud.wal.wal_file import wal_name_of
 
     if not args.test and "BARMAN_HOOK" in os.environ and "BARMAN_PHASE" in os.environ:
         args.wal_path = _hook_path(os.environ)
@@ -183,5 +188,5 @@ def _hook_path(environ: Mapping[str, str]) -> str:
 COMMAND = Command("wal-archive", add_arguments, run, validate)
 
 
-def main() -> int:
-    return run_command(COMMAND)
+def main(deadline: Deadline | None = None) -> int:
+    return run_command(COMMAND, deadline=deadline)

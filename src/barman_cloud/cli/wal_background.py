@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from barman_cloud.cli.plain import Arguments
+    from barman_cloud.wal.spool import Directory
 
 
 def main() -> int:
@@ -23,6 +24,7 @@ def main() -> int:
     from barman_cloud import logs
     from barman_cloud.cli import wal_archive, wal_restore
     from barman_cloud.cli.command import parse
+    from barman_cloud.deadline import Deadline
     from barman_cloud.errors import BarmanCloudError, UnexpectedError
 
     command, directory_of, work = {
@@ -30,38 +32,49 @@ def main() -> int:
         "restore": (wal_restore.COMMAND, wal_restore.spool_directory, _restore),
     }[kind]
     args = parse(command, arguments)
+    # Short, because the command that waits for a file tries on by itself.
+    args.deadline = Deadline(Deadline.of_command(command.name, args.timeout).seconds / 4)
     try:
         directory = directory_of(args)
-        # Made by the first line only: a process that finds another one at work must not touch the file.
-        logs.configure(0, os.path.join(directory, "ahead.log"))
+        # Opened for the first line: a process that finds another one at work must not touch the file.
+        logs.configure(0, lambda: _log_file(directory))
         work(args, directory, request)
     except BarmanCloudError as error:
         logs.get_logger("barman_cloud").error("%s", error)  # a line for the user, not a trace
         return error.exit_code
-    except Exception:  # noqa: BLE001 - nobody would ever see it
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # noqa: BLE001 - nobody would ever see it
         logs.get_logger("barman_cloud").error("ended by a defect", exc_info=True)
         return UnexpectedError.exit_code
     return 0
 
 
-def _archive(args: Arguments, directory: str, path: str) -> None:
+def _log_file(directory: Directory) -> TextIO:
+    return os.fdopen(
+        directory.open("ahead.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+        "w",
+        encoding="utf-8",
+        errors="backslashreplace",
+    )
+
+
+def _archive(args: Arguments, directory: Directory, path: str) -> None:
     from barman_cloud.cli import options, wal_archive
     from barman_cloud.wal.archive_ahead import Uploader
 
-    # Short, because the command that waits for a file tries on by itself.
-    with options.store_from(args, retry_budget=wal_archive.RETRY_BUDGET / 4) as store:
+    with options.store_from(args) as store:
         archiver = wal_archive.archiver_from(args, store)
         os.chdir("/")  # nothing of ours may keep a file system busy
         Uploader(archiver, directory, jobs=args.parallel - 1).run(path)
 
 
-def _restore(args: Arguments, directory: str, position: str) -> None:
+def _restore(args: Arguments, directory: Directory, position: str) -> None:
     from barman_cloud.cli import options, wal_restore
     from barman_cloud.wal.restore_ahead import Prefetcher
-    from barman_cloud.wal.restorer import Restorer
 
-    with options.store_from(args, retry_budget=wal_restore.RETRY_BUDGET) as store:
-        restorer = Restorer(store, options.layout_from(args, store))
+    with options.store_from(args) as store:
+        restorer = wal_restore.restorer_from(args, store)
         os.chdir("/")
         Prefetcher(restorer, directory, jobs=args.parallel).run(position)
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from barman_cloud import logs
 from barman_cloud.cli import options, values
-from barman_cloud.cli.command import Command, describe_os_error
+from barman_cloud.cli.command import Command, describe
 from barman_cloud.cli.command import main as run_command
-from barman_cloud.errors import BarmanCloudError, NotFoundError, RecoveryAbortedError, SpoolError
+from barman_cloud.errors import NotFoundError, RecoveryAbortedError, SpoolError
 
 if TYPE_CHECKING:
     from barman_cloud.cli.plain import Arguments, Declarations
+    from barman_cloud.deadline import Deadline
+    from barman_cloud.store.base import ObjectStore
+    from barman_cloud.wal.restorer import Restorer
+    from barman_cloud.wal.spool import Directory
 
 log = logs.get_logger(__name__)
-
-RETRY_BUDGET = 120.0
-"""Seconds to keep trying: whatever fails after that looks to PostgreSQL like the end of the archive."""
 
 
 def add_arguments(parser: Declarations) -> None:
@@ -28,44 +30,57 @@ def add_arguments(parser: Declarations) -> None:
         "-p", "--parallel", type=values.integer, default=0, metavar="N", help="fetch the next N-1 segments ahead"
     )
     parser.add_argument(
-        "--spool-dir",
-        default=options.DEFAULT_SPOOL_DIR,
-        metavar="DIR",
-        help=f"for --parallel (default {options.DEFAULT_SPOOL_DIR})",
+        "--spool-dir", metavar="DIR", help="for what is fetched ahead (default /var/tmp/walrestore-UID)"
     )
     parser.add_extension(
         "--abort-recovery-on-error", action="store_true",
         help="exit with 130 on errors other than 'not in the archive', so that PostgreSQL stops recovery",
     )  # fmt: skip
+    parser.add_extension("--skip-page-check", action="store_true", help="deliver a file although it is damaged")
 
 
-def run(args: Arguments) -> None:
+def run(args: Arguments) -> int:
     try:
         _restore(args)
-    except NotFoundError:
+    except NotFoundError as error:
+        return _say_missing(args.wal_name, error)
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except (BarmanCloudError, OSError) as error:
+    except BaseException as error:
         if not args.abort_recovery_on_error:
             raise
-        raise RecoveryAbortedError(
-            describe_os_error(error) if isinstance(error, OSError) else str(error), hint=getattr(error, "hint", None)
-        ) from error
+        raise RecoveryAbortedError(describe(error), hint=getattr(error, "hint", None)) from error
+    return 0
+
+
+def _say_missing(name: str, error: NotFoundError) -> int:
+    """Log that the file isn't in the archive, which is no failure, and return the exit code.
+
+    Every recovery asks for history files that don't exist yet, and for the segment behind the last one.
+    """
+    if name.endswith(".history"):
+        by_hand = sys.stderr is not None and sys.stderr.isatty()
+        level = logs.WARNING if by_hand else logs.INFO
+        log.log(level, "%s: normal at this point, there is no newer timeline", error)
+    else:
+        log.warning("%s (hint: %s)", error, error.hint or "normal at the end of the archive; a standby asks again")
+    return error.exit_code
 
 
 def _restore(args: Arguments) -> None:
     from barman_cloud.postgres.wal import WalKind
     from barman_cloud.wal import background_client, restore_spool, spool
-    from barman_cloud.wal.restorer import Restorer, wal_name
+    from barman_cloud.wal.restorer import wal_name
 
     name = wal_name(args.wal_name)
     ahead = args.parallel >= 2 and name.kind is WalKind.SEGMENT
-    directory: str | None = None
+    directory: Directory | None = None
     try:
         directory = spool_directory(args)
     except SpoolError as error:
-        if ahead:
-            raise
-        log.debug("not remembering anything between calls: %s", error)
+        # Recovery goes on without it: PostgreSQL would take a failure for the end of the archive.
+        level = logs.WARNING if args.parallel >= 2 or args.spool_dir else logs.INFO
+        log.log(level, "restoring without a spool, one file after the other: %s (hint: %s)", error, error.hint)
 
     def fetch_ahead() -> None:
         if directory is not None and ahead:
@@ -76,21 +91,37 @@ def _restore(args: Arguments) -> None:
             except OSError as error:
                 log.warning("restoring without --parallel: no process can be started: %s", error)
 
-    if directory is not None and ahead and restore_spool.serve(directory, name.text, args.wal_dest):
+    if directory is not None and ahead and restore_spool.serve(directory, name.text, args.wal_dest, args.deadline):
         log.info("restored WAL file %s to %s, fetched ahead", name.text, args.wal_dest)
         fetch_ahead()
         return
-    with options.store_from(args, retry_budget=RETRY_BUDGET) as store:
-        restorer = Restorer(store, options.layout_from(args, store), partial=not args.no_partial, memory_dir=directory)
+    with options.store_from(args) as store:
+        restorer = restorer_from(args, store, directory)
+        damaged = directory is not None and restore_spool.is_damaged(directory, name.text)
         # What follows is fetched while this segment is: the background process takes as long to start.
-        restorer.restore(name, args.wal_dest, found=fetch_ahead)
+        restorer.restore(name, args.wal_dest, found=fetch_ahead, thorough=damaged)
+        if directory is not None and damaged:
+            restore_spool.forget_damage(directory, name.text)
 
 
-def spool_directory(args: Arguments) -> str:
+def restorer_from(args: Arguments, store: ObjectStore, memory: Directory | None = None) -> Restorer:
+    """Return a restorer that does as the options say."""
+    from barman_cloud.wal.restorer import Restorer
+
+    return Restorer(
+        store,
+        options.layout_from(args, store),
+        partial=not args.no_partial,
+        memory=memory,
+        check_pages=not args.skip_page_check,
+    )
+
+
+def spool_directory(args: Arguments) -> Directory:
     """Create (if needed) and return the spool of this store and server; ``SpoolError`` if that can't be done."""
     from barman_cloud.wal import spool
 
-    return spool.prepare(args.spool_dir, "restore", options.spool_key(args))
+    return spool.prepare(args.spool_dir or spool.default_spool_dir("restore"), "restore", options.spool_key(args))
 
 
 def validate(args: Arguments) -> None:
@@ -103,5 +134,5 @@ def validate(args: Arguments) -> None:
 COMMAND = Command("wal-restore", add_arguments, run, validate, connectivity_exit_code=2)
 
 
-def main() -> int:
-    return run_command(COMMAND)
+def main(deadline: Deadline | None = None) -> int:
+    return run_command(COMMAND, deadline=deadline)

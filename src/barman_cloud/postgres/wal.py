@@ -11,11 +11,10 @@ import enum
 import re
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
+from barman_cloud.buffers import Buffer as Buffer
 from barman_cloud.errors import IntegrityError, UsageError
-
-Buffer: TypeAlias = bytes | bytearray | memoryview
 
 DEFAULT_SEGMENT_SIZE = 16 << 20
 MIN_SEGMENT_SIZE = 1 << 20
@@ -33,8 +32,10 @@ _PAGE_HEADER = struct.Struct("=HHIQI4xQII")
 LONG_HEADER_SIZE = _PAGE_HEADER.size
 """Bytes at the beginning of a segment that say what it is."""
 _LONG_HEADER_FLAG = 0x0002
-# XLOG_PAGE_MAGIC has been 0xD0nn and 0xD1nn since PostgreSQL 8.0 (18: 0xD118) and grows with every format change.
-_MAGIC_RANGE = range(0xD050, 0xD400)
+WAL_MAGIC = range(0xD050, 0xD400)
+"""XLOG_PAGE_MAGIC has been 0xD0nn and 0xD1nn since PostgreSQL 8.0 (18: 0xD118) and grows with every format change."""
+_PAGE_SIZES = (1024, 2048, 4096, 8192, 16384, 32768, 65536)
+"""What ``configure --with-wal-blocksize`` offers."""
 
 
 class WalKind(enum.Enum):
@@ -142,8 +143,10 @@ def parse_page_header(data: Buffer) -> PageHeader:
     if len(data) < _PAGE_HEADER.size:
         raise IntegrityError(f"{len(data)} bytes are too few for the header of a WAL segment")
     magic, info, timeline, address, _, system, segment_size, block_size = _PAGE_HEADER.unpack_from(data)
-    if magic not in _MAGIC_RANGE or not info & _LONG_HEADER_FLAG or not is_segment_size(segment_size):
+    if magic not in WAL_MAGIC or not info & _LONG_HEADER_FLAG or not is_segment_size(segment_size):
         raise IntegrityError(f"the first page has no WAL segment header (it begins with 0x{magic:04X})")
+    if block_size not in _PAGE_SIZES:
+        raise IntegrityError(f"the first page says that pages have {block_size} bytes, which none have")
     return PageHeader(magic, timeline, address, system, segment_size, block_size)
 
 

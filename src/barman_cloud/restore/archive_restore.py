@@ -8,14 +8,26 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from barman_cloud import logs
 from barman_cloud.catalog.backup_info import STREAMED, BackupInfo
 from barman_cloud.catalog.catalog import ArchiveObject
 from barman_cloud.catalog.layout import DATA, Layout
 from barman_cloud.errors import ObjectNotFoundError, OperationError, UnexpectedError
-from barman_cloud.restore import journal
-from barman_cloud.restore.finish import LABEL, SET_ASIDE, finish
+from barman_cloud.restore import journal, room
+from barman_cloud.restore.delta import (
+    Comparison,
+    compare,
+    entries,
+    fetch_manifest,
+    need_manifest,
+    prepare,
+    require_no_server,
+    require_same_system,
+    strangers,
+)
+from barman_cloud.restore.finish import LABEL, SET_ASIDE, finish, reopen
 from barman_cloud.restore.journal import Journal
 from barman_cloud.restore.pipeline import run_all
 from barman_cloud.restore.plan import RestorePlan, make_plan
@@ -33,11 +45,14 @@ class RestoreReport:
     """What a restore did. Sizes in bytes; ``seconds`` includes making everything durable."""
 
     files: int
+    """Files that were written."""
     size: int
     stored_size: int
     verified: int | None
     """Files that were compared with the backup's manifest; None if it has none."""
     seconds: float
+    comparison: Comparison | None = None
+    """With ``delta``: what was kept and removed."""
 
 
 def restore_backup(
@@ -48,29 +63,32 @@ def restore_backup(
     tablespaces: Mapping[str, str],
     jobs: int,
     settings: RecoverySettings | None = None,
+    *,
+    delta: bool = False,
+    force: bool = False,
 ) -> RestoreReport:
     """Restore ``info`` into ``target`` and its tablespaces; ``tablespaces`` maps names to new places.
 
     When this returns, everything is on disk and PostgreSQL can be started. Until then the directory has a journal, and
-    the same call goes on where an interrupted one stopped. Raises ``OperationError`` for directories that aren't empty,
-    missing archives and a backup without label, ``UnsafeArchiveError`` for an archive that would write elsewhere,
-    ``IntegrityError`` for damaged content.
+    the same call goes on where an interrupted one stopped. Raises ``OperationError`` for directories that aren't empty
+    (unless ``delta``, and they are of the same cluster), missing archives, a backup without label and too little room
+    (unless ``force``), ``UnsafeArchiveError`` for an archive that would write elsewhere, ``IntegrityError`` for damaged
+    content.
     """
     began = time.monotonic()
-    plan, interrupted = make_plan(store, layout, info, target, tablespaces)
+    plan, interrupted = make_plan(store, layout, info, target, tablespaces, delta=delta)
+    files = WrittenFiles()
     with ExitStack() as stack:
         if interrupted:
             stack.enter_context(closing(interrupted))
         _check_status(store, plan)
-        for directory in plan.directories.values():
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        notes = interrupted or stack.enter_context(closing(journal.start(plan.target, plan.identity)))
-        trees = {
-            base: stack.enter_context(closing(Tree(directory, SET_ASIDE if base == DATA else None)))
-            for base, directory in plan.directories.items()
-        }
-        files = WrittenFiles() if plan.records is not None else None
-        _extract(store, plan, trees, notes, files, jobs)
+        comparison = look_before(store, layout, plan, jobs, files, force=force, interrupted=interrupted is not None)
+        notes = _open_directories(stack, plan, interrupted)
+        trees = _open_trees(stack, plan)
+        if comparison is not None:
+            prepare(plan, trees, comparison)
+            notes.forget()
+        _extract(store, plan, trees, notes, files, jobs, comparison)
         try:
             verified = finish(plan, trees, notes, files, settings)
         except OSError as error:
@@ -82,6 +100,7 @@ def restore_backup(
         stored_size=plan.stored_size,
         verified=verified,
         seconds=time.monotonic() - began,
+        comparison=comparison,
     )
     log.info(
         "restored backup %s into %s: %d files, %.1f MiB (%.1f MiB stored) in %.1f s; recovery needs the WAL from %s on",
@@ -92,6 +111,70 @@ def restore_backup(
     if verified is not None:
         log.info("all %d files of the backup's manifest have the right size and checksum", verified)
     return report
+
+
+def look_before(
+    store: ObjectStore,
+    layout: Layout,
+    plan: RestorePlan,
+    jobs: int,
+    files: WrittenFiles,
+    *,
+    force: bool = False,
+    interrupted: bool = False,
+) -> Comparison | None:
+    """Look whether there is enough room and, for a delta restore, at what is there; nothing is changed yet.
+
+    Returns what can be kept, None unless ``plan.delta``. Raises ``OperationError`` as ``restore_backup`` does.
+    """
+    with ExitStack() as stack:
+        manifest: list[BinaryIO | None] = []
+
+        def fetched() -> BinaryIO | None:
+            if not manifest:
+                manifest.append(fetch_manifest(store, layout, plan))
+                if manifest[0] is not None:
+                    stack.enter_context(manifest[0])
+            return manifest[0]
+
+        def exactly() -> Mapping[str, int] | None:
+            found = fetched()
+            return None if found is None else room.exact(entries(found), plan.directories)
+
+        if not plan.delta:
+            room.require(plan, exactly, force=force)
+            return None
+        if interrupted:
+            require_no_server(plan.target)
+        else:
+            require_same_system(plan.target, plan.info.systemid, plan.info.backup_id)
+        found = need_manifest(fetched(), plan.info.backup_id)
+        room.require(plan, exactly, force=force)
+        trees = _open_trees(stack, plan)
+        comparison = compare(found, trees, jobs, files)
+        comparison.removed = sum(not directory for _, directory in strangers(trees, comparison.listed))
+        return comparison
+
+
+def _open_directories(stack: ExitStack, plan: RestorePlan, interrupted: Journal | None) -> Journal:
+    """Make the directories that are missing, and return the journal."""
+    plan.target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    notes = interrupted or stack.enter_context(closing(journal.start(plan.target, plan.identity)))
+    # The directory of a tablespace may lie in the recovery directory, which without a journal has to be empty.
+    for directory in plan.directories.values():
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not plan.delta:
+        reopen(plan.target)
+    return notes
+
+
+def _open_trees(stack: ExitStack, plan: RestorePlan) -> dict[str, Tree]:
+    """Open those directories that are there."""
+    return {
+        base: stack.enter_context(closing(Tree(directory, SET_ASIDE if base == DATA else None)))
+        for base, directory in plan.directories.items()
+        if directory.exists()
+    }
 
 
 def _tell_of_configuration(store: ObjectStore, layout: Layout, info: BackupInfo) -> None:
@@ -132,8 +215,9 @@ def _extract(
     plan: RestorePlan,
     trees: Mapping[str, Tree],
     notes: Journal,
-    files: WrittenFiles | None,
+    files: WrittenFiles,
     jobs: int,
+    comparison: Comparison | None,
 ) -> None:
     """Extract what the journal doesn't know as extracted, the largest archives first."""
     turn = threading.Lock()
@@ -150,10 +234,11 @@ def _extract(
     def task(order: int, archive: ArchiveObject) -> Callable[[threading.Event], None]:
         def run(stop: threading.Event) -> None:
             tree = trees[archive.base]
-            record = files.recorder(archive.base) if files else None
+            record = files.recorder(archive.base)
             outcome = extract_archive(
                 store, archive, tree, order,
-                window=window, expected=(plan.records or {}).get(archive.key), record=record, stop=stop,
+                window=window, expected=(plan.records or {}).get(archive.key), record=record,
+                keep=comparison.keeper(archive.base) if comparison else None, stop=stop,
             )  # fmt: skip
             tree.add(order, outcome)
             with turn:

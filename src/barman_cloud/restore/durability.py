@@ -51,6 +51,25 @@ def sync_path(path: Path | str) -> None:
         os.close(fd)
 
 
+def replace_file(path: Path, content: bytes, mode: int, owner: tuple[int, int] | None = None) -> None:
+    """Put ``content`` under the name ``path``: whole and on disk, or not at all.
+
+    A link of that name is replaced, not followed. ``owner`` (uid and gid) can only be given by root.
+    """
+    temporary = path.with_name(f".{path.name}.barman-cloud")
+    temporary.unlink(missing_ok=True)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+        file.flush()
+        if owner:
+            os.fchown(fd, *owner)
+        os.fchmod(fd, mode)
+        os.fsync(fd)
+    temporary.replace(path)
+    sync_path(path.parent)
+
+
 def _syncfs(path: Path) -> None:
     call = _libc_function("syncfs")
     assert call is not None

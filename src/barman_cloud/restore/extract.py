@@ -33,8 +33,8 @@ from barman_cloud.restore.tree import (
 log = logs.get_logger(__name__)
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ_ONLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OPEN_DIRECTORIES = 64
-_RACES = 16
 _LATEST = 2**33
 
 FileRecorder = Callable[[str, int, int], None]
@@ -45,14 +45,18 @@ class Extractor:
     """Writes the members of one archive below ``tree``. Used by one thread.
 
     ``order`` is the archive's place in the order in which Barman would extract: where archives hold one name twice, the
-    later archive wins. ``record`` (None: checksums aren't computed) is told of every file.
+    later archive wins. ``record`` (None: checksums aren't computed) is told of every file that is written; one that
+    ``keep`` accepts, by its member path, is there already with the right content.
     """
 
-    def __init__(self, tree: Tree, order: int, record: FileRecorder | None = None) -> None:
+    def __init__(
+        self, tree: Tree, order: int, record: FileRecorder | None = None, keep: Callable[[str], bool] | None = None
+    ) -> None:
         self.outcome = Outcome()
         self._tree = tree
         self._order = order
         self._record = record
+        self._keep = keep
         self._outputs = Outputs()
         self._open: OrderedDict[Parts, int] = OrderedDict()
 
@@ -75,8 +79,11 @@ class Extractor:
             if not self._tree.claim(path, self._order):
                 return
             self.outcome.root_names.append(path)
-        if member.kind == "file":
+        if path in self._tree.set_aside and member.kind != "file":
+            raise self._not_a_file(path, member.kind)
+        if member.kind not in ("symlink", "hardlink"):
             self.outcome.links.pop(path, None)
+        if member.kind == "file":
             self._file(member, path, parts, content)
         elif member.kind in ("symlink", "hardlink"):
             self._link(member, path, parts)
@@ -89,8 +96,10 @@ class Extractor:
             )
 
     def _file(self, member: Member, path: str, parts: Parts, content: Iterable[Buffer]) -> None:
+        if self._keep is not None and self._keep(path) and self._adopt(member, parts):
+            return
         name = self._tree.set_aside.get(path, parts[-1])
-        fd = self._create(name, self._directory(parts[:-1]))
+        fd = self._create(name, self._directory(parts[:-1]), path)
         try:
             size, crc = self._write(fd, member, content)
             attributes = _attributes(member)
@@ -102,6 +111,20 @@ class Extractor:
         self.outcome.size += size
         if self._record is not None:
             self._record(path, size, crc)
+
+    def _adopt(self, member: Member, parts: Parts) -> bool:
+        """Give a file that is kept its archived attributes; False if it isn't there any more."""
+        try:
+            fd = os.open(parts[-1], _READ_ONLY, dir_fd=self._directory(parts[:-1]))
+        except OSError:
+            return False
+        try:
+            attributes = _attributes(member)
+            apply(fd, attributes)
+            os.utime(fd, ns=(attributes.mtime, attributes.mtime))
+        finally:
+            os.close(fd)
+        return True
 
     def _write(self, fd: int, member: Member, content: Iterable[Buffer]) -> tuple[int, int]:
         """Write ``content`` and return its size and CRC-32C (0 when nobody wants it)."""
@@ -116,19 +139,13 @@ class Extractor:
         output.end()
         return size, crc
 
-    def _create(self, name: str, folder: int) -> int:
-        """Create a file of this name, in place of one that an earlier member or an interrupted run left."""
-        for _ in range(_RACES):
+    def _create(self, name: str, folder: int, path: str) -> int:
+        """Create a file of this name, in place of what an earlier member or an interrupted run left."""
+        while True:
             try:
                 return os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
             except FileExistsError:
-                try:
-                    os.unlink(name, dir_fd=folder)
-                except FileNotFoundError:
-                    continue
-                except (IsADirectoryError, PermissionError):
-                    break
-        raise UnsafeArchiveError(f"{self._tree.root}: the archive has both a file {name} and content below that name")
+                self._tree.clear(name, folder, f"file {path}")
 
     def _link(self, member: Member, path: str, parts: Parts) -> None:
         hard = member.kind == "hardlink"
@@ -140,30 +157,41 @@ class Extractor:
 
     def _fifo(self, member: Member, path: str, parts: Parts) -> None:
         folder = self._directory(parts[:-1])
-        try:
-            os.mkfifo(parts[-1], 0o600, dir_fd=folder)
-        except FileExistsError:
-            os.unlink(parts[-1], dir_fd=folder)
-            os.mkfifo(parts[-1], 0o600, dir_fd=folder)
+        self._tree.clear(parts[-1], folder, f"fifo {path}")
+        os.mkfifo(parts[-1], 0o600, dir_fd=folder)
         attributes = _attributes(member)
         os.chmod(parts[-1], attributes.mode, dir_fd=folder)
         if is_root():
             os.chown(parts[-1], attributes.uid, attributes.gid, dir_fd=folder, follow_symlinks=False)
 
+    def _not_a_file(self, path: str, kind: str) -> UnsafeArchiveError:
+        return UnsafeArchiveError(
+            f"{self._tree.root}: archive member {path} is a {kind}, not a file",
+            hint="a PostgreSQL data directory holds no such thing; don't trust this backup",
+        )
+
     def _directory(self, parts: Parts) -> int:
         """Return a descriptor of the directory, which is created if missing; valid until the next call."""
-        if not parts:
-            return self._tree.fd
-        fd = self._open.get(parts)
-        if fd is not None:
-            self._open.move_to_end(parts)
-            return fd
-        if "/".join(parts) in self.outcome.links:
+        depth = len(parts)
+        while depth and parts[:depth] not in self._open:
+            depth -= 1
+        if depth:
+            self._open.move_to_end(parts[:depth])
+        fd = self._open[parts[:depth]] if depth else self._tree.fd
+        for inner in range(depth + 1, len(parts) + 1):
+            fd = self._open_inner(parts[:inner], fd)
+        return fd
+
+    def _open_inner(self, parts: Parts, parent: int) -> int:
+        """Open, and create if it is missing, the directory of the last part inside the open directory ``parent``."""
+        path = "/".join(parts)
+        if path in self._tree.set_aside:
+            raise self._not_a_file(path, "directory")
+        if path in self.outcome.links:
             raise UnsafeArchiveError(
-                f"{self._tree.root}: the archive has content below {'/'.join(parts)}, which is a link",
+                f"{self._tree.root}: the archive has content below {path}, which is a link",
                 hint="nothing was written outside the target directory; don't trust this backup",
             )
-        parent = self._directory(parts[:-1])
         try:
             fd = open_directory(parts[-1], parent, parts, self._tree.root)
         except FileNotFoundError:

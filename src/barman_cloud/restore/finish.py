@@ -19,18 +19,17 @@ from barman_cloud import logs
 from barman_cloud.archive.manifest import ManifestReader
 from barman_cloud.catalog.layout import DATA
 from barman_cloud.errors import IntegrityError, OperationError
-from barman_cloud.restore import durability, journal, recovery_settings
+from barman_cloud.restore import configuration, durability, journal, recovery_settings
 from barman_cloud.restore.journal import Journal
 from barman_cloud.restore.links import warn_of_links_outside
 from barman_cloud.restore.plan import RestorePlan
 from barman_cloud.restore.recovery_settings import RecoverySettings
 from barman_cloud.restore.tree import Attributes, Tree, apply, is_root
-from barman_cloud.restore.verify import WrittenFiles
+from barman_cloud.restore.verify import MANIFEST, WrittenFiles, describes, open_manifest
 
 log = logs.get_logger(__name__)
 
 LABEL = "backup_label"
-MANIFEST = "backup_manifest"
 _CONTROL_FILE = "global/pg_control"
 _CONTROL_FILE_ASIDE = "global/pg_control.restoring"
 
@@ -49,7 +48,7 @@ def finish(
     plan: RestorePlan,
     trees: Mapping[str, Tree],
     notes: Journal,
-    files: WrittenFiles | None,
+    files: WrittenFiles,
     settings: RecoverySettings | None,
 ) -> int | None:
     """Make the extracted files a cluster that can be started, on disk; return the number of verified files, or None."""
@@ -64,16 +63,17 @@ def finish(
             _own_tablespace(tree, default)
     _link_tablespaces(plan, pgdata, default)
     pgdata.ensure_directory("pg_wal", default)
-    if not (plan.target / LABEL).is_file():
+    if not _is_file(plan.target / LABEL):
         raise OperationError(
             f"backup {plan.info.backup_id} holds no {LABEL}; {plan.target} can't be used",
             hint="PostgreSQL would start on it and silently be corrupt; restore another backup",
         )
-    verified = _compare_with_manifest(plan.target, notes, files)
+    verified = _verify(plan, trees, notes, files)
     if is_root():
         # Barman archives the label as a file of root's, and PostgreSQL must be able to rename it.
         os.chown(plan.target / LABEL, default.uid, default.gid, follow_symlinks=False)
     if settings:
+        configuration.neutralise(plan.target)
         recovery_settings.write(plan.target, settings, plan.info.backup_id)
     durability.sync_trees(plan.directories.values())
     for directory in plan.directories.values():
@@ -116,20 +116,48 @@ def _link_tablespaces(plan: RestorePlan, tree: Tree, default: Attributes) -> Non
                 os.chown(entry.base, default.uid, default.gid, dir_fd=folder, follow_symlinks=False)
 
 
-def _compare_with_manifest(target: Path, notes: Journal, files: WrittenFiles | None) -> int | None:
-    if files is None or not (target / MANIFEST).is_file():
+def _verify(plan: RestorePlan, trees: Mapping[str, Tree], notes: Journal, files: WrittenFiles) -> int | None:
+    """Compare all files with the backup's manifest, once, and return their number; None if there is no manifest."""
+    if notes.verified is not None:
+        return notes.verified
+    manifest = open_manifest(trees[DATA])
+    if manifest is None:
         return None
+    with manifest:
+        if plan.records is None:
+            if not describes(manifest, plan.info):
+                log.info("%s in the backup is that of another backup: files aren't compared with it", MANIFEST)
+                return None
+            log.warning("backup %s has lost its archives.json: its archives aren't compared with it, its files "
+                        "are compared with %s", plan.info.backup_id, MANIFEST)  # fmt: skip
+        try:
+            verified = files.compare(ManifestReader(iter(partial(manifest.read, 1 << 20), b"")), trees)
+        except IntegrityError:
+            notes.forget()
+            raise
+    notes.add_verified(verified)
+    return verified
 
-    def locate(path: str) -> Path:
-        aside = target / _CONTROL_FILE_ASIDE
-        return aside if path == _CONTROL_FILE and aside.exists() else target / path
 
-    try:
-        with open(target / MANIFEST, "rb") as file:
-            return files.compare(ManifestReader(iter(partial(file.read, 1 << 20), b"")), target, locate)
-    except IntegrityError:
-        notes.forget()
-        raise
+def reopen(target: Path) -> None:
+    """Take back the name of ``pg_control``, if an interrupted restore got so far that it gave it.
+
+    Raises ``OperationError`` if a server has been started there since.
+    """
+    control, aside = target / _CONTROL_FILE, target / _CONTROL_FILE_ASIDE
+    if not control.exists() or aside.exists():
+        return
+    if not _is_file(target / LABEL) or (target / "postmaster.pid").exists():
+        raise OperationError(
+            f"{target} was restored completely, and PostgreSQL has been started on it since",
+            hint=f"there is nothing left to do; remove {target / journal.NAME}",
+        )
+    control.rename(aside)
+    durability.sync_path(control.parent)
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def _release(target: Path, notes: Journal) -> None:

@@ -2,8 +2,9 @@
 
 ``.barman-cloud-restore`` lies in the recovery directory from the first moment of a restore to the last. Its first line
 says which backup is restored to where; each further one, which archive is extracted and what that archive leaves to be
-done at the end. What was written before the machine (not just the program) stopped may be lost, so after a reboot all
-archives are extracted again. The file is locked while a restore runs.
+done at the end; a last one, that all files match the manifest. What was written before the machine (not just the
+program) stopped may be lost, so after a reboot all archives are extracted again. The file is locked while a restore
+runs.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from barman_cloud.errors import OperationError
+from barman_cloud.restore.durability import sync_path
 from barman_cloud.restore.tree import Outcome
 
 NAME = ".barman-cloud-restore"
@@ -30,6 +32,8 @@ class Identity:
     server: str
     backup_id: str
     tablespaces: Mapping[str, str]
+    delta: bool = False
+    """The directory wasn't empty; what is as the backup has it is kept."""
 
 
 @dataclass(slots=True)
@@ -39,13 +43,23 @@ class Journal:
     path: Path
     fd: int
     finished: dict[str, Outcome] = field(default_factory=dict)
+    delta: bool = False
+    verified: int | None = None
+    """How many files were found to be as the manifest says, once all were extracted."""
 
     def add(self, key: str, outcome: Outcome) -> None:
         """Note that the archive ``key`` is extracted; callers take turns."""
         self._append({"archive": key, **outcome.to_json()})
 
+    def add_verified(self, count: int) -> None:
+        """Note that all files are as the manifest says: what is changed in the directory from now on is ours."""
+        self.verified = count
+        self._append({"verified": count})
+
     def forget(self) -> None:
-        """Let the next run extract everything again: what is there was found to be wrong."""
+        """Let this run and the next one extract everything again: what is there is wrong, or not known."""
+        self.finished.clear()
+        self.verified = None
         self._append({"boot": None})
 
     def remove(self) -> None:
@@ -57,9 +71,11 @@ class Journal:
         os.close(self.fd)
 
     def begin(self, identity: Identity) -> None:
-        """Write the first lines."""
+        """Write the first lines, on disk: without them nobody would know what lies in the directory."""
         self._append(asdict(identity))
         self._append({"boot": _boot_id()})
+        os.fsync(self.fd)
+        sync_path(self.path.parent)
 
     def read(self, identity: Identity) -> None:
         """Fill ``finished`` from the file, and cut off a last line that is incomplete."""
@@ -71,23 +87,40 @@ class Journal:
             # Killed before the first line was complete, so before anything else was written.
             self.begin(identity)
             return
-        found = json.loads(lines[0])
-        if found != asdict(identity):
+        found, *entries = self._parse(lines)
+        self.delta = identity.delta
+        if identity.delta and found == asdict(replace(identity, delta=False)):
+            # It was begun in an empty directory.
+            self.delta = False
+        elif found != asdict(identity):
             raise OperationError(
                 f"{self.path.parent} holds an unfinished restore of backup {found.get('backup_id')} of "
                 f"{found.get('server')}, and this is not the same restore",
                 hint="finish that restore with the command it was begun with, or empty the directories",
             )
         boot = None
-        for entry in map(json.loads, lines[1:]):
+        for entry in entries:
             if "boot" in entry:
                 boot = entry["boot"]
                 self.finished.clear()
+                self.verified = None
+            elif "verified" in entry:
+                self.verified = entry["verified"]
             else:
                 self.finished[entry["archive"]] = Outcome.from_json(entry)
         if boot != _boot_id():
             self.finished.clear()
+            self.verified = None
             self._append({"boot": _boot_id()})
+
+    def _parse(self, lines: Sequence[bytes]) -> list[dict[str, Any]]:
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise OperationError(
+                f"{self.path} is damaged, so that the restore into {self.path.parent} can't go on",
+                hint="empty the directory (and those of the tablespaces) and run the command again",
+            ) from error
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         os.write(self.fd, (json.dumps(entry) + "\n").encode())

@@ -10,30 +10,18 @@ from pathlib import Path
 from barman_cloud import logs
 from barman_cloud.archive import archives_json
 from barman_cloud.archive.archives_json import ArchiveRecord
-from barman_cloud.catalog.backup_info import BackupInfo, Tablespace
+from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.catalog import ArchiveObject, Catalog
 from barman_cloud.catalog.layout import DATA, Layout
-from barman_cloud.errors import ObjectNotFoundError, OperationError, UsageError
+from barman_cloud.errors import IntegrityError, ObjectNotFoundError, OperationError
 from barman_cloud.restore import journal
 from barman_cloud.restore.journal import Identity, Journal
+from barman_cloud.restore.places import TablespacePlan, place_tablespaces
 from barman_cloud.store.base import ObjectStore
 
 log = logs.get_logger(__name__)
 
 _LOST = "this backup can't be restored; take another one"
-
-
-@dataclass(frozen=True, slots=True)
-class TablespacePlan:
-    """A tablespace and the directory it goes to."""
-
-    tablespace: Tablespace
-    target: Path
-
-    @property
-    def base(self) -> str:
-        """The base name of its archives."""
-        return str(self.tablespace.oid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +33,8 @@ class RestorePlan:
     tablespaces: tuple[TablespacePlan, ...]
     archives: tuple[ArchiveObject, ...]
     identity: Identity
+    delta: bool = False
+    """The directories aren't empty: what is as the backup has it is kept."""
     records: Mapping[str, ArchiveRecord] | None = None
     """What ``archives.json`` says of each archive, by key; None if the backup has none because another program made it.
 
@@ -62,68 +52,44 @@ class RestorePlan:
         return sum(archive.size for archive in self.archives)
 
 
-def parse_tablespace_rules(texts: list[str]) -> dict[str, str]:
-    """Return tablespace name -> new location from ``NAME:LOCATION`` texts; the last rule of a name holds.
-
-    ``UsageError`` for a text without a colon, or with nothing before or behind it.
-    """
-    rules: dict[str, str] = {}
-    for text in texts:
-        name, colon, location = text.partition(":")
-        if not colon or not name or not location:
-            raise UsageError(f"'{text}' is no tablespace rule", hint="write --tablespace NAME:LOCATION")
-        rules[name] = location
-    return rules
-
-
 def make_plan(
-    store: ObjectStore, layout: Layout, info: BackupInfo, target: Path, rules: Mapping[str, str]
+    store: ObjectStore,
+    layout: Layout,
+    info: BackupInfo,
+    target: Path,
+    rules: Mapping[str, str],
+    *,
+    delta: bool = False,
+    dry_run: bool = False,
 ) -> tuple[RestorePlan, Journal | None]:
     """Check everything that can be checked beforehand, and return the plan and the journal of an interrupted run.
 
     Raises ``OperationError`` if ``target`` or the directory of a tablespace isn't empty (unless an interrupted restore
-    of the same backup left it so), or if archives are missing. The caller closes the journal.
+    of the same backup left it so, or with ``delta``), or if archives are missing. The caller closes the journal. With
+    ``dry_run`` an interrupted run isn't looked into, and nothing is refused because of it.
     """
     target = Path(os.path.abspath(target))  # noqa: PTH100 - resolve() would follow the user's links
-    tablespaces = _place_tablespaces(info, target, rules)
+    tablespaces = place_tablespaces(info, target, rules)
     identity = Identity(
-        store.url.text, layout.root, info.backup_id, {entry.base: str(entry.target) for entry in tablespaces}
+        store.url.text, layout.root, info.backup_id, {entry.base: str(entry.target) for entry in tablespaces}, delta
     )
-    interrupted = journal.resume(target, identity)
+    interrupted = None if dry_run else journal.resume(target, identity)
+    fresh = interrupted is None and not (dry_run and (target / journal.NAME).exists())
+    delta = interrupted.delta if interrupted else delta and _is_occupied(target, "recovery directory")
     try:
-        if interrupted is None:
+        if fresh and not delta:
             _require_empty(target, "recovery directory")
         archives = _find_archives(store, layout, info)
         records = _read_records(store, layout, info, archives)
-        if interrupted is None:
-            for entry in tablespaces:
-                _require_empty(entry.target, f"directory of tablespace {entry.tablespace.name}")
+        for entry in tablespaces if fresh else ():
+            name = entry.tablespace.name
+            if not (delta and _is_linked(target, entry)):
+                _require_empty(entry.target, f"directory of tablespace {name}", f"--tablespace {name}:LOCATION")
     except BaseException:
         if interrupted is not None:
             interrupted.close()
         raise
-    return RestorePlan(info, target, tablespaces, archives, identity, records), interrupted
-
-
-def _place_tablespaces(info: BackupInfo, target: Path, rules: Mapping[str, str]) -> tuple[TablespacePlan, ...]:
-    known = [tablespace.name for tablespace in info.tablespaces or []]
-    for name in rules.keys() - set(known):
-        log.warning("backup %s has no tablespace %s: that rule has no effect (it has: %s)",
-                    info.backup_id, name, ", ".join(known) or "none")  # fmt: skip
-    taken = {target.resolve(): "the recovery directory"}
-    result = []
-    for tablespace in info.tablespaces or []:
-        rule = rules.get(tablespace.name)
-        # In-place tablespaces (PostgreSQL 15 and later) have a location relative to PGDATA.
-        place = Path(os.path.realpath(rule)) if rule else target / tablespace.location
-        other = taken.setdefault(place.resolve(), f"tablespace {tablespace.name}")
-        if other != f"tablespace {tablespace.name}":
-            raise OperationError(
-                f"tablespace {tablespace.name} would go to {place}, which is {other}",
-                hint="give it a directory of its own with --tablespace NAME:LOCATION",
-            )
-        result.append(TablespacePlan(tablespace, place))
-    return tuple(result)
+    return RestorePlan(info, target, tablespaces, archives, identity, delta, records), interrupted
 
 
 def _find_archives(store: ObjectStore, layout: Layout, info: BackupInfo) -> tuple[ArchiveObject, ...]:
@@ -149,28 +115,41 @@ def _read_records(
     store: ObjectStore, layout: Layout, info: BackupInfo, archives: tuple[ArchiveObject, ...]
 ) -> dict[str, ArchiveRecord] | None:
     key = layout.archives_json(info.backup_id)
+    source = store.object_url(key)
     try:
-        text = store.get(key, limit=archives_json.MAX_SIZE).decode()
+        text = store.get(key, limit=archives_json.largest_plausible(len(archives))).decode()
     except ObjectNotFoundError:
         return None
+    except UnicodeDecodeError as error:
+        raise IntegrityError(f"{source}: not a readable list of archives ({error})") from error
     folder = layout.backup_dir(info.backup_id)
-    records = {folder + record.name: record for record in archives_json.parse(text, store.object_url(key))}
+    records = {folder + record.name: record for record in archives_json.parse(text, source)}
     missing = records.keys() - {archive.key for archive in archives}
     if missing:
         raise OperationError(f"backup {info.backup_id} lacks the archive {min(missing)}", hint=_LOST)
     return records
 
 
-def _require_empty(directory: Path, what: str) -> None:
+def _is_linked(target: Path, entry: TablespacePlan) -> bool:
+    """Tell whether the data directory that is there has this directory as that tablespace."""
+    link = target / "pg_tblspc" / entry.base
+    return os.path.realpath(link) == os.path.realpath(entry.target)
+
+
+def _is_occupied(directory: Path, what: str, hint: str | None = None) -> bool:
     try:
         with os.scandir(directory) as entries:
-            occupied = any(entries)
+            return any(entries)
     except FileNotFoundError:
-        return
+        return False
     except NotADirectoryError:
-        raise OperationError(f"{directory}, the {what}, is not a directory") from None
-    if occupied:
+        raise OperationError(f"{directory}, the {what}, is not a directory", hint=hint) from None
+
+
+def _require_empty(directory: Path, what: str, option: str | None = None) -> None:
+    if _is_occupied(directory, what, option):
+        place = f"{option}, where LOCATION is an" if option else "an"
         raise OperationError(
             f"{directory}, the {what}, is not empty",
-            hint="give an empty directory, or one that doesn't exist; nothing is ever overwritten",
+            hint=f"give {place} empty directory, or one that doesn't exist; nothing is ever overwritten",
         )

@@ -5,7 +5,6 @@ PostgreSQL docs, 26.3.5 (recovering using a continuous archive backup) and 19.5.
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -16,9 +15,10 @@ from pathlib import Path
 from barman_cloud import logs
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.errors import OperationError, UsageError
-from barman_cloud.postgres.wal import format_lsn, parse_lsn
-from barman_cloud.restore.durability import sync_path
-from barman_cloud.restore.tree import is_root
+from barman_cloud.postgres.config_file import quoted
+from barman_cloud.postgres.wal import format_lsn
+from barman_cloud.restore.durability import replace_file
+from barman_cloud.restore.files import owner_of, read_file
 
 log = logs.get_logger(__name__)
 
@@ -88,31 +88,21 @@ class RecoverySettings:
         return values
 
     def check(self, info: BackupInfo) -> None:
-        """Raise ``OperationError`` if recovery from this backup can't stop at the target, or can't be set up so."""
+        """Raise ``OperationError`` if recovery from this backup can't be set up so; ``reach`` looks for the rest."""
         if (info.version or OLDEST_VERSION) < OLDEST_VERSION:
             raise OperationError(
                 f"backup {info.backup_id} is of a PostgreSQL older than 12, whose recovery settings aren't written"
             )
-        if isinstance(self.timeline, int) and self.timeline < (info.timeline or 0):
-            raise OperationError(
-                f"backup {info.backup_id} is of timeline {info.timeline}, which timeline {self.timeline} can't follow",
-                hint="choose an older backup, or another timeline",
-            )
-        if self.time and info.end_time and self.time < info.end_time:
-            raise OperationError(
-                f"backup {info.backup_id} ended at {info.end_time}, after the recovery target {self.time}",
-                hint="choose an older backup, or let 'auto' choose it",
-            )
-        if self.lsn is not None and info.end_xlog and self.lsn < parse_lsn(info.end_xlog):
-            raise OperationError(
-                f"backup {info.backup_id} ended at {info.end_xlog}, after the recovery target {format_lsn(self.lsn)}",
-                hint="choose an older backup, or let 'auto' choose it",
-            )
 
 
-def restore_command(program: str, options: Sequence[str], url: str, server: str) -> str:
-    """Return a ``restore_command`` that runs ``program`` (``barman-cloud-wal-restore``) for this store and server."""
-    fixed = shlex.join([program, *options, url, server]).replace("%", "%%")
+def restore_command(program: str, options: Sequence[str], url: str, server: str, *, abort_on_error: bool = True) -> str:
+    """Return a ``restore_command`` that runs ``program`` (``barman-cloud-wal-restore``) for this store and server.
+
+    PostgreSQL takes an exit code of 1 to 125 for "not in the archive", which ends recovery: with ``abort_on_error`` a
+    damaged segment or a store that fails ends it with an error instead of an early promotion (PostgreSQL docs, 26.3.5).
+    """
+    abort = ["--abort-recovery-on-error"] if abort_on_error else []
+    fixed = shlex.join([program, *abort, *options, url, server]).replace("%", "%%")
     return f"{fixed} %f %p"
 
 
@@ -124,21 +114,14 @@ def write(directory: Path, settings: RecoverySettings, backup_id: str) -> None:
     conf = directory / _CONF
     lines = [_BEGIN, f"# Recovery of backup {backup_id}, written by barman-cloud-restore."]
     lines += [f"{name} = {_quoted(value)}" for name, value in settings.parameters().items()]
-    with open(os.open(conf, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b") as file:
-        # What an earlier restore wrote, if the file still has it, is replaced.
-        before = _BLOCK.sub(b"", file.read()).rstrip(b"\n")
-        file.seek(0)
-        file.write((before + b"\n" if before else b"") + "\n".join([*lines, _END, ""]).encode())
-        file.truncate()
+    owner = owner_of(directory)
+    found, mode = read_file(conf)
+    # What an earlier restore wrote, if the file still has it, is replaced.
+    before = _BLOCK.sub(b"", found).rstrip(b"\n")
+    content = (before + b"\n" if before else b"") + "\n".join([*lines, _END, ""]).encode()
+    replace_file(conf, content, mode, owner)
     (directory / _SIGNALS[not settings.standby]).unlink(missing_ok=True)
-    signal = directory / _SIGNALS[settings.standby]
-    os.close(os.open(signal, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-    for path in (conf, signal):
-        if is_root():
-            owner = directory.stat()
-            os.chown(path, owner.st_uid, owner.st_gid)
-        sync_path(path)
-    sync_path(directory)
+    replace_file(directory / _SIGNALS[settings.standby], b"", 0o600, owner)
 
 
 def explain(settings: RecoverySettings, directory: Path) -> list[str]:
@@ -162,7 +145,6 @@ def explain(settings: RecoverySettings, directory: Path) -> list[str]:
 
 
 def _quoted(value: str) -> str:
-    # guc-file.l: a backslash starts an escape inside quotes, a quote is doubled.
     if "\n" in value or "\r" in value:
         raise UsageError(f"a recovery setting must be one line: {value!r}")
-    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+    return quoted(value)

@@ -5,8 +5,6 @@ The user has made disks of the snapshots, attached and mounted them; here they a
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +12,8 @@ from barman_cloud import logs
 from barman_cloud.catalog.backup_info import MAX_SIZE, BackupInfo, SnapshotsInfo
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import ConfigurationError, SnapshotError
-from barman_cloud.restore.durability import sync_path
+from barman_cloud.restore.durability import replace_file
+from barman_cloud.restore.files import owner_of
 from barman_cloud.snapshots.base import AttachedDisk, SnapshotOptions, SnapshotProvider, require_options
 from barman_cloud.snapshots.mounts import Host, Mount
 from barman_cloud.snapshots.open import open_recorded
@@ -97,20 +96,7 @@ def check_mounts(
 
 def write_label(directory: Path, label: bytes) -> None:
     """Write ``backup_label`` whole or not at all, for the directory's owner: PostgreSQL must be able to rename it."""
-    owner = directory.stat()
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{_LABEL}-", dir=directory)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(label)
-            if os.geteuid() == 0:
-                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(directory / _LABEL)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_path(directory)
+    replace_file(directory / _LABEL, label, 0o600, owner_of(directory))
 
 
 def _mount_of(provider: SnapshotProvider, disk: AttachedDisk, host: Host) -> Mount | None:

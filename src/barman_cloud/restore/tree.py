@@ -22,7 +22,13 @@ from barman_cloud.errors import UnsafeArchiveError
 
 Parts = tuple[str, ...]
 
+_NO_SUCH_FILE = "no server has such a file; don't trust this backup"
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LONGEST_NAME = 4096
+"""Bytes of a member's name: PATH_MAX of Linux. PostgreSQL's own limit for a path is 1024."""
+_DEEPEST = 100
+"""Levels of directories; programs that walk a tree by recursion end somewhere near 1000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,18 +138,31 @@ class Tree:
     def _make_link(self, path: str, link: Link) -> None:
         parts = split(path)
         with self.opened(parts[:-1]) as parent:
-            try:
-                _remove(parts[-1], parent)
-            except IsADirectoryError:
-                raise UnsafeArchiveError(
-                    f"{self.root}: the archive has both a link {path} and content below that name"
-                ) from None
+            self.clear(parts[-1], parent, f"link {path}")
             if link.hard:
                 self._make_hard_link(parts[-1], parent, link.target)
                 return
             os.symlink(link.target, parts[-1], dir_fd=parent)
             if is_root():
                 os.chown(parts[-1], link.uid, link.gid, dir_fd=parent, follow_symlinks=False)
+
+    def clear(self, name: str, parent: int, what: str) -> None:
+        """Remove the entry ``name`` of the open directory ``parent``, whatever it is, to make room for ``what``.
+
+        ``UnsafeArchiveError`` if it is a directory: what an archive puts below a name stays there.
+        """
+        try:
+            os.unlink(name, dir_fd=parent)
+        except FileNotFoundError:
+            pass
+        except (IsADirectoryError, PermissionError):
+            # Systems other than Linux say EPERM of a directory.
+            if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+                raise
+            raise UnsafeArchiveError(
+                f"{self.root}: the archive has both a {what} and a directory of that name",
+                hint="nothing was written outside the target directory; don't trust this backup",
+            ) from None
 
     def _make_hard_link(self, name: str, parent: int, target: str) -> None:
         source = split(target)
@@ -209,6 +228,15 @@ def split(name: str) -> Parts:
     Raises ``UnsafeArchiveError`` for a name that is absolute, climbs (``..``) or isn't a file name.
     """
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
+    if len(name) > _LONGEST_NAME:
+        raise UnsafeArchiveError(
+            f"archive member {name[:40]!r}… has a name of {len(name)} characters, longer than any path can be",
+            hint=_NO_SUCH_FILE,
+        )
+    if len(parts) > _DEEPEST:
+        raise UnsafeArchiveError(
+            f"archive member {name[:40]!r}… lies {len(parts)} levels deep, more than {_DEEPEST}", hint=_NO_SUCH_FILE
+        )
     if name.startswith("/") or ".." in parts or "\0" in name:
         raise UnsafeArchiveError(
             f"archive member {name!r} lies outside the directory that is restored",
@@ -218,14 +246,27 @@ def split(name: str) -> Parts:
 
 
 def open_directory(name: str, parent: int, parts: Parts, root: Path) -> int:
-    """Open directory ``name`` of ``parent``; ``UnsafeArchiveError`` if it is a link or a file."""
+    """Open directory ``name`` of ``parent``; ``UnsafeArchiveError`` if it is a link or a file.
+
+    An interrupted restore may have given it its final mode already, one that forbids the owner to write. It is made
+    writable then, until it gets that mode again.
+    """
     try:
-        return os.open(name, _DIRECTORY, dir_fd=parent)
+        try:
+            fd = os.open(name, _DIRECTORY, dir_fd=parent)
+        except PermissionError:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+                raise
+            os.chmod(name, stat.S_IRWXU, dir_fd=parent)
+            fd = os.open(name, _DIRECTORY, dir_fd=parent)
     except NotADirectoryError:
         raise UnsafeArchiveError(
             f"{root}: the archive has content below {'/'.join(parts)}, which isn't a directory",
             hint="nothing was written outside the target directory; don't trust this backup",
         ) from None
+    if not is_root() and (mode := stat.S_IMODE(os.fstat(fd).st_mode)) & stat.S_IRWXU != stat.S_IRWXU:
+        os.fchmod(fd, mode | stat.S_IRWXU)
+    return fd
 
 
 def apply(fd: int, attributes: Attributes) -> None:
@@ -250,15 +291,3 @@ def owner(uname: str, uid: int, gname: str, gid: int) -> tuple[int, int]:
         with suppress(KeyError):
             gid = grp.getgrnam(gname).gr_gid
     return uid, gid
-
-
-def _remove(name: str, parent: int) -> None:
-    try:
-        os.unlink(name, dir_fd=parent)
-    except FileNotFoundError:
-        pass
-    except PermissionError:
-        # What unlink(2) says of a directory on systems other than Linux.
-        if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-            raise IsADirectoryError(name) from None
-        raise

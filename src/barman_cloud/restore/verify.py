@@ -1,21 +1,38 @@
-"""Comparing what was written with the backup's manifest, without reading it again."""
+"""Comparing what was written with the backup's manifest, without reading it again.
+
+The manifest comes out of the bucket and the directory may be changed by others meanwhile. So files are only opened
+below the directories that are restored, never through links, and nothing but a regular file of the right size is read.
+"""
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import os
+import stat
 import threading
 from array import array
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from io import RawIOBase
+from typing import BinaryIO
 
 from barman_cloud.archive.checksum import crc32c
-from barman_cloud.archive.manifest import ManifestFile, crc32c_text
+from barman_cloud.archive.manifest import ManifestFile, WalRange, crc32c_text, read_wal_ranges
+from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.layout import DATA
-from barman_cloud.errors import IntegrityError
+from barman_cloud.errors import IntegrityError, UnsafeArchiveError, UsageError
+from barman_cloud.postgres.wal import parse_lsn
+from barman_cloud.restore.tree import Parts, Tree, split
+
+MANIFEST = "backup_manifest"
+LEFT_OUT = frozenset({"recovery.signal", "standby.signal"})
+"""Files that the manifest of a standby may list; they aren't in a backup, and ``pg_verifybackup`` doesn't miss them."""
 
 _NAMED = 3
-_LEFT_OUT = frozenset(("recovery.signal", "standby.signal"))
-"""Files that the manifest of a standby may list; they aren't restored, and ``pg_verifybackup`` doesn't miss them."""
 _READ_SIZE = 1 << 20
+_TAIL = 64 << 10
+_HASHES = {"SHA224": hashlib.sha224, "SHA256": hashlib.sha256, "SHA384": hashlib.sha384, "SHA512": hashlib.sha512}
+_READ_ONLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class WrittenFiles:
@@ -30,57 +47,134 @@ class WrittenFiles:
         prefix = "" if base == DATA else f"pg_tblspc/{base}/"
 
         def record(path: str, size: int, crc: int) -> None:
-            with self._lock:
-                self._hashes.append(hash((prefix + path, size, crc)))
+            self.add(prefix + path, size, crc)
 
         return record
 
-    def compare(self, entries: Iterable[ManifestFile], directory: Path, locate: Callable[[str], Path]) -> int:
-        """Check that every file of the manifest was written with the size and CRC-32C given there; return their number.
+    def add(self, path: str, size: int, crc: int) -> None:
+        """Note a file by its path in the manifest."""
+        with self._lock:
+            self._hashes.append(hash((path, size, crc)))
 
-        Files that weren't recorded (an earlier, interrupted run wrote them) are read; ``locate`` tells where a path of
-        the manifest lies now. Raises ``IntegrityError`` naming the first files that are missing or differ.
+    def compare(self, entries: Iterable[ManifestFile], trees: Mapping[str, Tree]) -> int:
+        """Check that every file of the manifest was written with the size and checksum given there, and count them.
+
+        Files that weren't recorded (an earlier, interrupted run wrote them), or have a checksum other than CRC-32C in
+        the manifest, are read. Raises ``IntegrityError`` naming the first files that are missing or differ.
         """
         written = set(self._hashes)
         wrong: list[str] = []
-        count = 0
+        more = count = 0
         for entry in entries:
-            if entry.path in _LEFT_OUT:
+            if entry.path in LEFT_OUT:
                 continue
             count += 1
-            if hash((entry.path, entry.size, _expected(entry))) not in written:
-                problem = _look(locate(entry.path), entry)
-                if problem:
-                    wrong.append(f"{entry.path} {problem}")
+            if entry.crc is not None and hash((entry.path, entry.size, entry.crc)) in written:
+                continue
+            problem = difference(entry, *locate(entry.path, trees))
+            if problem and len(wrong) < _NAMED:
+                wrong.append(f"{entry.path} {problem}")
+            elif problem:
+                more += 1
         if wrong:
-            more = f" (and {len(wrong) - _NAMED} more)" if len(wrong) > _NAMED else ""
+            others = f" (and {more} more)" if more else ""
             raise IntegrityError(
-                f"{directory} doesn't match the backup's manifest: {'; '.join(wrong[:_NAMED])}{more}",
+                f"{trees[DATA].root} doesn't match the backup's manifest: {'; '.join(wrong)}{others}",
                 hint="the same command extracts everything again; if that doesn't help, the backup is damaged",
             )
         return count
 
 
-def _expected(entry: ManifestFile) -> int | None:
-    """Return the CRC-32C that the manifest has of a file; None if it has none, or one of another kind."""
-    if entry.algorithm != "CRC32C" or entry.checksum is None:
-        return None
-    return int.from_bytes(bytes.fromhex(entry.checksum), "little")
-
-
-def _look(path: Path, entry: ManifestFile) -> str | None:
-    """Return what is wrong with a file, None if it is as the manifest says."""
-    crc = size = 0
+def open_manifest(pgdata: Tree) -> BinaryIO | None:
+    """Return the open manifest of a restored data directory; None if it has none (or something else of that name)."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            while data := file.read(_READ_SIZE):
-                crc = crc32c(data, crc)
-                size += len(data)
+        descriptor = _open_regular(pgdata, (MANIFEST,))
+    except FileNotFoundError:
+        return None
+    return os.fdopen(descriptor, "rb") if descriptor is not None else None
+
+
+def describes(manifest: BinaryIO, info: BackupInfo) -> bool:
+    """Tell whether a manifest is of the backup ``info``: its WAL begins where the backup does.
+
+    A data directory that was itself restored may still have the manifest of that other backup.
+    """
+    manifest.seek(max(0, os.fstat(manifest.fileno()).st_size - _TAIL))
+    ranges = read_wal_ranges(manifest.read())
+    manifest.seek(0)
+    return is_of(ranges, info)
+
+
+def is_of(ranges: Iterable[WalRange], info: BackupInfo) -> bool:
+    """Tell whether the WAL ranges of a manifest are those of the backup ``info``."""
+    try:
+        begin = parse_lsn(info.begin_xlog or "")
+    except UsageError:
+        return False
+    # After a change of the timeline the range of the backup's own begin is one of several.
+    return any(found.start_lsn == begin for found in ranges)
+
+
+def locate(path: str, trees: Mapping[str, Tree]) -> tuple[Tree, Parts]:
+    """Return where a path of the manifest lies, in a tablespace's directory or in PGDATA, and its name there."""
+    parts = split(path)
+    if parts[0] == "pg_tblspc" and len(parts) > 2 and parts[1] in trees:
+        return trees[parts[1]], parts[2:]
+    pgdata = trees[DATA]
+    return pgdata, (*parts[:-1], pgdata.set_aside.get(path, parts[-1]))
+
+
+def difference(entry: ManifestFile, tree: Tree, parts: Parts) -> str | None:
+    """Return what is wrong with a file, None if it has the size and the checksum that the manifest says."""
+    try:
+        descriptor = _open_regular(tree, parts)
     except FileNotFoundError:
         return "is missing"
-    if size != entry.size:
-        return f"has {size} bytes instead of {entry.size}"
-    expected = _expected(entry)
-    if expected in (None, crc):
+    if descriptor is None:
+        return "is not a regular file"
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        size = os.fstat(descriptor).st_size
+        if size != entry.size:
+            return f"has {size} bytes instead of {entry.size}"
+        if entry.checksum is None or entry.algorithm is None:
+            return None
+        found = _checksum(file, entry.algorithm, size)
+    return None if found == entry.checksum.lower() else f"has the checksum {found} instead of {entry.checksum}"
+
+
+def _open_regular(tree: Tree, parts: Parts) -> int | None:
+    """Open a regular file of the tree, on a path without links; None if there is something else."""
+    try:
+        with tree.opened(parts[:-1]) as folder:
+            descriptor = os.open(parts[-1], _READ_ONLY, dir_fd=folder)
+    except UnsafeArchiveError:
         return None
-    return f"has the checksum {crc32c_text(crc)} instead of {entry.checksum}"
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            return None
+        raise
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _checksum(file: RawIOBase, algorithm: str, size: int) -> str:
+    """Return the checksum of at most ``size`` bytes as a manifest writes it; ``IntegrityError`` for an unknown one."""
+    if algorithm == "CRC32C":
+        crc = 0
+        for data in _pieces(file, size):
+            crc = crc32c(data, crc)
+        return crc32c_text(crc)
+    if algorithm not in _HASHES:
+        raise IntegrityError(f"the manifest has checksums of an unknown kind: {algorithm[:20]!r}")
+    digest = _HASHES[algorithm]()
+    for data in _pieces(file, size):
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def _pieces(file: RawIOBase, size: int) -> Iterator[bytes]:
+    while size > 0 and (data := file.read(min(size, _READ_SIZE))):
+        yield data
+        size -= len(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -102,11 +102,12 @@ def extract_archive(
     window: Window,
     expected: ArchiveRecord | None,
     record: FileRecorder | None,
+    keep: Callable[[str], bool] | None = None,
     stop: threading.Event,
 ) -> Outcome:
     """Extract one archive into ``tree`` and return what it leaves to be done. See :class:`Extractor` for ``order``."""
     began = time.monotonic()
-    with closing(Extractor(tree, order, record)) as extractor:
+    with closing(Extractor(tree, order, record, keep)) as extractor:
         member = None
         try:
             for member, content in read_archive(store, archive, window=window, stop=stop, expected=expected):

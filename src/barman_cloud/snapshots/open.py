@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING
 from barman_cloud import logs
 from barman_cloud.errors import ConfigurationError
 from barman_cloud.snapshots.base import SnapshotOptions, SnapshotProvider
+from barman_cloud.store import providers
 
 if TYPE_CHECKING:
     from barman_cloud.catalog.backup_info import SnapshotsInfo
 
 _TALKATIVE = ("azure", "boto3", "botocore", "google", "requests", "urllib3")
-_KIND_OF_STORE = {"aws-s3": "aws", "azure-blob-storage": "azure", "google-cloud-storage": "gcp"}
 
 
 def kind_of_store(store_provider: str) -> str:
     """Return the snapshot provider that belongs to a kind of store; ``ConfigurationError`` if none does."""
-    try:
-        return _KIND_OF_STORE[store_provider]
-    except KeyError:
+    kind = providers.named(store_provider).snapshots
+    if kind is None:
         raise ConfigurationError(
             f"disk snapshots can't go with a store of kind {store_provider}",
             hint="store the backup's metadata in S3, Azure Blob Storage or Google Cloud Storage",
-        ) from None
+        )
+    return kind
 
 
 def open_provider(kind: str, options: SnapshotOptions) -> SnapshotProvider:

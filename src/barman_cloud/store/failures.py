@@ -21,9 +21,13 @@ from barman_cloud.errors import (
     StoreError,
 )
 
-_PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504, 509})
-_PASSING_CODES = frozenset(
+_TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504, 509})
+_TRANSIENT_CODES = frozenset(
     {
+        "BadDigest",  # of bytes that changed on the way, as the next three
+        "Md5Mismatch",
+        "XAmzContentChecksumMismatch",
+        "XAmzContentSHA256Mismatch",
         "ConditionalRequestConflict",
         "InternalError",
         "OperationAborted",
@@ -35,23 +39,32 @@ _PASSING_CODES = frozenset(
         "Throttling",
     }
 )
+WRONG_REGION_CODES = frozenset({"AuthorizationHeaderMalformed", "IllegalLocationConstraintException"})
+_EXPIRED_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
+_CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 _NO_BUCKET_CODES = frozenset({"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "ResourceNotFound"})
+_NO_OBJECT_CODES = frozenset({"", "404", "blobnotfound", "keynotfound", "notfound", "nosuchkey", "nosuchversion"})
+"""Codes (in lower case, without blanks) by which a 404 is about the object; stores answer 404 to other things too."""
 _CREDENTIAL_CODES = frozenset(
     {
         "AuthenticationFailed",
-        "AuthorizationHeaderMalformed",
-        "ExpiredToken",
-        "ExpiredTokenException",
+        *WRONG_REGION_CODES,
+        *_EXPIRED_CODES,
+        *_CLOCK_CODES,
         "InvalidAccessKeyId",
         "InvalidAuthenticationInfo",
         "InvalidToken",
         "NoAuthenticationInformation",
-        "RequestTimeTooSkewed",
         "SignatureDoesNotMatch",
-        "TokenRefreshRequired",
         "UnrecognizedClientException",
+        "XAdminUserNotFound",
     }
 )
+_DENIED_CODES = frozenset(
+    {"AccessDenied", "AllAccessDisabled", "AuthorizationFailure", "AuthorizationPermissionMismatch"}
+)
+_EXISTS_CODES = frozenset({"", "PreconditionFailed", "BlobAlreadyExists", "conditionNotMet"})
+"""Codes by which a conditional create says that it found the object; other conflicts are none of its."""
 _LOCK_CODES = frozenset(
     {"BlobImmutableDueToPolicy", "BlobImmutableDueToLegalHold", "RetentionPolicyNotMet", "ObjectUnderActiveHold"}
 )
@@ -79,11 +92,16 @@ class Failure(NamedTuple):
     exists: bool = False
     """A conditional create found the object."""
     certificate: bool = False
-    """The server's certificate isn't trusted, which no retry will mend."""
+    """The server's certificate isn't trusted, which no retry will change."""
+    region: str = ""
+    """The region that the store says it, or the bucket, is in."""
+    unreadable: bool = False
+    """Something answered, but not what the store would say; ``message`` says what is wrong with it."""
 
     def describe(self) -> str:
         """One phrase for messages, such as ``503 SlowDown: reduce your request rate``."""
-        head = " ".join(str(part) for part in (self.status, self.code) if part)
+        code = "" if self.code == str(self.status) else self.code
+        head = " ".join(str(part) for part in (self.status, code) if part)
         return ": ".join(part for part in (head, self.message) if part)
 
 
@@ -101,17 +119,28 @@ def to_error(failure: Failure, bucket_url: str, object_url: str | None) -> Barma
     what = failure.describe()
     if failure.exists:
         return ObjectExistsError(f"{name} exists already")
+    if failure.unreadable:
+        return StoreError(
+            f"{name}: {failure.message}",
+            hint="something other than the store may be answering: check endpoint, proxy and the network's login page",
+        )
     if failure.code in _NO_BUCKET_CODES or (failure.status == 404 and "bucket does not exist" in failure.message):
         return BucketNotFoundError(
             f"{bucket_url}: the bucket doesn't exist", hint="check the URL, or create the bucket"
         )
     if failure.code in _LOCK_CODES:
         return LockedError(f"{name} is locked ({what})")
-    if failure.status in _PASSING_STATUS or failure.code in _PASSING_CODES:
+    if failure.status in _TRANSIENT_STATUS or failure.code in _TRANSIENT_CODES:
         return TransientError(f"{name}: the store keeps failing ({what})", answered=True)
-    if failure.status in (401, 403) or failure.code in _CREDENTIAL_CODES:
+    if failure.status == 407:
+        return AccessDeniedError(
+            f"{name}: the proxy refuses the connection ({what})", hint="check user and password of the proxy's URL"
+        )
+    if failure.status in (401, 403) or failure.code in _CREDENTIAL_CODES or failure.code in _DENIED_CODES:
         return _denied(failure, name)
     if failure.status == 404:
+        if failure.code.lower().replace(" ", "") not in _NO_OBJECT_CODES:
+            return StoreError(f"{name}: the store refused the request ({what})")
         if object_url is None:
             return BucketNotFoundError(
                 f"{bucket_url}: the bucket doesn't exist", hint="check the URL, or create the bucket"
@@ -132,16 +161,39 @@ def to_error(failure: Failure, bucket_url: str, object_url: str | None) -> Barma
 
 
 def _denied(failure: Failure, name: str) -> BarmanCloudError:
+    what = failure.describe()
+    if failure.code in _EXPIRED_CODES:
+        return AccessDeniedError(
+            f"{name}: the credentials have expired ({what})",
+            hint="get new temporary credentials (key, secret and session token), or use a role or profile",
+        )
+    if failure.code in _CLOCK_CODES:
+        return AccessDeniedError(
+            f"{name}: the clock of this host and that of the store differ ({what})",
+            hint="set the clock, such as by NTP",
+        )
+    if failure.code in WRONG_REGION_CODES:
+        known = f"={failure.region}" if failure.region else ""
+        return AccessDeniedError(
+            f"{name}: the store expects another region ({what})",
+            hint=f"set AWS_DEFAULT_REGION{known}, or the region of the profile",
+        )
     if failure.code in _CREDENTIAL_CODES or failure.status == 401:
         return AccessDeniedError(
-            f"{name}: the store doesn't accept the credentials ({failure.describe()})",
+            f"{name}: the store doesn't accept the credentials ({what})",
             hint="check the access key, its secret, the region and the clock of this host",
         )
     return AccessDeniedError(
-        f"{name}: access denied ({failure.describe()})", hint="check the credentials and what their policy allows"
+        f"{name}: access denied ({what})", hint="check the credentials and what their policy allows"
     )
 
 
+_STATUS_OF_CLASS = {
+    "FileNotFoundError": 404,
+    "PermissionDeniedError": 403,
+    "PreconditionError": 412,
+    "AlreadyExistsError": 409,
+}
 # Text, compiled by the first failure: importing this module is on the path of wal-archive.
 _STATUS = r"(?:status code|with status):? (\d{3})"
 _KIND = r"kind: (Timeout|Connect|Request|Decode|Interrupted)\b"
@@ -150,6 +202,7 @@ _CAUSE = (
     "|timed out|network is unreachable|no route to host|connection closed before message completed"
     "|unexpected end of file|IncompleteMessage)"
 )
+_HTML = r"<(?i:!doctype\s+)?(?i:html)\b"
 _CERTIFICATE = r"(invalid peer certificate|UnknownIssuer|CertificateRequired|NotValidForName|certificate has expired)"
 
 
@@ -168,15 +221,17 @@ def from_obstore(error: BaseException) -> Failure | None:
     if not isinstance(error, OSError) and type(error).__module__ != "obstore.exceptions":
         return None
     text = str(error)
-    if kind == "AlreadyExistsError" and "OperationAborted" not in text and "ConditionalRequestConflict" not in text:
+    status, code, message, region = _http_part(text)
+    if kind == "AlreadyExistsError" and code in _EXISTS_CODES:
         return Failure(409, exists=True)
-    status, code, message = _http_part(text)
     if status is None:
-        status = {"FileNotFoundError": 404, "PermissionDeniedError": 403, "PreconditionError": 412}.get(kind)
+        status = _STATUS_OF_CLASS.get(kind)
     if status is None and kind == "UnauthenticatedError":
         return Failure(401, message=text.partition("\n")[0])
+    if status == 404 and not code and re.search(_HTML, text.partition("\nDebug source")[0]):
+        return _HTML_404
     if status is not None:
-        return Failure(status, code, message)
+        return Failure(status, code, message, region=region)
     if "Received redirect without LOCATION" in text:
         return Failure(301, "PermanentRedirect", "the bucket lies in another region")
     if certificate := re.search(_CERTIFICATE, text):
@@ -190,23 +245,75 @@ def from_obstore(error: BaseException) -> Failure | None:
     return Failure(400, message=text.partition("\n")[0])
 
 
-def from_answer(status: int, body: bytes, code: str = "") -> Failure:
-    """Reduce an HTTP answer; ``code`` is an error code from a header, as Azure sends one."""
-    found_code, message = _error_document(body[:8192].decode("utf-8", "replace"))
-    return Failure(status, code or found_code, message)
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message; the rest of what libraries say is noise."""
+    return (str(error).strip() or "no message").splitlines()[0]
 
 
-def _http_part(text: str) -> tuple[int | None, str, str]:
+def from_answer(status: int, body: bytes, code: str = "", region: str = "") -> Failure:
+    """Reduce an HTTP answer; ``code`` and ``region`` come from headers, where Azure and S3 put them."""
+    text = body[:8192].decode("utf-8", "replace")
+    found = _error_document(text)
+    if status == 404 and not code and _is_html(text):
+        return _HTML_404
+    return Failure(status, code or found.code, found.message, region=found.region or region)
+
+
+def unreadable(what: str, body: bytes) -> Failure:
+    """Return the failure for an answer that isn't ``what`` it should be, such as ``a listing of the bucket``.
+
+    An error document that came with a status of success is what it says; of anything else only the kind is shown.
+    """
+    text = body[:8192].decode("utf-8", "replace")
+    found = _error_document(text)
+    if found.code and re.match(r"\s*(<\?xml[^>]*>\s*)?<Error\b|\s*\{\s*\"error\"", text):
+        return Failure(200, found.code, found.message, region=found.region)
+    kind = "HTML" if _is_html(text) else f"{len(body)} bytes of something else"
+    return Failure(200, message=f"the answer isn't {what}, but {kind if body.strip() else 'empty'}", unreadable=True)
+
+
+def _is_html(text: str) -> bool:
+    return re.match(r"\s*" + _HTML, text) is not None
+
+
+_HTML_404 = Failure(404, message="the answer is a page of HTML, which no store sends", unreadable=True)
+"""A web server's "not found" says nothing of an object."""
+
+
+class _Said(NamedTuple):
+    code: str = ""
+    message: str = ""
+    region: str = ""
+
+
+def _http_part(text: str) -> tuple[int | None, str, str, str]:
     found = re.search(_STATUS, text)
     if not found:
-        return None, "", ""
-    code, message = _error_document(text.partition("\nDebug source")[0])
-    return int(found[1]), code, message
+        return None, "", "", ""
+    return int(found[1]), *_error_document(text.partition("\nDebug source")[0])
 
 
-def _error_document(text: str) -> tuple[str, str]:
-    """Find code and message in an XML or JSON error document; whatever else it says stays out of our messages."""
-    code = re.search(r"<Code>([^<]*)</Code>", text) or re.search(r'"reason":\s*"([^"]*)"', text)
-    message = re.search(r"<Message>([^<]*)</Message>", text) or re.search(r'"message":\s*"([^"]*)"', text)
-    said = message[1].strip().partition("\n")[0][:200] if message else ""
-    return (code[1] if code else ""), said
+def _error_document(text: str) -> _Said:
+    """Find code, message and region in an XML or JSON error document; what else it says stays out of our messages."""
+    code, message, region = (re.search(rf"<{name}>([^<]*)</{name}>", text) for name in ("Code", "Message", "Region"))
+    if code or message:
+        return _Said(*(_line(found[1], xml=True) if found else "" for found in (code, message, region)))
+    code = re.search(r'"reason":\s*"([^"]*)"', text)
+    message = re.search(r'"message":\s*"((?:[^"\\]|\\.)*)"', text)
+    return _Said(*(_line(found[1], xml=False) if found else "" for found in (code, message)))
+
+
+def _line(text: str, *, xml: bool) -> str:
+    """Return the first line of a text out of a document, fit for a terminal."""
+    if xml and "&" in text:
+        from html import unescape
+
+        text = unescape(text)
+    elif not xml and "\\" in text:
+        import json
+        from contextlib import suppress
+
+        with suppress(ValueError):
+            text = json.loads(f'"{text}"', strict=False)
+    first = text.strip().partition("\n")[0][:200]
+    return "".join(character if character.isprintable() else "?" for character in first)

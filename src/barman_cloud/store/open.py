@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from barman_cloud.store import providers
 from barman_cloud.store.base import ObjectStore, StoreURL
+from barman_cloud.store.environment import Environment, clean, clean_process, clean_secret
 from barman_cloud.store.options import StoreOptions
-from barman_cloud.store.url import AWS, AZURE, FILE, GOOGLE, parse_url
+from barman_cloud.store.url import provider_of
+
+_FILES = ("aws_profile", "sse_customer_key")
+"""Options that don't become part of a request."""
 
 
 def open_store(
@@ -19,27 +24,24 @@ def open_store(
     """Open the store at ``url``; no request is made.
 
     ``provider`` is the value of ``--cloud-provider`` or None to infer it. Raises ``ConfigurationError`` for a bad URL,
-    options that exclude each other, and settings or files of the provider that can't be used.
+    a provider that isn't in the table, options that exclude each other, and settings or files of the provider that
+    can't be used.
     """
     if isinstance(url, str):
-        url = parse_url(url, provider)
-    options = options or StoreOptions()
-    if url.provider == FILE:
-        from barman_cloud.store.local import LocalStore
+        url = url.strip("\t\r\n")  # a blank may be meant
+        chosen = provider_of(url, provider)
+        url = chosen.parse(url)
+    else:
+        chosen = providers.named(url.provider)
+    clean_process()
+    return chosen.open(url, _cleaned(options or StoreOptions()), Environment(environ))
 
-        return LocalStore(url)
-    if url.provider == AWS:
-        from barman_cloud.store.s3.open import open_s3
 
-        return open_s3(url, options, environ)
-    if url.provider == AZURE:
-        from barman_cloud.store.azure.open import open_azure
-
-        return open_azure(url, options, environ)
-    if url.provider == GOOGLE:
-        from barman_cloud.store.google.open import open_google
-
-        return open_google(url, options, environ)
-    from barman_cloud.store.memory import open_memory
-
-    return open_memory(url)
+def _cleaned(options: StoreOptions) -> StoreOptions:
+    """Return the options without the white space at their ends."""
+    given = options._asdict()
+    for name, value in given.items():
+        if isinstance(value, str):
+            check = clean if name in _FILES else clean_secret
+            given[name] = check(value, f"--{name.replace('_', '-')}")
+    return StoreOptions(**given)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from barman_cloud import logs
-from barman_cloud.store.base import Buffer, Listing, ObjectInfo, ObjectLock, ObjectStore, Tags
+from barman_cloud.store.base import Buffer, Capabilities, Listing, ObjectInfo, ObjectKind, ObjectLock, ObjectStore, Tags
 
 log = logs.get_logger(__name__)
 
@@ -24,25 +24,39 @@ class TracedStore(ObjectStore):
     def __init__(self, inner: ObjectStore) -> None:
         self._inner = inner
         self.url = inner.url
-        self.capabilities = inner.capabilities
         self.requests = inner.requests
 
-    def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
+    @property
+    def capabilities(self) -> Capabilities:  # type: ignore[override]  # what a store learns of its server changes it
+        return self._inner.capabilities
+
+    def put(
+        self,
+        key: str,
+        data: Buffer,
+        *,
+        kind: ObjectKind = "metadata",
+        if_absent: bool = False,
+        tags: Tags | None = None,
+    ) -> None:
         with _traced("put", key) as result:
             result.text = f"{memoryview(data).nbytes} bytes"
-            self._inner.put(key, data, if_absent=if_absent, tags=tags)
+            self._inner.put(key, data, kind=kind, if_absent=if_absent, tags=tags)
 
     def put_stream(
         self,
         key: str,
         chunks: Iterable[Buffer],
         *,
+        kind: ObjectKind = "archive",
         part_size: int | None = None,
         concurrency: int = 4,
         tags: Tags | None = None,
     ) -> int:
         with _traced("put_stream", key) as result:
-            size = self._inner.put_stream(key, chunks, part_size=part_size, concurrency=concurrency, tags=tags)
+            size = self._inner.put_stream(
+                key, chunks, kind=kind, part_size=part_size, concurrency=concurrency, tags=tags
+            )
             result.text = f"{size} bytes"
         return size
 

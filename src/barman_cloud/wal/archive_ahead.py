@@ -16,12 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from barman_cloud.wal.archiver import Archiver
+    from barman_cloud.wal.spool import Directory
 
 
 class Uploader(Ahead[str]):
     """Archives the files that PostgreSQL will ask for next, ``jobs`` at a time. Requests are absolute paths."""
 
-    def __init__(self, archiver: Archiver, directory: str, *, jobs: int, idle_seconds: float = IDLE_SECONDS) -> None:
+    _largest = archive_spool.LONGEST_ENTRY
+
+    def __init__(
+        self, archiver: Archiver, directory: Directory, *, jobs: int, idle_seconds: float = IDLE_SECONDS
+    ) -> None:
         super().__init__(directory, jobs, idle_seconds)
         self._archiver = archiver
         self._folder = ""

@@ -18,58 +18,63 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from barman_cloud.deadline import Deadline
+    from barman_cloud.wal.spool import Directory
+
 TRUSTED_SECONDS = 600
 """An older entry counts for nothing: the object may have been deleted since."""
+
+LONGEST_ENTRY = 200
+"""No entry has more bytes."""
 
 _PIECE = 1 << 20
 
 
 def identity(status: os.stat_result, checksum: int) -> str:
     """Return the line that identifies a file's content: which file, its size, its times (ns) and its CRC-32."""
-    return (
-        f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {checksum:08x}\n"
-    )
+    return f"{_file_identity(status)}{checksum:08x}\n"
 
 
-def record(directory: str, name: str, line: str) -> None:
+def _file_identity(status: os.stat_result) -> str:
+    return f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} "
+
+
+def record(directory: Directory, name: str, line: str) -> None:
     """Remember that the content that ``line`` identifies is stored as ``name``. Raises OSError."""
-    temporary = os.path.join(directory, f"{name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(line)
-    os.replace(temporary, os.path.join(directory, name))
+    directory.write(name, line)
 
 
-def holds(directory: str, path: str) -> bool:
+def holds(directory: Directory, path: str, deadline: Deadline) -> bool:
     """Tell whether the file at ``path`` was archived, lately, with the content that it has now.
 
     Waits while the background process works on it.
     """
     name = os.path.basename(path)
-    background_client.await_work(directory, name)
+    background_client.await_work(directory, name, deadline)
     try:
-        line = _entry(os.path.join(directory, name))
+        line = _entry(directory, name)
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             status = os.fstat(file)
             # Reading 16 MiB takes longer than all the rest, and is pointless if the file was touched.
-            return line.startswith(identity(status, 0)[:-9]) and line == identity(status, _checksum_of(file))
+            return line.startswith(_file_identity(status)) and line == identity(status, _checksum_of(file))
         finally:
             os.close(file)
     except (OSError, ValueError):
         return False
 
 
-def answer(arguments: Sequence[str], default_spool_dir: str) -> bool:
+def answer(arguments: Sequence[str], deadline: Deadline) -> bool:
     """Tell whether this ``wal-archive`` command line is already done with. A cheap guess: False means "look closer"."""
     if "BARMAN_HOOK" in os.environ:
         return False
-    spool_dir = spool.spool_dir_of(arguments, default_spool_dir)
+    spool_dir = spool.spool_dir_of(arguments, "archive")
     command = spool.command_of(arguments, variable=1)
     if spool_dir is None or command is None:
         return False
     constant, (path,) = command
     directory = spool.directory_of_command(spool_dir, constant)
-    if directory is None or not holds(directory, path):
+    if directory is None or not holds(directory, path, deadline):
         return False
     background_client.announce(directory, os.path.abspath(path))
     release_cache(path)
@@ -100,12 +105,11 @@ def release_cache(path: str) -> None:
         os.close(file)
 
 
-def _entry(path: str) -> str:
+def _entry(directory: Directory, name: str) -> str:
     import time
 
-    with open(path, encoding="utf-8") as entry:
-        age = time.time() - os.fstat(entry.fileno()).st_mtime
-        return entry.read(200) if -TRUSTED_SECONDS < age < TRUSTED_SECONDS else ""
+    age = time.time() - directory.stat(name).st_mtime
+    return directory.read(name, LONGEST_ENTRY) if -TRUSTED_SECONDS < age < TRUSTED_SECONDS else ""
 
 
 def _checksum_of(file: int) -> int:

@@ -6,28 +6,34 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from barman_cloud import logs
-from barman_cloud.archive.compression import SUFFIX, compress_stream, compression_of, decompress_bytes, wal_level
+from barman_cloud.archive.compression import SUFFIX, compress_stream, wal_level
 from barman_cloud.errors import (
     AccessDeniedError,
+    BarmanCloudError,
     ConflictError,
     IntegrityError,
     ObjectExistsError,
-    UsageError,
+    ObjectNotFoundError,
 )
-from barman_cloud.postgres.wal import WalKind, WalName, check_segment, parse_page_header, parse_wal_name
-from barman_cloud.wal import archive_spool, spool
+from barman_cloud.postgres.wal import WalKind, WalName
+from barman_cloud.wal import archive_spool
+from barman_cloud.wal.stored import AT_ONCE, open_stored
+from barman_cloud.wal.wal_file import WalFile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from barman_cloud.catalog.identity import ArchiveIdentity
     from barman_cloud.catalog.layout import Layout
-    from barman_cloud.store.base import Buffer, ObjectStore
+    from barman_cloud.store.base import Buffer, ObjectKind, ObjectStore
 
 log = logs.get_logger(__name__)
 
+PART_SIZE = 8 << 20
+CONCURRENCY = 2
+"""Of an upload in parts: how large they are, and how many are on their way."""
 _PIECE = 256 << 10
-"""Compressing piece by piece stays in the processor's caches."""
+"""What is read, checked and compressed at once stays in the processor's caches."""
 
 
 class ArchiveOptions(NamedTuple):
@@ -35,21 +41,18 @@ class ArchiveOptions(NamedTuple):
 
     compression: str | None = None
     level: int | str | None = None
-    """``low``, ``medium``, ``high`` or a number of the algorithm; None means medium."""
+    """``low``, ``medium``, ``high`` or a number of the algorithm; None: what suits WAL."""
     tags: Mapping[str, str] | None = None
     history_tags: Mapping[str, str] | None = None
     """Replace ``tags`` on timeline history files, if given."""
     overwrite: bool = False
     """Replace an object of the same name, whatever it holds."""
+    check_content: bool = True
+    """Refuse damaged pages, and small files that aren't what PostgreSQL writes."""
 
 
-class WalFile(NamedTuple):
-    """A WAL file, read and checked. ``data`` is a view of the file itself, not a copy."""
-
-    path: str
-    name: WalName
-    data: memoryview
-    status: os.stat_result
+class _RecycledError(BarmanCloudError):
+    """The file doesn't wait to be archived any more."""
 
 
 class Archiver:
@@ -69,49 +72,91 @@ class Archiver:
 
         A file that is archived already is compared: equal content is success, other content raises ``ConflictError``.
         """
-        self._store(read_wal_file(path))
+        with WalFile(path, check_content=self._options.check_content) as file:
+            self._store(file, file.pieces)
         archive_spool.release_cache(path)
 
     def archive_ahead(self, path: str) -> str | None:
         """Store the WAL file at ``path``, as :meth:`archive`, and return the line that identifies what was stored.
 
         None, and nothing is stored, if PostgreSQL doesn't wait for it any more: it may be recycled at any moment then.
-        That is also why a copy is sent, whose bytes were the file's as long as it waited.
+        So what was read while it waited is sent, and nothing of it before all was read, or is complete in the store.
         """
         folder, name = os.path.split(path)
         mark = os.path.join(folder, "archive_status", f"{name}.ready")
+        checksum = 0
+
+        def see(piece: bytes) -> None:
+            nonlocal checksum
+            checksum = archive_spool.checksum(piece, checksum)
+
+        def pieces(size: int) -> Iterator[bytes]:
+            nonlocal checksum
+            checksum = 0
+            yield from file.pieces(size, see=see)
+            if not os.path.exists(mark):  # what was read may be of what came after
+                raise _RecycledError(f"{path} doesn't wait to be archived any more")
+
         if not os.path.exists(mark):
             return None
-        file = read_wal_file(path)
-        file = file._replace(data=memoryview(bytes(file.data)))
-        if not os.path.exists(mark):  # the copy may be of what came after
-            return None
-        self._store(file)
-        return archive_spool.identity(file.status, archive_spool.checksum(file.data))
+        with WalFile(path, check_content=self._options.check_content) as file:
+            try:
+                self._store(file, pieces)
+            except _RecycledError:
+                return None
+            return archive_spool.identity(file.status, checksum)
 
-    def _store(self, file: WalFile) -> None:
-        path = file.path
-        if self._identity and (cluster := _system_identifier(file)) is not None:
-            self._identity.require(cluster, path)
+    def _store(self, file: WalFile, pieces: Callable[[int], Iterator[bytes]]) -> None:
+        if self._identity and (cluster := file.system_identifier) is not None:
+            self._identity.require(cluster, file.path)
         key = self._layout.wal(file.name.text, SUFFIX.get(self._options.compression or "", ""))
         if not self._options.overwrite and not _is_inner_segment(file.name):
             self._compare_other_compressions(file, key)
         try:
-            self._objects.put(
-                key, self._compress(file), if_absent=not self._options.overwrite, tags=self._tags_of(file.name)
-            )
+            self._upload(file, key, pieces)
         except ObjectExistsError:
             self._compare(file, key)
-            log.info("WAL file %s is archived already as %s", path, self._objects.object_url(key))
+            log.info("WAL file %s is archived already as %s", file.path, self._objects.object_url(key))
         else:
-            log.info("archived WAL file %s as %s", path, self._objects.object_url(key))
+            log.info("archived WAL file %s as %s", file.path, self._objects.object_url(key))
 
-    def _compress(self, file: WalFile) -> Buffer:
+    def _upload(self, file: WalFile, key: str, pieces: Callable[[int], Iterator[bytes]]) -> None:
+        """Store the file by one conditional create, or in parts if it stays too large when compressed."""
+        tags = self._tags_of(file.name)
+        kind: ObjectKind = "wal" if file.name.kind in (WalKind.SEGMENT, WalKind.PARTIAL) else "metadata"
+        body, rest = self._packed(file, pieces)
+        if rest is None:
+            self._objects.put(key, body, kind=kind, if_absent=not self._options.overwrite, tags=tags)
+            return
+        if not self._options.overwrite:
+            self._refuse_existing(key)
+        chunks = _chunks(body, rest)
+        self._objects.put_stream(key, chunks, kind=kind, part_size=PART_SIZE, concurrency=CONCURRENCY, tags=tags)
+
+    def _packed(
+        self, file: WalFile, pieces: Callable[[int], Iterator[bytes]]
+    ) -> tuple[bytes | bytearray, Iterator[Buffer] | None]:
+        """Return what is to be stored of the file: its beginning, and the rest if it is too large to be held."""
         name = self._options.compression
         if name is None:
-            return file.data
-        pieces = (file.data[start : start + _PIECE] for start in range(0, len(file.data), _PIECE))
-        return b"".join(compress_stream(pieces, name, wal_level(name, self._options.level)))
+            if file.size > AT_ONCE:
+                return b"", pieces(_PIECE)
+            return b"".join(pieces(max(1, file.size))), None  # of one piece, so this is no copy
+        packed = compress_stream(pieces(_PIECE), name, wal_level(name, self._options.level))
+        body = bytearray()
+        for piece in packed:
+            body += piece
+            if len(body) > AT_ONCE:
+                return body, packed
+        return body, None
+
+    def _refuse_existing(self, key: str) -> None:
+        """Look before an upload in parts, which can't be conditional everywhere."""
+        try:
+            self._objects.head(key)
+        except (ObjectNotFoundError, AccessDeniedError):
+            return
+        raise ObjectExistsError(f"{self._objects.object_url(key)} exists already")
 
     def _tags_of(self, name: WalName) -> Mapping[str, str] | None:
         if name.kind is WalKind.HISTORY and self._options.history_tags:
@@ -136,52 +181,33 @@ class Archiver:
     def _compare(self, file: WalFile, key: str) -> None:
         url = self._objects.object_url(key)
         try:
-            stored = decompress_bytes(self._objects.get_buffer(key), compression_of(key))
+            equal = self._holds(key, file)
         except IntegrityError as error:
             raise ConflictError(f"{url} exists and can't be read, so it isn't {file.path}: {error}") from error
-        if stored != bytes(file.data):  # comparing with the view itself would go byte by byte
+        if not equal:
             raise ConflictError(
                 f"{file.path} differs from what is archived already as {url}",
                 hint="another cluster may be archiving to this place; PostgreSQL keeps the file until this is solved",
             )
 
-
-def wal_name_of(path: str) -> WalName:
-    """Return the parsed name of the WAL file at ``path``; ``UsageError`` if no WAL file is named so."""
-    name = parse_wal_name(os.path.basename(path))
-    if name is None:
-        raise UsageError(
-            f"{path} is not named like a WAL file",
-            hint="expected are 24 hexadecimal digits (with .partial or .<offset>.backup), or 8 with .history",
-        )
-    return name
-
-
-def read_wal_file(path: str) -> WalFile:
-    """Read the WAL file at ``path`` and check that it is what its name says.
-
-    Raises ``UsageError`` for a name that no WAL file has, ``IntegrityError`` for a segment whose header doesn't fit its
-    name, size or cluster, and OSError.
-    """
-    name = wal_name_of(path)
-    with open(path, "rb", buffering=0) as file:
-        status = os.fstat(file.fileno())
-        data = _view(file.fileno(), status.st_size)
-    if name.kind in (WalKind.SEGMENT, WalKind.PARTIAL):
-        check_segment(data, name, system_identifier=spool.own_system_identifier(os.path.abspath(path)))
-    return WalFile(path, name, data, status)
+    def _holds(self, key: str, file: WalFile) -> bool:
+        position = 0
+        for piece in open_stored(self._objects, key, file.size).content:
+            for start in range(0, len(piece), _PIECE):
+                part = bytes(piece[start : start + _PIECE])
+                if part != file.read(position, len(part)):
+                    return False
+                position += len(part)
+        return position == file.size
 
 
-def _view(file: int, size: int) -> memoryview:
-    """Return the content of an open file, mapped: to fill 16 MiB of fresh memory takes longer than to compress them.
-
-    Nobody shortens a WAL file that waits to be archived, which is what a mapping must not see.
-    """
-    if size == 0:
-        return memoryview(b"")
-    import mmap
-
-    return memoryview(mmap.mmap(file, size, access=mmap.ACCESS_READ))
+def _chunks(body: bytes | bytearray, rest: Iterator[Buffer]) -> Iterator[Buffer]:
+    """Yield what was gathered already, then the rest."""
+    for start in range(0, len(body), PART_SIZE):
+        yield bytes(body[start : start + PART_SIZE])
+    if isinstance(body, bytearray):
+        body.clear()
+    yield from rest
 
 
 def ready_files(path: str) -> list[str]:
@@ -196,13 +222,6 @@ def ready_files(path: str) -> list[str]:
         return []
     names = {entry.removesuffix(".ready") for entry in entries if entry.endswith(".ready")}
     return sorted(names - {own_name}, key=lambda name: (not name.endswith(".history"), name))
-
-
-def _system_identifier(file: WalFile) -> int | None:
-    """Return the identifier of the cluster that wrote the file, None if neither it nor what lies beside it tells."""
-    if file.name.kind in (WalKind.SEGMENT, WalKind.PARTIAL):
-        return parse_page_header(file.data).system_identifier
-    return spool.own_system_identifier(os.path.abspath(file.path))
 
 
 def _is_inner_segment(name: WalName) -> bool:

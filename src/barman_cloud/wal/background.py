@@ -6,10 +6,12 @@ as long as PostgreSQL asks for files and a little longer. How the commands talk 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import queue
 import select
+import stat
 import threading
 from abc import ABC, abstractmethod
 from contextlib import contextmanager, suppress
@@ -18,10 +20,11 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from barman_cloud import logs
 from barman_cloud.errors import SpoolError
 from barman_cloud.postgres.wal import parse_wal_name
-from barman_cloud.wal.delivery import remove
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
+
+    from barman_cloud.wal.spool import Directory
 
 log = logs.get_logger(__name__)
 
@@ -38,7 +41,10 @@ T = TypeVar("T")
 class Ahead(ABC, Generic[T]):
     """One of the two processes: keeps the files that PostgreSQL asks for next in ``directory``, done."""
 
-    def __init__(self, directory: str, jobs: int, idle_seconds: float) -> None:
+    _largest: int | None = None
+    """Files of more bytes aren't what it leaves under the names of WAL files; None: of any size."""
+
+    def __init__(self, directory: Directory, jobs: int, idle_seconds: float) -> None:
         self._directory = directory
         self._jobs = jobs
         self._window_size = jobs * WINDOW_PER_JOB
@@ -83,25 +89,23 @@ class Ahead(ABC, Generic[T]):
 
     def _drop_all_but(self, names: Collection[str]) -> None:
         with suppress(FileNotFoundError):  # the directory was removed
-            for name in os.listdir(self._directory):
+            for name in self._directory.names():
                 if parse_wal_name(name) and name not in names:
-                    remove(self._path(name))
-
-    def _path(self, name: str) -> str:
-        return os.path.join(self._directory, name)
+                    self._directory.remove(name, larger_than=self._largest)
 
 
 class Requests:
     """What PostgreSQL asks for, as it arrives: iterating ends when nothing came for a while, or the spool is gone."""
 
-    def __init__(self, directory: str, idle_seconds: float) -> None:
+    def __init__(self, directory: Directory, idle_seconds: float) -> None:
         self._directory = directory
         self._idle_seconds = idle_seconds
-        path = os.path.join(directory, "requests")
-        if not os.path.exists(path):
-            os.mkfifo(path, 0o600)
+        with suppress(FileExistsError):
+            os.mkfifo("requests", 0o600, dir_fd=directory.descriptor)
         # Open for writing too, so that it stays open when the last writer is gone.
-        self._fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._fifo = directory.open("requests", os.O_RDWR | os.O_NONBLOCK)
+        if not stat.S_ISFIFO(os.fstat(self._fifo).st_mode):
+            raise FileExistsError(errno.EEXIST, "is no FIFO", "requests")
 
     def close(self) -> None:
         os.close(self._fifo)
@@ -109,7 +113,7 @@ class Requests:
     def __iter__(self) -> Iterator[str]:
         """Yield the latest request whenever there are new ones."""
         while select.select([self._fifo], [], [], self._idle_seconds)[0]:
-            if not os.path.exists(os.path.join(self._directory, "lock")):
+            if not self._directory.holds("lock"):
                 return
             lines = os.fsdecode(os.read(self._fifo, 1 << 16)).split("\n")[:-1]
             if lines:
@@ -117,22 +121,22 @@ class Requests:
 
 
 @contextmanager
-def only_one(directory: str, idle_seconds: float) -> Iterator[Requests | None]:
+def only_one(directory: Directory, idle_seconds: float) -> Iterator[Requests | None]:
     """Be the one process that works in ``directory``; None if another one does.
 
     What a killed one was working on is cleared away. Raises ``SpoolError`` for any OSError of the block.
     """
     try:
-        lock = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = directory.open("lock", os.O_RDWR | os.O_CREAT)
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 yield None
                 return
-            for name in os.listdir(directory):
+            for name in directory.names():
                 if name.endswith((".part", ".tmp")):
-                    remove(os.path.join(directory, name))
+                    directory.remove(name)
             requests = Requests(directory, idle_seconds)
             try:
                 yield requests
@@ -141,13 +145,13 @@ def only_one(directory: str, idle_seconds: float) -> Iterator[Requests | None]:
         finally:
             os.close(lock)
     except OSError as error:
-        raise SpoolError(f"can't use spool directory {directory}: {error}") from error
+        raise SpoolError(f"can't use spool directory {directory.path}: {error}") from error
 
 
 class Crew(Generic[T]):
     """``jobs`` threads that do the work of each file in a moving window, in order and once."""
 
-    def __init__(self, directory: str, jobs: int, work: Callable[[str, T], None]) -> None:
+    def __init__(self, directory: Directory, jobs: int, work: Callable[[str, T], None]) -> None:
         """``work`` is called with a file's name and its task; a failure of it is logged, and the file left alone."""
         self._directory = directory
         self._work = work
@@ -174,7 +178,7 @@ class Crew(Generic[T]):
         self._window = frozenset(window)
         with self._lock:
             for name, task in window.items():
-                if name not in self._on_their_way and not os.path.exists(os.path.join(self._directory, name)):
+                if name not in self._on_their_way and not self._directory.holds(name):
                     self._on_their_way.add(name)
                     self._queue.put((name, task))
 
@@ -189,11 +193,11 @@ class Crew(Generic[T]):
     def _run(self) -> None:
         while (order := self._queue.get()) is not None:
             name, task = order
-            marker = os.path.join(self._directory, f"{name}.part")
+            marker = f"{name}.part"
             try:
                 if name in self._window:
-                    with open(marker, "wb"):
-                        pass  # tells the command that waiting is worth while
+                    # Tells the command that waiting is worth while.
+                    os.close(self._directory.open(marker, os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
                     self._work(name, task)
                     self._failures = 0
             except Exception as error:  # noqa: BLE001 - the command that needs the file will say it
@@ -201,6 +205,6 @@ class Crew(Generic[T]):
                 with suppress(OSError):  # the log may be what can't be written
                     log.error("could not work ahead on %s: %s", name, error)  # noqa: TRY400 - a line, not a trace
             finally:
-                remove(marker)
+                self._directory.remove(marker)
                 with self._lock:
                     self._on_their_way.discard(name)

@@ -16,17 +16,17 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Literal
 
-PATIENCE = 60.0
-"""Seconds to wait for a file that is being worked on before doing the work a second time."""
+    from barman_cloud.deadline import Deadline
+    from barman_cloud.wal.spool import Directory, Kind
+
 _PAUSE = 0.003
 
 
-def announce(directory: str, request: str) -> bool:
+def announce(directory: Directory, request: str) -> bool:
     """Tell the background process that ``request`` was asked for; False if there is no such process."""
     try:
-        fifo = os.open(os.path.join(directory, "requests"), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fifo = directory.open("requests", os.O_WRONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:
@@ -40,7 +40,7 @@ def announce(directory: str, request: str) -> bool:
     return True
 
 
-def start(directory: str, command: Literal["archive", "restore"], request: str, arguments: Sequence[str]) -> None:
+def start(directory: Directory, command: Kind, request: str, arguments: Sequence[str]) -> None:
     """Have the work that follows ``request`` done ahead, by a new process unless one is alive.
 
     ``arguments`` are those of the ``wal-archive`` or ``wal-restore`` that calls. The process is a session of its own
@@ -55,29 +55,32 @@ def start(directory: str, command: Literal["archive", "restore"], request: str, 
     os.posix_spawn(sys.executable, program, os.environ, file_actions=null, setsid=True)
 
 
-def await_work(directory: str, name: str) -> None:
-    """Wait while the background process works on ``name``, unless it has worked on it for longer than ``PATIENCE``."""
-    path = os.path.join(directory, name)
-    while not os.path.exists(path) and _age(f"{path}.part") < PATIENCE and _is_alive(directory):
+def await_work(directory: Directory, name: str, deadline: Deadline) -> None:
+    """Wait while the background process works on ``name``, unless it has worked on it for long.
+
+    That is half the time that the command has: the other half is left to do the work a second time.
+    """
+    marker, half = f"{name}.part", deadline.seconds / 2
+    while not directory.holds(name) and _age(directory, marker) < half < deadline.left() and _is_alive(directory):
         import time
 
         time.sleep(_PAUSE)
 
 
-def _age(path: str) -> float:
+def _age(directory: Directory, name: str) -> float:
     """Return the seconds since the file was made; infinity if there is none, or its time is none of this clock's."""
     import time
 
     try:
-        age = time.time() - os.stat(path).st_mtime
+        age = time.time() - directory.stat(name).st_mtime
     except OSError:
         return float("inf")
     return age if age > -1 else float("inf")
 
 
-def _is_alive(directory: str) -> bool:
+def _is_alive(directory: Directory) -> bool:
     try:
-        os.close(os.open(os.path.join(directory, "requests"), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        os.close(directory.open("requests", os.O_WRONLY | os.O_NONBLOCK))
     except OSError:
         return False
     return True

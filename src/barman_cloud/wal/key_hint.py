@@ -11,13 +11,13 @@ What is remembered is only ever a guess about a key. A wrong one costs a request
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from barman_cloud.catalog.layout import WalObject
+    from barman_cloud.wal.spool import Directory
 
 
 class Seen(NamedTuple):
@@ -49,22 +49,18 @@ def learn(name: str, objects: Iterable[WalObject]) -> Seen | None:
     return None if suffix is None else Seen(suffix, last)
 
 
-def load(directory: str) -> Seen | None:
+def load(directory: Directory) -> Seen | None:
     """Return what the last call left in ``directory``, if anything."""
     try:
-        with open(os.path.join(directory, "seen"), encoding="utf-8") as file:
-            suffix, last = file.read(100).rstrip("\n").split(" ")
+        suffix, last = directory.read("seen").rstrip("\n").split(" ")
     except (OSError, ValueError):
         return None
     return Seen(suffix, last) if len(last) == 24 else None
 
 
-def save(directory: str, seen: Seen) -> None:
+def save(directory: Directory, seen: Seen) -> None:
     """Leave ``seen`` for the next call; that this is impossible costs a request, nothing else."""
-    temporary = os.path.join(directory, f"seen.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(f"{seen.suffix} {seen.last}\n")
-        os.replace(temporary, os.path.join(directory, "seen"))
+        directory.write("seen", f"{seen.suffix} {seen.last}\n")
     except OSError:
         pass

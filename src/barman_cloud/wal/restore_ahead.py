@@ -10,8 +10,9 @@ import threading
 from typing import TYPE_CHECKING
 
 from barman_cloud import logs
-from barman_cloud.errors import BarmanCloudError
+from barman_cloud.errors import BarmanCloudError, IntegrityError
 from barman_cloud.postgres.wal import DEFAULT_SEGMENT_SIZE, WalName, parse_wal_name
+from barman_cloud.wal import restore_spool
 from barman_cloud.wal.background import IDLE_SECONDS, Ahead
 from barman_cloud.wal.delivery import deliver
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from barman_cloud.wal.restorer import Restorer
+    from barman_cloud.wal.spool import Directory
 
 log = logs.get_logger(__name__)
 
@@ -26,7 +28,9 @@ log = logs.get_logger(__name__)
 class Prefetcher(Ahead[tuple[WalName, str]]):
     """Fetches the segments that follow those that recovery asks for, ``jobs`` at a time. Requests are their names."""
 
-    def __init__(self, restorer: Restorer, directory: str, *, jobs: int, idle_seconds: float = IDLE_SECONDS) -> None:
+    def __init__(
+        self, restorer: Restorer, directory: Directory, *, jobs: int, idle_seconds: float = IDLE_SECONDS
+    ) -> None:
         super().__init__(directory, jobs, idle_seconds)
         self._restorer = restorer
         self._segment_size, self._system = self._read_cluster()
@@ -67,7 +71,14 @@ class Prefetcher(Ahead[tuple[WalName, str]]):
                 self._known.setdefault(found.name, found.key)
 
     def _work(self, name: str, task: tuple[WalName, str]) -> None:
-        header, content = self._restorer.fetch(*task)
+        try:
+            self._fetch(name, *task)
+        except IntegrityError:
+            restore_spool.note_damage(self._directory, name)
+            raise
+
+    def _fetch(self, name: str, wal_name: WalName, key: str) -> None:
+        header, content = self._restorer.fetch(wal_name, key, thorough=True)
         assert header is not None  # only segments are fetched ahead
         with self._lock:
             self._settle_cluster(header.segment_size, header.system_identifier)
@@ -75,20 +86,19 @@ class Prefetcher(Ahead[tuple[WalName, str]]):
         # the first one, and would get it last if all took turns.
         with self._processors:
             if self._crew.wants(name):
-                deliver(content, self._path(name))
+                deliver(content, name, self._directory.descriptor)
 
     def _settle_cluster(self, segment_size: int, system: int) -> None:
         """Note whose segments these are; those of another cluster, spooled before, must go."""
         if (segment_size, system) == (self._segment_size, self._system):
             return
         self._drop_all_but(())
-        deliver([f"{segment_size} {system}\n".encode()], self._path("cluster"))
+        self._directory.write("cluster", f"{segment_size} {system}\n")
         self._segment_size, self._system = segment_size, system
 
     def _read_cluster(self) -> tuple[int, int | None]:
         try:
-            with open(self._path("cluster"), encoding="utf-8") as file:
-                size, system = map(int, file.read().split())
+            size, system = map(int, self._directory.read("cluster").split())
         except (OSError, ValueError):
             return DEFAULT_SEGMENT_SIZE, None
         return size, system

@@ -23,10 +23,10 @@ from barman_cloud.errors import AccessDeniedError, ConfigurationError, Operation
 from barman_cloud.postgres.connection import ConnectionParameters
 from barman_cloud.snapshots.base import SnapshotOptions, StartedSnapshot
 from barman_cloud.snapshots.mounts import Host
-from barman_cloud.store.memory import MemoryStore
 from barman_cloud.store.url import parse_url
 from tests.support.faulty_store import FaultyStore
 from tests.support.machine import recorded_host
+from tests.support.memory_store import MemoryStore
 from tests.support.postgres import PostgresServer
 from tests.support.snapshot_clouds import DISKS, AwsCloud, Cloud
 

@@ -16,9 +16,9 @@ from barman_cloud.errors import BarmanCloudError, ConfigurationError, SnapshotEr
 from barman_cloud.restore.snapshot import restore_snapshot_backup
 from barman_cloud.snapshots.base import select_disks, snapshot_name
 from barman_cloud.snapshots.mounts import Host
-from barman_cloud.store.memory import MemoryStore
 from barman_cloud.store.url import parse_url
 from tests.support.machine import recorded_host
+from tests.support.memory_store import MemoryStore
 from tests.support.snapshot_clouds import DISKS, AwsCloud, AzureCloud, Cloud, GoogleCloud
 
 BACKUP_ID = "20261122T123131"

@@ -34,7 +34,7 @@ def test_keys_of_later_versions_are_ignored() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", "null", '{"version": 1, "checksum_algorithm": "crc32c", "archives": [{}]}']
+    ["[" * 50_000, "", "[]", "{}", "null", '{"version": 1, "checksum_algorithm": "crc32c", "archives": [{}]}']
     + [
         dump(RECORDS).replace(old, new)
         for old, new in [

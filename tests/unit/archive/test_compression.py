@@ -212,18 +212,18 @@ def test_the_usual_tools_read_it_and_we_read_theirs(name: str, tool: str, size: 
 
 
 @pytest.mark.parametrize(
-    ("name", "low", "medium", "high", "least", "most"),
+    ("name", "low", "medium", "high", "least", "most", "default"),
     [
-        ("gzip", 1, 6, 9, 1, 9),
-        ("bzip2", 1, 5, 9, 1, 9),
-        ("xz", 1, 3, 5, 1, 9),
-        ("zstd", 1, 4, 9, -22, 22),
-        ("lz4", 0, 6, 10, 0, 16),
-        ("snappy", 0, 0, 0, 0, 0),
+        ("gzip", 1, 6, 9, 1, 9, 6),
+        ("bzip2", 1, 5, 9, 1, 9, 5),
+        ("xz", 1, 3, 5, 1, 9, 1),
+        ("zstd", 1, 4, 9, -22, 22, 1),
+        ("lz4", 0, 6, 10, 0, 16, 0),
+        ("snappy", 0, 0, 0, 0, 0, 0),
     ],
 )
-def test_wal_levels(name: str, low: int, medium: int, high: int, least: int, most: int) -> None:
-    assert [wal_level(name, word) for word in ("low", "medium", "high", None)] == [low, medium, high, medium]
+def test_wal_levels(name: str, low: int, medium: int, high: int, least: int, most: int, default: int) -> None:
+    assert [wal_level(name, word) for word in ("low", "medium", "high", None)] == [low, medium, high, default]
     assert (wal_level(name, -99), wal_level(name, 99)) == (least, most)
     for level in {low, medium, high, least, most}:
         if (name, level) != ("xz", 9):  # a dictionary of 64 MiB

@@ -19,6 +19,7 @@ from barman_cloud.archive.manifest import (
     WalRange,
     crc32c_text,
     manifest_stream,
+    read_wal_ranges,
 )
 from barman_cloud.errors import IntegrityError
 
@@ -39,7 +40,9 @@ texts = st.one_of(
     st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=30),
     st.binary(min_size=1, max_size=20).map(lambda name: name.replace(b"\0", b"0").decode("utf-8", "surrogateescape")),
 )
-entries = st.tuples(texts, st.integers(0, 2**40), st.floats(0, 4e9), st.none() | st.integers(0, 2**32 - 1))
+names = texts.map(lambda text: text.replace("/", "-")).filter(lambda text: text not in (".", ".."))
+paths = st.lists(names, min_size=1, max_size=3).map("/".join)
+entries = st.tuples(paths, st.integers(0, 2**40), st.floats(0, 4e9), st.none() | st.integers(0, 2**32 - 1))
 
 
 def written(spools: Sequence[EntrySpool], identifier: int | None = None) -> bytes:
@@ -134,6 +137,30 @@ def test_another_algorithm_has_no_crc() -> None:
         (b'"WAL-Ranges"', b'"Ranges"', r"not a backup manifest"),
         (b"0/2000028", b"2000028", r"not a backup manifest"),
         (b'"Files": [', b'"Files": ', r"not JSON"),
+        (b"backup_label", b"/dev/zero", r"line 4: '/dev/zero' is not a path below the data directory"),
+        (b"backup_label", b"../../etc/shadow", r"line 4: .* is not a path below"),
+        (b"backup_label", b"base/../../etc/shadow", r"line 4: .* is not a path below"),
+        (b"backup_label", b"a//b", r"line 4: .* is not a path below"),
+        (b"backup_label", rb"a\u0000b", r"line 4: .* is not a path below"),
+        (b"backup_label", rb"\ud800", r"line 4: not a file entry"),
+        (b"backup_label", b"x" * 5000, r"line 4: .* is not a path below"),
+        (b'"backup_label"', b"7", r"line 4: not a file entry"),
+        (b'"backup_label"', b'""', r"line 4: .* is not a path below"),
+        (b"backup_label", b"base/", r"line 4: .* is not a path below"),
+        (b"backup_label", b"./x", r"line 4: .* is not a path below"),
+        (b"backup_label", b"x/..", r"line 4: .* is not a path below"),
+        (b'"2026-11-22 12:11:02 GMT"', b"7", r"line 4: not a file entry"),
+        (b'"Size": 227', b'"Size": -1', r"line 4: not a file entry"),
+        (b'"Size": 227', b'"Size": 1e999', r"line 4: not a file entry"),
+        (b'"Size": 227', b'"Size": ' + b"9" * 30, r"line 4: not a file entry"),
+        (b'"Size": 227', b'"Size": ' + b"[" * 20_000, r"line 4: not JSON"),
+        (b'"96b5b9b6"', b'"xyz"', r"line 4: not a file entry"),
+        (b'"96b5b9b6"', b"5", r"line 4: not a file entry"),
+        (b'"CRC32C"', b"[]", r"line 4: not a file entry"),
+        (b'"Timeline": 1', b'"Timeline": 1e999', r"not a backup manifest"),
+        (b'"Timeline": 1', b'"Timeline": ' + b"[" * 20_000, r"not JSON"),
+        (b'"WAL-Ranges": [', b'"WAL-Ranges": [7,', r"not a backup manifest"),
+        (b'"WAL-Ranges"', b"\n".join([b'"more": "%b",' % bytes(1000)] * 1100) + b'"WAL-Ranges"', r"too much"),
     ],
 )
 def test_a_wrong_line_is_named(old: bytes, new: bytes, message: str) -> None:
@@ -150,6 +177,14 @@ def test_a_changed_or_cut_manifest_is_refused() -> None:
             list(ManifestReader([data[:end]]))
     with pytest.raises(IntegrityError, match="ends too early"):
         list(ManifestReader(b"x" * 1000 for _ in range(1000)))
+
+
+def test_the_tail_tells_of_which_wal_a_manifest_is() -> None:
+    data = with_checksum(POSTGRES_MANIFEST_HEAD)
+    assert read_wal_ranges(data[-300:]) == (WalRange(1, 0x2000028, 0x2000120),)
+    assert read_wal_ranges(written([EntrySpool()])) == RANGES
+    for nonsense in (b"", b"stale", data[:-250], b'"WAL-Ranges": [7]', b'"WAL-Ranges": ' + b"[" * 50_000 + b"]"):
+        assert read_wal_ranges(nonsense) == ()
 
 
 def test_crc32c() -> None:

@@ -9,8 +9,8 @@ from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.store.base import Buffer, ObjectStore, Tags
-from barman_cloud.store.memory import MemoryStore
 from barman_cloud.store.url import parse_url
+from tests.support.memory_store import MemoryStore
 
 KEY = "main/base/20260101T000000/backup.info"
 

@@ -8,8 +8,8 @@ from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import AccessDeniedError, ConnectivityError
 from barman_cloud.store.base import ObjectStore
-from barman_cloud.store.memory import MemoryStore
 from barman_cloud.store.url import parse_url
+from tests.support.memory_store import MemoryStore
 
 LAYOUT = Layout("prod", "main")
 

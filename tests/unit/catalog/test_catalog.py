@@ -12,7 +12,7 @@ from barman_cloud.catalog.backup_info import BackupInfo, UnreadableBackupInfoErr
 from barman_cloud.catalog.catalog import READERS
 from barman_cloud.cli import backup_keep
 from barman_cloud.errors import NotFoundError, OperationError, SelectionError
-from barman_cloud.store.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 from tests.unit.catalog.builders import backup, fill, golden_output, keys, memory_catalog, run, segment, where
 
 A, B = "20260101T000000", "20260102T000000"

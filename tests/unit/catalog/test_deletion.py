@@ -12,7 +12,7 @@ from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.cli import backup_delete
 from barman_cloud.errors import LockedError, OperationError, SelectionError, UnexpectedError, UsageError
 from barman_cloud.store.base import Capabilities, DeleteFailedError, ObjectInfo, ObjectLock
-from barman_cloud.store.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 from tests.unit.catalog.builders import (
     GOLDEN,
     backup,

@@ -10,7 +10,7 @@ import pytest
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.cli import check_wal_archive
 from barman_cloud.errors import OperationError
-from barman_cloud.store.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 from tests.unit.catalog.builders import fill, memory_catalog, run, segment, where
 
 SYSTEM = 7710966728863891090

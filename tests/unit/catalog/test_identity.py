@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from barman_cloud.store.memory import MemoryStore
 
 from barman_cloud.archive.compression import SUFFIX, compress_bytes
 from barman_cloud.catalog import identity
@@ -18,7 +19,6 @@ from barman_cloud.catalog.identity import ArchiveIdentity
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import AccessDeniedError, ConflictError, ObjectNotFoundError
 from barman_cloud.store.base import Buffer, Capabilities, ObjectInfo, Tags
-from barman_cloud.store.memory import MemoryStore
 from barman_cloud.wal.archiver import ArchiveOptions, Archiver
 from tests.support.commands import run_command
 from tests.support.faulty_store import FaultyStore

@@ -20,7 +20,7 @@ from barman_cloud.catalog.retention import RecoveryWindow, Redundancy
 from barman_cloud.catalog.wal_cleanup import NoCleanup, Share, WalCleanup, plan_wal_cleanup
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.store.base import Capabilities, ObjectInfo, StoreURL
-from barman_cloud.store.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 from tests.unit.catalog.builders import backup, fill, keys, memory_catalog, segment
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)

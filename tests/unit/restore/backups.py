@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from barman_cloud.archive import archives_json
+from barman_cloud.archive.archives_json import ArchiveRecord
+from barman_cloud.archive.checksum import crc32c
 from barman_cloud.archive.compression import compress_bytes
+from barman_cloud.archive.manifest import EntrySpool, WalRange, manifest_stream
 from barman_cloud.catalog.backup_info import DONE, BackupInfo, Tablespace
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.layout import Layout
+from barman_cloud.postgres.wal import parse_lsn
 from barman_cloud.store.base import ObjectStore, StoreURL
-from barman_cloud.store.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 
 BACKUP_ID = "20261122T121102"
 LABEL = b"START WAL LOCATION: 0/2000028 (file 000000010000000000000002)\n"
@@ -67,6 +72,31 @@ def minimal(*more: tuple[tarfile.TarInfo, bytes]) -> list[tuple[tarfile.TarInfo,
     ]
 
 
+def with_manifest(bucket: Bucket, archives: Mapping[str, Sequence[tuple[tarfile.TarInfo, bytes]]]) -> None:
+    """Store archives by base name as our own backups are: with ``backup_manifest`` and ``archives.json``."""
+    spool = EntrySpool()
+    for base, members in archives.items():
+        for info, content in members:
+            if info.isreg():
+                path = info.name.removeprefix("./")
+                spool.add(path if base == "data" else f"pg_tblspc/{base}/{path}", len(content), 0, crc32c(content))
+    begin = parse_lsn(bucket.info.begin_xlog or "")
+    _, manifest = manifest_stream([spool], [WalRange(1, begin, begin + 256)], 77)
+    more = {"data": [member("backup_manifest", b"".join(manifest))]}
+    keys = [bucket.put([*members, *more.get(base, [])], base) for base, members in archives.items()]
+    record_archives(bucket, keys)
+
+
+def record_archives(bucket: Bucket, keys: Iterable[str]) -> None:
+    """Store the ``archives.json`` of these archives."""
+    records = [
+        ArchiveRecord(key.rpartition("/")[2], len(data), crc32c(data), None, 1)
+        for key in keys
+        for data in [bucket.store.get(key)]
+    ]
+    bucket.store.put(bucket.layout.archives_json(BACKUP_ID), archives_json.dump(records).encode())
+
+
 class Bucket:
     """A store (in memory by default) with one backup of server ``main`` in it."""
 
@@ -75,6 +105,7 @@ class Bucket:
         self.layout = Layout.of(self.store.url, "main")
         self.info = BackupInfo(
             BACKUP_ID, status=DONE, version=180000, timeline=1, begin_wal="000000010000000000000002",
+            end_wal="000000010000000000000002", begin_xlog="0/2000028",
             end_time=datetime(2026, 11, 22, 12, 30, tzinfo=UTC), end_xlog="0/2000100", server_name="cloud",
         )  # fmt: skip
 
@@ -92,4 +123,6 @@ class Bucket:
         ]
 
     def save(self) -> None:
+        """Store ``backup.info``, and a WAL file by the name of the one that the backup needs."""
         Catalog(self.store, self.layout).save(self.info)
+        self.store.put(self.layout.wal("000000010000000000000002"), b"WAL")

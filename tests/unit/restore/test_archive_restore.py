@@ -7,22 +7,31 @@ import json
 import logging
 import os
 import stat
+import tarfile
 from pathlib import Path
 
 import pytest
 
-from barman_cloud.archive import archives_json
-from barman_cloud.archive.archives_json import ArchiveRecord
 from barman_cloud.archive.checksum import crc32c
 from barman_cloud.archive.manifest import EntrySpool, WalRange, manifest_stream
 from barman_cloud.catalog.backup_info import FAILED, STARTED
-from barman_cloud.errors import IntegrityError, OperationError, UnexpectedError, UnsafeArchiveError, UsageError
+from barman_cloud.errors import IntegrityError, OperationError, UnexpectedError, UnsafeArchiveError
 from barman_cloud.restore import archive_restore, durability, journal
 from barman_cloud.restore.archive_restore import RestoreReport, restore_backup
-from barman_cloud.restore.plan import parse_tablespace_rules
 from barman_cloud.restore.recovery_settings import RecoverySettings
-from tests.unit.restore.backups import BACKUP_ID, LABEL, Bucket, directory, hardlink, member, minimal, symlink
+from tests.unit.restore.backups import (
+    BACKUP_ID,
+    LABEL,
+    Bucket,
+    directory,
+    hardlink,
+    member,
+    minimal,
+    record_archives,
+    symlink,
+)
 
+Member = tuple[tarfile.TarInfo, bytes]
 COMPRESSIONS = {None: "", "gzip": ".gz", "bzip2": ".bz2", "snappy": ".snappy", "lz4": ".lz4", "zstd": ".zst"}
 
 
@@ -117,13 +126,6 @@ def test_rules_for_unknown_tablespaces_are_told_of(
     assert "no tablespace nonsense" in caplog.text
 
 
-def test_rules() -> None:
-    assert parse_tablespace_rules(["a:/x", "b:/y:z", "a:/w"]) == {"a": "/w", "b": "/y:z"}
-    for bad in ("a", ":", "a:", ":/x", ""):
-        with pytest.raises(UsageError):
-            parse_tablespace_rules([bad])
-
-
 def test_two_tablespaces_in_one_place(bucket: Bucket, target: Path, tmp_path: Path) -> None:
     bucket.tablespaces({"a": str(tmp_path / "a"), "b": str(tmp_path / "b")})
     with pytest.raises(OperationError, match="tablespace b would go to"):
@@ -139,8 +141,9 @@ def test_nothing_is_written_when_a_directory_is_not_empty(bucket: Bucket, target
     bucket.put([], base="16384")
     place.mkdir()
     (place / "lost+found").mkdir()
-    with pytest.raises(OperationError, match="tablespace a, is not empty"):
+    with pytest.raises(OperationError, match="tablespace a, is not empty") as caught:
         restore(bucket, target)
+    assert "give --tablespace a:LOCATION" in str(caught.value.hint)
     assert not target.exists()
     target.mkdir(parents=True)
     (target / "x").touch()
@@ -263,23 +266,14 @@ class TestManifest:
         spool = EntrySpool()
         for path, content in files.items():
             spool.add(path, len(content), 0, crc32c(content))
-        _, manifest = manifest_stream([spool], [WalRange(1, 0, 1)], 77)
+        _, manifest = manifest_stream([spool], [WalRange(1, 0x2000028, 0x2000100)], 77)
         more = [member("base/5/1", files["base/5/1"]), member("empty")]
         keys = [
             bucket.put(minimal(*more), compression="lz4", suffix=".lz4"),
             bucket.put([member("backup_manifest", b"".join(manifest))], part=1),
         ]
-        self.record(bucket, keys)
+        record_archives(bucket, keys)
         return bucket
-
-    @staticmethod
-    def record(bucket: Bucket, keys: list[str]) -> None:
-        records = [
-            ArchiveRecord(key.rpartition("/")[2], len(data), crc32c(data), None, 1)
-            for key in keys
-            for data in [bucket.store.get(key)]
-        ]
-        bucket.store.put(bucket.layout.archives_json(BACKUP_ID), archives_json.dump(records).encode())
 
     def test_good(self, bucket: Bucket, target: Path) -> None:
         assert restore(bucket, target).verified == 4
@@ -303,7 +297,7 @@ class TestManifest:
                        suffix=".lz4"),
             bucket.layout.archive(BACKUP_ID, "data", 1),
         ]  # fmt: skip
-        self.record(bucket, keys)
+        record_archives(bucket, keys)
         for _ in range(2):
             with pytest.raises(IntegrityError, match=r"base/5/1 has the checksum .*; empty has 1 bytes"):
                 restore(bucket, target)
@@ -324,10 +318,94 @@ class TestManifest:
             restore(bucket, target)
         assert restore(bucket, target).verified == 4
 
-    def test_an_old_manifest_in_a_backup_of_barman_means_nothing(self, bucket: Bucket, target: Path) -> None:
+    def test_without_the_list_of_archives_files_are_still_compared(
+        self, bucket: Bucket, target: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        bucket.store.delete([bucket.layout.archives_json(BACKUP_ID)])
+        assert restore(bucket, target).verified == 4
+        assert "lost its archives.json" in caplog.text
+
+    def test_damage_is_found_without_the_list_of_archives(self, bucket: Bucket, target: Path) -> None:
+        bucket.store.delete([bucket.layout.archives_json(BACKUP_ID)])
+        bucket.put(minimal(member("base/5/1", bytes(20_000)), member("empty")), compression="lz4", suffix=".lz4")
+        with pytest.raises(IntegrityError, match=r"base/5/1 has the checksum"):
+            restore(bucket, target)
+        assert not (target / "global/pg_control").exists()
+
+    @pytest.mark.parametrize("begin", ["0/3000028", None, "junk"])
+    def test_the_manifest_of_an_earlier_backup_means_nothing_in_one_of_barman(
+        self, bucket: Bucket, target: Path, begin: str | None
+    ) -> None:
+        bucket.store.delete([bucket.layout.archives_json(BACKUP_ID)])
+        bucket.info.begin_xlog = begin
+        bucket.put(minimal(member("base/5/1", b"other")), compression="lz4", suffix=".lz4")
+        assert restore(bucket, target).verified is None
+
+    def test_what_is_no_manifest_means_nothing_in_a_backup_of_barman(self, bucket: Bucket, target: Path) -> None:
         bucket.store.delete([bucket.layout.archives_json(BACKUP_ID)])
         bucket.put([member("backup_manifest", b"stale")], part=1)
         assert restore(bucket, target).verified is None
+
+    def test_an_archives_json_of_an_implausible_size_is_not_read(self, bucket: Bucket, target: Path) -> None:
+        bucket.store.put(bucket.layout.archives_json(BACKUP_ID), b" " * (17 << 20))
+        bucket.store.requests.counts.clear()
+        with pytest.raises(IntegrityError, match=r"archives\.json has 17825792 bytes.* 2 archives"):
+            restore(bucket, target)
+        assert not target.exists()
+        assert "get" not in bucket.store.requests.counts
+
+
+class TestHostileManifest:
+    """A manifest that is as hostile as its archives."""
+
+    def restore(self, bucket: Bucket, target: Path, manifest: bytes, *more: Member) -> None:
+        key = bucket.put([*minimal(*more), member("backup_manifest", manifest)])
+        record_archives(bucket, [key])
+        restore(bucket, target)
+
+    @staticmethod
+    def naming(path: str, size: int = 3) -> bytes:
+        spool = EntrySpool()
+        spool.add(path, size, 0, 1)
+        return b"".join(manifest_stream([spool], [WalRange(1, 0x2000028, 0x2000100)], 77)[1])
+
+    @pytest.mark.parametrize("path", ["/dev/zero", "../../../../../../dev/zero", "/etc/shadow", "base/../../x"])
+    def test_a_path_outside(self, bucket: Bucket, target: Path, path: str) -> None:
+        with pytest.raises(IntegrityError, match="not a path below the data directory"):
+            self.restore(bucket, target, self.naming(path))
+
+    @pytest.mark.parametrize("path", ["zero", "link/zero", "pipe", "pg_tblspc/16384/zero", "global"])
+    def test_what_is_not_a_file(self, bucket: Bucket, target: Path, path: str) -> None:
+        members = [
+            symlink("zero", "/dev/zero"), symlink("link", "/dev"), member("pipe", kind=tarfile.FIFOTYPE),
+            symlink("pg_tblspc/16384", "/dev"),
+        ]  # fmt: skip
+        with pytest.raises(IntegrityError, match=f"{path} is not a regular file"):
+            self.restore(bucket, target, self.naming(path), *members)
+
+    @pytest.mark.parametrize("entry", [symlink("backup_manifest", "/dev/zero"),
+                                       member("backup_manifest", kind=tarfile.FIFOTYPE)])  # fmt: skip
+    def test_a_manifest_that_is_not_a_file(self, bucket: Bucket, target: Path, entry: Member) -> None:
+        bucket.put([*minimal(), entry])
+        assert restore(bucket, target).verified is None
+
+    @pytest.mark.parametrize("name", ["postgresql.auto.conf", "recovery.signal", "standby.signal", "backup_label"])
+    @pytest.mark.parametrize("kind", ["link", "fifo"])
+    def test_what_is_written_at_the_end_is_not_written_elsewhere(
+        self, bucket: Bucket, target: Path, tmp_path: Path, name: str, kind: str
+    ) -> None:
+        precious = tmp_path / "precious"
+        precious.write_text("mine")
+        entry = symlink(name, str(precious)) if kind == "link" else member(name, kind=tarfile.FIFOTYPE)
+        bucket.put([*minimal()[: -1 if name == "backup_label" else None], entry])
+        try:
+            restore(bucket, target, settings=RecoverySettings("c"))
+        except OperationError:
+            assert name in ("postgresql.auto.conf", "backup_label")
+            assert not (target / "global/pg_control").exists()
+        else:
+            assert "signal" in name
+        assert precious.read_text() == "mine"
 
 
 def interrupt_after(bucket: Bucket, target: Path, archives: int) -> None:

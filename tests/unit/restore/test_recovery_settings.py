@@ -83,23 +83,7 @@ def test_combinations_that_mean_nothing(bad: dict[str, Any]) -> None:
         RecoverySettings("c", **bad)
 
 
-@pytest.mark.parametrize("bad", [{"time": datetime(2026, 11, 22, 12, 29, tzinfo=UTC)}, {"lsn": 0x16B374D847}])
-def test_a_target_before_the_end_of_the_backup(bad: dict[str, Any]) -> None:
-    with pytest.raises(OperationError, match="after the recovery target"):
-        RecoverySettings("c", **bad).check(INFO)
-
-
-def test_a_timeline_that_the_backup_is_not_on() -> None:
-    info = BackupInfo("1", version=180000, timeline=3)
-    RecoverySettings("c", timeline=3).check(info)
-    RecoverySettings("c", timeline="current").check(info)
-    with pytest.raises(OperationError, match="timeline 2 can't follow"):
-        RecoverySettings("c", timeline=2).check(info)
-
-
-def test_targets_that_can_be_reached() -> None:
-    RecoverySettings("c", time=TIME).check(INFO)
-    RecoverySettings("c", lsn=0x16B374D848).check(INFO)
+def test_a_server_without_recovery_signal() -> None:
     RecoverySettings("c").check(INFO)
     with pytest.raises(OperationError, match="older than 12"):
         RecoverySettings("c").check(BackupInfo("1", version=110005))
@@ -113,8 +97,14 @@ def test_a_restore_command_reads_back_as_it_was_meant(url: str, server: str) -> 
     command = restore_command("/opt/bin/barman-cloud-wal-restore", ["--endpoint-url=http://h:1/%"], url, server)
     replaced = command.replace("%%", "\0").replace("%f", "NAME").replace("%p", "PATH").replace("\0", "%")
     assert shlex.split(replaced) == [
-        "/opt/bin/barman-cloud-wal-restore", "--endpoint-url=http://h:1/%", url, server, "NAME", "PATH"
+        "/opt/bin/barman-cloud-wal-restore", "--abort-recovery-on-error", "--endpoint-url=http://h:1/%",
+        url, server, "NAME", "PATH",
     ]  # fmt: skip
+
+
+def test_errors_that_postgresql_may_take_for_the_end() -> None:
+    assert restore_command("p", [], "u", "s", abort_on_error=False) == "p u s %f %p"
+    assert restore_command("p", [], "u", "s") == "p --abort-recovery-on-error u s %f %p"
 
 
 def test_a_setting_is_one_line(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 
 import pytest
+from barman_cloud.store.memory import MemoryStore
 
 from barman_cloud.errors import ObjectNotFoundError
 from barman_cloud.store.base import Listing
-from barman_cloud.store.memory import MemoryStore
 from barman_cloud.store.traced import TracedStore
 from barman_cloud.store.url import parse_url
 

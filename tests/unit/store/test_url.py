@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from barman_cloud.errors import ConfigurationError
-from barman_cloud.store.url import AWS, AZURE, GOOGLE, parse_url
+from barman_cloud.store.providers import AWS, AZURE, GOOGLE
+from barman_cloud.store.url import parse_url
 
 AP = "arn:aws:s3:eu-west-1:123456789012:accesspoint/backups"
 OUTPOST = "arn:aws:s3-outposts:eu-west-1:123456789012:outpost/op-1/accesspoint/backups"

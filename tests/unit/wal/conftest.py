@@ -6,7 +6,7 @@ import pytest
 
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.store.base import StoreURL
-from barman_cloud.store.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 from tests.support.segments import Cluster
 
 

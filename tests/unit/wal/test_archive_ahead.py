@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from barman_cloud.catalog.layout import Layout
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import SpoolError
 from barman_cloud.wal import archive_spool, background_client
 from barman_cloud.wal.archive_ahead import Uploader
 from barman_cloud.wal.archiver import ArchiveOptions, Archiver
 from tests.support.ports import wait_for
 from tests.support.segments import Cluster, segment, segment_name
+from tests.support.spools import opened
 from tests.unit.wal.gated_store import GatedStore
 
 
@@ -30,10 +32,11 @@ Start = Callable[..., threading.Thread]
 def start(gated_store: GatedStore, layout: Layout, spool_dir: Path) -> Iterator[Start]:
     """Run an uploader in a thread; it is ended with the test."""
     threads: list[threading.Thread] = []
+    directory = opened(spool_dir)
 
     def run(path: Path, *, jobs: int = 2, idle_seconds: float = 60.0) -> threading.Thread:
         archiver = Archiver(gated_store, layout, ArchiveOptions())
-        uploader = Uploader(archiver, str(spool_dir), jobs=jobs, idle_seconds=idle_seconds)
+        uploader = Uploader(archiver, directory, jobs=jobs, idle_seconds=idle_seconds)
         thread = threading.Thread(target=uploader.run, args=(str(path),))
         thread.start()
         threads.append(thread)
@@ -42,7 +45,7 @@ def start(gated_store: GatedStore, layout: Layout, spool_dir: Path) -> Iterator[
     yield run
     gated_store.open.set()
     (spool_dir / "lock").unlink(missing_ok=True)  # it ends when its directory has gone
-    background_client.announce(str(spool_dir), "/nowhere/000000010000000000000001")
+    background_client.announce(directory, "/nowhere/000000010000000000000001")
     for thread in threads:
         thread.join(20)
         assert not thread.is_alive()
@@ -70,8 +73,8 @@ def test_a_window_is_kept_ahead_of_the_archiver(
             assert gated_store.get(layout.wal(name)) == (cluster.wal / name).read_bytes()
         if number + 1 < len(paths):
             cluster.archived(path)
-            assert archive_spool.holds(str(spool_dir), str(paths[number + 1]))
-            assert background_client.announce(str(spool_dir), str(paths[number + 1]))
+            assert archive_spool.holds(opened(spool_dir), str(paths[number + 1]), Deadline())
+            assert background_client.announce(opened(spool_dir), str(paths[number + 1]))
 
 
 def test_the_order_is_that_of_postgresql(start: Start, cluster: Cluster, spool_dir: Path) -> None:
@@ -87,7 +90,7 @@ def test_files_that_become_ready_later_are_found(start: Start, cluster: Cluster,
     _await_acknowledged(spool_dir, second.name)
     third = cluster.add(3)
     cluster.archived(first)
-    background_client.announce(str(spool_dir), str(second))
+    background_client.announce(opened(spool_dir), str(second))
     _await_acknowledged(spool_dir, second.name, third.name)
 
 
@@ -102,7 +105,7 @@ def test_a_long_backlog_is_not_listed_for_each_file(
     for path in paths[1:20]:
         wait_for(lambda path=path: (spool_dir / path.name).exists(), timeout=10, what=f"{path.name}")
         cluster.archived(path)
-        background_client.announce(str(spool_dir), str(path))
+        background_client.announce(opened(spool_dir), str(path))
     assert listed.count(str(cluster.status)) == 1
 
 
@@ -110,7 +113,7 @@ def test_another_cluster_may_take_over(start: Start, tmp_path: Path, cluster: Cl
     start(cluster.add(1))
     other = Cluster(tmp_path / "other")
     first, second = other.add(5), other.add(6)
-    wait_for(lambda: background_client.announce(str(spool_dir), str(first)), timeout=10)
+    wait_for(lambda: background_client.announce(opened(spool_dir), str(first)), timeout=10)
     _await_acknowledged(spool_dir, second.name)
 
 
@@ -139,7 +142,7 @@ def test_a_file_on_its_way_is_waited_for(
     wait_for(lambda: (spool_dir / f"{second.name}.part").exists(), timeout=10)
     threading.Timer(0.2, gated_store.open.set).start()
     began = time.monotonic()
-    assert archive_spool.holds(str(spool_dir), str(second))
+    assert archive_spool.holds(opened(spool_dir), str(second), Deadline())
     assert time.monotonic() - began > 0.1
 
 
@@ -155,7 +158,7 @@ def test_a_failed_upload_is_left_to_its_own_call(
     gated_store.broken.add(layout.wal(paths[1].name))
     start(paths[0])
     _await_acknowledged(spool_dir, paths[2].name)
-    assert not archive_spool.holds(str(spool_dir), str(paths[1]))
+    assert not archive_spool.holds(opened(spool_dir), str(paths[1]), Deadline())
     assert paths[1].name in caplog.text
 
 
@@ -176,7 +179,7 @@ def test_it_ends_when_nothing_is_asked_for_and_leaves_no_entries(
     thread.join(10)
     assert not thread.is_alive()
     assert _acknowledged(spool_dir) == []
-    assert not background_client.announce(str(spool_dir), str(second))
+    assert not background_client.announce(opened(spool_dir), str(second))
 
 
 def test_only_one_works_on_a_spool(start: Start, cluster: Cluster, spool_dir: Path, gated_store: GatedStore) -> None:
@@ -193,7 +196,7 @@ def test_leftovers_of_a_killed_one_are_cleared(start: Start, cluster: Cluster, s
     first, second = cluster.add(1), cluster.add(2)
     for name in (f"{second.name}.part", f"{second.name}.99.tmp", segment_name(77)):
         (spool_dir / name).write_bytes(b"")
-    assert not archive_spool.holds(str(spool_dir), str(second)), "nobody works on it"
+    assert not archive_spool.holds(opened(spool_dir), str(second), Deadline()), "nobody works on it"
     start(first)
     _await_acknowledged(spool_dir, second.name)
     assert not list(spool_dir.glob("*.tmp"))
@@ -204,7 +207,7 @@ def test_a_directory_that_cannot_be_used_is_a_spool_error(
 ) -> None:
     (spool_dir / "requests").mkdir()
     with pytest.raises(SpoolError):
-        Uploader(Archiver(gated_store, layout, ArchiveOptions()), str(spool_dir), jobs=2).run(str(cluster.add(1)))
+        Uploader(Archiver(gated_store, layout, ArchiveOptions()), opened(spool_dir), jobs=2).run(str(cluster.add(1)))
 
 
 def test_it_ends_when_nothing_succeeds_any_more(
@@ -214,7 +217,7 @@ def test_it_ends_when_nothing_succeeds_any_more(
     gated_store.broken.update(layout.wal(path.name) for path in paths)
     thread = start(paths[0])
     wait_for(lambda: len(gated_store.refused) >= 3, timeout=10)
-    wait_for(lambda: not background_client.announce(str(spool_dir), str(paths[1])), timeout=10, what="it to end")
+    wait_for(lambda: not background_client.announce(opened(spool_dir), str(paths[1])), timeout=10, what="it to end")
     thread.join(10)
     assert not thread.is_alive()
 
@@ -228,7 +231,7 @@ def test_requests_that_make_no_sense_are_ignored(start: Start, cluster: Cluster,
         os.write(fifo, junk)
         time.sleep(0.02)
     os.close(fifo)
-    background_client.announce(str(spool_dir), str(first))
+    background_client.announce(opened(spool_dir), str(first))
     _await_acknowledged(spool_dir, second.name, third.name)
 
 
@@ -240,9 +243,9 @@ def test_a_marker_that_is_too_old_is_not_waited_for(
     start(first)
     marker = spool_dir / f"{second.name}.part"
     wait_for(marker.exists, timeout=10)
-    os.utime(marker, (time.time() - 2 * background_client.PATIENCE,) * 2)
+    os.utime(marker, (time.time() - Deadline().seconds,) * 2)
     began = time.monotonic()
-    assert not archive_spool.holds(str(spool_dir), str(second))
+    assert not archive_spool.holds(opened(spool_dir), str(second), Deadline())
     assert time.monotonic() - began < 5
 
 

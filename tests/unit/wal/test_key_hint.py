@@ -9,6 +9,7 @@ from barman_cloud.catalog.layout import Layout, WalObject
 from barman_cloud.wal import key_hint
 from barman_cloud.wal.key_hint import Seen
 from tests.support.segments import segment_name
+from tests.support.spools import opened
 
 LAYOUT = Layout("prod", "main")
 
@@ -46,16 +47,19 @@ def test_nothing_is_learnt_about_a_segment_that_is_not_there() -> None:
 
 
 def test_it_is_kept_between_calls(tmp_path: Path) -> None:
-    assert key_hint.load(str(tmp_path)) is None
+    assert key_hint.load(opened(tmp_path)) is None
     for seen in (Seen(".lz4", segment_name(7)), Seen("", segment_name(8))):
-        key_hint.save(str(tmp_path), seen)
-        assert key_hint.load(str(tmp_path)) == seen
-    key_hint.save(str(tmp_path / "missing"), seen)
+        key_hint.save(opened(tmp_path), seen)
+        assert key_hint.load(opened(tmp_path)) == seen
+    (tmp_path / "gone").mkdir()
+    gone = opened(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    key_hint.save(gone, seen)
 
 
 @given(content=st.binary(max_size=120))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_anything_else_in_the_file_is_no_memory(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "seen").write_bytes(content)
-    seen = key_hint.load(str(tmp_path))
+    seen = key_hint.load(opened(tmp_path))
     assert seen is None or len(seen.last) == 24

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -10,12 +11,17 @@ import pytest
 
 from barman_cloud.archive.compression import compress_bytes
 from barman_cloud.catalog.layout import Layout
-from barman_cloud.errors import SpoolError
+from barman_cloud.cli import options
+from barman_cloud.cli.command import parse
+from barman_cloud.cli.wal_restore import COMMAND, run, spool_directory
+from barman_cloud.deadline import Deadline
+from barman_cloud.errors import IntegrityError, SpoolError
 from barman_cloud.wal import background_client, restore_spool
 from barman_cloud.wal.restore_ahead import Prefetcher
 from barman_cloud.wal.restorer import Restorer
 from tests.support.ports import wait_for
 from tests.support.segments import SYSTEM, Cluster, segment, segment_name
+from tests.support.spools import opened
 from tests.unit.wal.gated_store import GatedStore
 
 
@@ -34,9 +40,10 @@ Start = Callable[..., threading.Thread]
 def start(gated_store: GatedStore, layout: Layout, spool_dir: Path) -> Iterator[Start]:
     """Run a prefetcher in a thread; it is ended with the test."""
     threads: list[threading.Thread] = []
+    directory = opened(spool_dir)
 
     def run(position: int = 1, *, jobs: int = 2, idle_seconds: float = 60.0) -> threading.Thread:
-        prefetcher = Prefetcher(Restorer(gated_store, layout), str(spool_dir), jobs=jobs, idle_seconds=idle_seconds)
+        prefetcher = Prefetcher(Restorer(gated_store, layout), directory, jobs=jobs, idle_seconds=idle_seconds)
         thread = threading.Thread(target=prefetcher.run, args=(segment_name(position),))
         thread.start()
         threads.append(thread)
@@ -45,7 +52,7 @@ def start(gated_store: GatedStore, layout: Layout, spool_dir: Path) -> Iterator[
     yield run
     gated_store.open.set()
     (spool_dir / "lock").unlink(missing_ok=True)  # it ends when its directory has gone
-    background_client.announce(str(spool_dir), segment_name(1))
+    background_client.announce(directory, segment_name(1))
     for thread in threads:
         thread.join(20)
         assert not thread.is_alive()
@@ -61,8 +68,8 @@ def _await_spooled(spool_dir: Path, *numbers: int) -> None:
 
 
 def _ask(spool_dir: Path, number: int, destination: Path) -> bool:
-    served = restore_spool.serve(str(spool_dir), segment_name(number), str(destination))
-    assert background_client.announce(str(spool_dir), segment_name(number))
+    served = restore_spool.serve(opened(spool_dir), segment_name(number), str(destination), Deadline())
+    assert background_client.announce(opened(spool_dir), segment_name(number))
     return served
 
 
@@ -80,7 +87,7 @@ def test_the_archive_is_listed_once_for_a_folder(start: Start, gated_store: Gate
     gated_store.requests.counts.clear()
     start(1, jobs=2)
     _await_spooled(spool_dir, 2, 3, 4, 5)
-    background_client.announce(str(spool_dir), segment_name(5))
+    background_client.announce(opened(spool_dir), segment_name(5))
     _await_spooled(spool_dir, 6, 7, 8, 9)
     assert gated_store.requests.counts == {"list": 1, "get": 8}
 
@@ -96,9 +103,9 @@ def test_it_goes_on_in_the_next_folder(start: Start, gated_store: GatedStore, la
 def test_what_recovery_has_passed_is_dropped(start: Start, spool_dir: Path) -> None:
     start(1)
     _await_spooled(spool_dir, 2, 3, 4, 5)
-    background_client.announce(str(spool_dir), segment_name(20))
+    background_client.announce(opened(spool_dir), segment_name(20))
     _await_spooled(spool_dir, 21, 22, 23, 24)
-    background_client.announce(str(spool_dir), segment_name(10))
+    background_client.announce(opened(spool_dir), segment_name(10))
     _await_spooled(spool_dir, 11, 12, 13, 14)
 
 
@@ -108,10 +115,10 @@ def test_it_stops_at_a_gap_and_at_the_end(
     gated_store.delete([layout.wal(segment_name(4), ".lz4")])
     start(1)
     _await_spooled(spool_dir, 2, 3)
-    background_client.announce(str(spool_dir), segment_name(37))
+    background_client.announce(opened(spool_dir), segment_name(37))
     _await_spooled(spool_dir, 38, 39)
     gated_store.put(layout.wal(segment_name(40)), segment(40))
-    background_client.announce(str(spool_dir), segment_name(38))
+    background_client.announce(opened(spool_dir), segment_name(38))
     _await_spooled(spool_dir, 39, 40)
 
 
@@ -139,7 +146,7 @@ def test_a_failed_fetch_is_left_to_the_call_that_needs_it(
     gated_store.broken.add(layout.wal(segment_name(2), ".lz4"))
     start(1)
     _await_spooled(spool_dir, 3, 4, 5)
-    assert not restore_spool.serve(str(spool_dir), segment_name(2), str(tmp_path / "x"))
+    assert not restore_spool.serve(opened(spool_dir), segment_name(2), str(tmp_path / "x"), Deadline())
     assert segment_name(2) in caplog.text
     assert not (spool_dir / f"{segment_name(2)}.part").exists()
 
@@ -169,7 +176,7 @@ def test_it_ends_when_nothing_is_asked_for_and_leaves_no_segments(start: Start, 
     thread.join(10)
     assert not thread.is_alive()
     assert _spooled(spool_dir) == []
-    assert not background_client.announce(str(spool_dir), segment_name(2))
+    assert not background_client.announce(opened(spool_dir), segment_name(2))
 
 
 def test_it_ends_when_its_directory_is_removed(start: Start, spool_dir: Path) -> None:
@@ -207,12 +214,12 @@ def test_a_directory_that_cannot_be_used_is_a_spool_error(
 ) -> None:
     (spool_dir / "requests").mkdir()
     with pytest.raises(SpoolError):
-        Prefetcher(Restorer(gated_store, layout), str(spool_dir), jobs=2).run(segment_name(1))
+        Prefetcher(Restorer(gated_store, layout), opened(spool_dir), jobs=2).run(segment_name(1))
 
 
 class TestServing:
     def test_nothing_is_served_from_an_empty_spool(self, spool_dir: Path, tmp_path: Path) -> None:
-        assert not restore_spool.serve(str(spool_dir), segment_name(2), str(tmp_path / "x"))
+        assert not restore_spool.serve(opened(spool_dir), segment_name(2), str(tmp_path / "x"), Deadline())
 
     @pytest.mark.parametrize("cluster", [None, "", "junk", f"{2 << 20} {SYSTEM}"])
     def test_a_segment_of_unknown_or_wrong_size_is_dropped(
@@ -221,19 +228,21 @@ class TestServing:
         (spool_dir / segment_name(2)).write_bytes(segment(2))
         if cluster is not None:
             (spool_dir / "cluster").write_text(cluster)
-        assert not restore_spool.serve(str(spool_dir), segment_name(2), str(tmp_path / "x"))
+        assert not restore_spool.serve(opened(spool_dir), segment_name(2), str(tmp_path / "x"), Deadline())
         assert _spooled(spool_dir) == []
 
     def test_a_segment_of_another_cluster_is_dropped(self, spool_dir: Path, cluster: Cluster) -> None:
         (spool_dir / segment_name(2)).write_bytes(segment(2))
         (spool_dir / "cluster").write_text(f"{1 << 20} {SYSTEM + 1}\n")
-        assert not restore_spool.serve(str(spool_dir), segment_name(2), str(cluster.wal / "RECOVERYXLOG"))
+        assert not restore_spool.serve(
+            opened(spool_dir), segment_name(2), str(cluster.wal / "RECOVERYXLOG"), Deadline()
+        )
         assert _spooled(spool_dir) == []
 
     def test_a_marker_without_a_process_is_not_waited_for(self, spool_dir: Path, tmp_path: Path) -> None:
         (spool_dir / f"{segment_name(2)}.part").touch()
         began = time.monotonic()
-        assert not restore_spool.serve(str(spool_dir), segment_name(2), str(tmp_path / "x"))
+        assert not restore_spool.serve(opened(spool_dir), segment_name(2), str(tmp_path / "x"), Deadline())
         assert time.monotonic() - began < 1
 
     def test_a_destination_that_cannot_be_written_is_an_error_and_keeps_the_segment(
@@ -242,5 +251,43 @@ class TestServing:
         (spool_dir / segment_name(2)).write_bytes(segment(2))
         (spool_dir / "cluster").write_text(f"{1 << 20} {SYSTEM}\n")
         with pytest.raises(OSError):
-            restore_spool.serve(str(spool_dir), segment_name(2), str(tmp_path / "missing" / "x"))
+            restore_spool.serve(opened(spool_dir), segment_name(2), str(tmp_path / "missing" / "x"), Deadline())
         assert _spooled(spool_dir) == [segment_name(2)]
+
+
+class TestDamagedRecords:
+    """Checking all records takes too long for the call that recovery waits for, but not for the process."""
+
+    @pytest.fixture
+    def damaged(self, gated_store: GatedStore, layout: Layout) -> str:
+        data = bytearray(segment(3))
+        data[100_000] ^= 1
+        gated_store.delete([layout.wal(segment_name(3), ".lz4")])
+        gated_store.put(layout.wal(segment_name(3)), bytes(data))
+        return segment_name(3)
+
+    def test_they_keep_a_segment_out_of_the_spool_and_are_noted(
+        self, start: Start, spool_dir: Path, damaged: str
+    ) -> None:
+        start(1)
+        _await_spooled(spool_dir, 2, 4, 5)
+        assert restore_spool.is_damaged(opened(spool_dir), damaged)
+        assert not restore_spool.is_damaged(opened(spool_dir), segment_name(4))
+
+    def test_the_call_for_it_fails_until_the_segment_is_right(
+        self, tmp_path: Path, damaged: str, gated_store: GatedStore, layout: Layout, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(options, "store_from", lambda *_, **__: contextlib.nullcontext(gated_store))
+        monkeypatch.setattr(options, "layout_from", lambda *_: layout)
+        monkeypatch.setattr(background_client, "start", lambda *_: None)
+        command = ["--parallel", "4", "--spool-dir", str(tmp_path / "spool"), "s3://bucket", "main", damaged]
+        args = parse(COMMAND, [*command, str(tmp_path / "x")])
+        restore_spool.note_damage(spool_directory(args), damaged)
+        for _ in range(2):
+            with pytest.raises(IntegrityError, match="a record that fails its checksum"):
+                run(args)
+            assert not (tmp_path / "x").exists()
+        gated_store.put(layout.wal(damaged), segment(3))
+        assert run(args) == 0
+        assert (tmp_path / "x").read_bytes() == segment(3)
+        assert not restore_spool.is_damaged(spool_directory(args), damaged)

@@ -1,20 +1,25 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
+import lz4.frame
 import pytest
 
-from barman_cloud.archive.compression import SUFFIX, compress_bytes
+from barman_cloud.archive.compression import SUFFIX, compress_bytes, compress_stream
+from barman_cloud.archive.libraries import zstd_module
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.cli.command import parse
 from barman_cloud.cli.wal_restore import COMMAND, run
 from barman_cloud.errors import IntegrityError, NotFoundError, UsageError
-from barman_cloud.store.memory import MemoryStore
 from barman_cloud.store.open import open_store
-from barman_cloud.wal import background_client
+from barman_cloud.wal import background_client, stored
 from barman_cloud.wal.restorer import Restorer, wal_name
-from tests.support.segments import SYSTEM, Cluster, segment, segment_name
+from tests.support.memory_store import MemoryStore
+from tests.support.segments import SIZE, SYSTEM, Cluster, segment, segment_name
+from tests.support.spools import opened
 
 COMPRESSIONS = (None, *SUFFIX)
 NAME = segment_name(3)
@@ -33,7 +38,7 @@ def restorer(store: MemoryStore, layout: Layout) -> Restorer:
 
 @pytest.fixture
 def remembering(store: MemoryStore, layout: Layout, spool_dir: Path) -> Restorer:
-    return Restorer(store, layout, memory_dir=str(spool_dir))
+    return Restorer(store, layout, memory=opened(spool_dir))
 
 
 def _put(
@@ -117,7 +122,10 @@ def test_a_memory_that_cannot_be_kept_is_no_error(
     store: MemoryStore, layout: Layout, destination: Path, tmp_path: Path
 ) -> None:
     _put(store, layout, NAME)
-    Restorer(store, layout, memory_dir=str(tmp_path / "missing")).restore(wal_name(NAME), str(destination))
+    (tmp_path / "gone").mkdir()
+    memory = opened(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    Restorer(store, layout, memory=memory).restore(wal_name(NAME), str(destination))
 
 
 class TestPartialSegments:
@@ -237,3 +245,114 @@ def test_a_background_process_that_cannot_be_started_costs_only_the_parallelism(
     run(parse(COMMAND, [*command, segment_name(3), str(tmp_path / "x")]))
     assert "no process can be started" in caplog.text
     assert (tmp_path / "x").read_bytes() == segment(3)
+
+
+class TestDamageToUncompressedWal:
+    @pytest.mark.parametrize("compression", COMPRESSIONS)
+    def test_a_damaged_page_is_never_delivered(
+        self, store: MemoryStore, layout: Layout, restorer: Restorer, destination: Path, compression: str | None
+    ) -> None:
+        for offset in (1, 8192 + 3, 20 * 8192 + 13, SIZE - 8192):
+            data = bytearray(segment(3))
+            data[offset] ^= 0x10
+            _put(store, layout, NAME, compression, bytes(data))
+            with pytest.raises(IntegrityError, match=f"{NAME}"):
+                restorer.restore(wal_name(NAME), str(destination))
+            assert not destination.exists()
+
+    def test_those_who_want_it_all_the_same_get_it(self, store: MemoryStore, layout: Layout, destination: Path) -> None:
+        content = _put(store, layout, NAME, data=segment(3)[:8192].ljust(SIZE, b"x"))
+        Restorer(store, layout, check_pages=False).restore(wal_name(NAME), str(destination))
+        assert destination.read_bytes() == content
+
+    @pytest.mark.parametrize(
+        ("packed", "checked"),
+        [
+            (lambda data: data, True),
+            (lambda data: lz4.frame.compress(data, content_checksum=False, block_checksum=False), True),
+            (lambda data: lz4.frame.compress(data, content_checksum=True), False),
+            (lambda data: zstd_module().compress(data), True),
+            (lambda data: compress_bytes(data, "zstd"), False),
+            (lambda data: compress_bytes(data, "lz4"), False),
+            (lambda data: compress_bytes(data, "gzip"), False),
+        ],
+    )
+    def test_records_are_checked_where_the_stored_form_has_no_checksum(
+        self, store: MemoryStore, layout: Layout, restorer: Restorer, packed: Callable[[bytes], bytes], checked: bool
+    ) -> None:
+        data = bytearray(segment(3))
+        data[100_000] ^= 1
+        content = packed(bytes(data))
+        suffix = {b"\x04\x22\x4d\x18": ".lz4", b"\x28\xb5\x2f\xfd": ".zst", b"\x1f\x8b": ".gz"}
+        key = layout.wal(NAME, next((end for start, end in suffix.items() if content.startswith(start)), ""))
+        store.put(key, content)
+        _, quick = restorer.fetch(wal_name(NAME), key)
+        assert b"".join(quick) == data
+        _, thorough = restorer.fetch(wal_name(NAME), key, thorough=True)
+        if checked:
+            with pytest.raises(IntegrityError, match="a record that fails its checksum"):
+                list(thorough)
+        else:
+            assert b"".join(thorough) == data
+
+
+@pytest.mark.parametrize("content", [b"", HISTORY[:-1], b"1\t0/30", b"<html><body>Sign in</body></html>"])
+def test_a_history_file_that_is_none_is_not_delivered(
+    store: MemoryStore, layout: Layout, restorer: Restorer, destination: Path, content: bytes
+) -> None:
+    _put(store, layout, "00000002.history", data=content)
+    with pytest.raises(IntegrityError, match=r"memory://bucket/prod/main/wals/00000002\.history: ") as caught:
+        restorer.restore(wal_name("00000002.history"), str(destination))
+    assert caught.value.exit_code == 4
+    assert not destination.exists()
+
+
+class TestLargeObjects:
+    def test_they_are_read_in_ranges(
+        self,
+        store: MemoryStore,
+        layout: Layout,
+        remembering: Restorer,
+        destination: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(stored, "AT_ONCE", 100_000)
+        monkeypatch.setattr(stored, "RANGE_SIZE", 300_000)
+        for number, compression in ((3, None), (4, "gzip")):
+            content = _put(store, layout, segment_name(number), compression)
+            remembering.restore(wal_name(segment_name(number)), str(destination))
+            assert destination.read_bytes() == content
+        assert store.requests.counts["get"] == 1 + 2  # half of it is left by gzip; the first one is refused
+
+    @pytest.mark.parametrize("name", [NAME, "00000002.history"])
+    @pytest.mark.parametrize("compression", COMPRESSIONS)
+    def test_what_has_no_end_costs_no_more_than_a_segment(
+        self,
+        store: MemoryStore,
+        layout: Layout,
+        restorer: Restorer,
+        destination: Path,
+        name: str,
+        compression: str | None,
+    ) -> None:
+        pieces = (segment(3) if number == 0 else bytes(SIZE) for number in range(60))
+        endless = b"".join(compress_stream(pieces, compression))
+        store.put(layout.wal(name, SUFFIX.get(compression or "", "")), endless)
+        written = 0
+        write = os.write
+
+        def counting(file: int, data: memoryview) -> int:
+            nonlocal written
+            written += len(data)
+            return write(file, data)
+
+        tracemalloc.start()
+        try:
+            with pytest.MonkeyPatch.context() as patch, pytest.raises(IntegrityError):
+                patch.setattr(os, "write", counting)
+                restorer.restore(wal_name(name), str(destination))
+            assert tracemalloc.get_traced_memory()[1] < 24 << 20
+        finally:
+            tracemalloc.stop()
+        assert written <= SIZE
+        assert os.listdir(destination.parent) == []

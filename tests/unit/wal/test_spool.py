@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -32,13 +33,17 @@ class TestKey:
 class TestPrepare:
     def test_the_directory_is_made_private(self, tmp_path: Path) -> None:
         directory = spool.prepare(str(tmp_path / "new" / "spool"), "archive", KEY)
-        assert os.stat(directory).st_mode & 0o777 == 0o700
-        assert spool.prepare(str(tmp_path / "new" / "spool"), "archive", KEY) == directory
+        assert os.stat(directory.path).st_mode & 0o777 == 0o700
+        assert os.path.samefile(spool.prepare(str(tmp_path / "new" / "spool"), "archive", KEY).path, directory.path)
 
     def test_stores_and_servers_do_not_share_one(self, tmp_path: Path) -> None:
         other = (*KEY[:-1], "other")
-        assert spool.prepare(str(tmp_path), "restore", KEY) != spool.prepare(str(tmp_path), "restore", other)
-        assert spool.prepare(str(tmp_path), "restore", KEY) != spool.prepare(str(tmp_path), "archive", KEY)
+        paths = {
+            spool.prepare(str(tmp_path), "restore", KEY).path,
+            spool.prepare(str(tmp_path), "restore", other).path,
+            spool.prepare(str(tmp_path), "archive", KEY).path,
+        }
+        assert len(paths) == 3
 
     def test_a_directory_that_cannot_be_made(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
@@ -49,7 +54,7 @@ class TestPrepare:
 
     def test_a_directory_that_others_may_write_into_is_refused(self, tmp_path: Path) -> None:
         directory = spool.prepare(str(tmp_path), "archive", KEY)
-        os.chmod(directory, 0o777)
+        os.chmod(directory.path, 0o777)
         with pytest.raises(SpoolError, match="others may write"):
             spool.prepare(str(tmp_path), "archive", KEY)
 
@@ -58,6 +63,102 @@ class TestPrepare:
         monkeypatch.setattr(os, "geteuid", lambda: 12345)
         with pytest.raises(SpoolError, match="another user"):
             spool.prepare(str(tmp_path), "archive", KEY)
+
+
+class TestLevels:
+    """Every directory on the way is looked at, and nobody can put another one in its place."""
+
+    def test_links_of_ones_own_are_followed(self, tmp_path: Path) -> None:
+        (tmp_path / "volume").mkdir()
+        (tmp_path / "absolute").symlink_to(tmp_path / "volume")
+        (tmp_path / "volume" / "relative").symlink_to("../volume/./")
+        directory = spool.prepare(str(tmp_path / "absolute" / "relative" / "spool"), "archive", KEY)
+        directory.write("file", "content")
+        assert (tmp_path / "volume" / "spool" / os.path.basename(directory.path) / "file").read_text() == "content"
+
+    def test_links_in_circles_are_not(self, tmp_path: Path) -> None:
+        (tmp_path / "circle").symlink_to("circle")
+        with pytest.raises(SpoolError, match="circle"):
+            spool.prepare(str(tmp_path / "circle"), "archive", KEY)
+
+    @pytest.mark.parametrize("mode", [0o777, 0o770])
+    def test_links_are_not_followed_where_others_may_write(self, tmp_path: Path, mode: int) -> None:
+        (tmp_path / "shared").mkdir()
+        (tmp_path / "shared").chmod(mode)
+        (tmp_path / "pg_wal").mkdir()
+        (tmp_path / "shared" / "spool").symlink_to(tmp_path / "pg_wal")
+        with pytest.raises(SpoolError, match="spool: a symbolic link that others may have made"):
+            spool.prepare(str(tmp_path / "shared" / "spool"), "archive", KEY)
+        assert os.listdir(tmp_path / "pg_wal") == []
+
+    def test_a_directory_where_others_may_write_can_hold_the_spool(self, tmp_path: Path) -> None:
+        (tmp_path / "volume").mkdir()
+        (tmp_path / "volume").chmod(0o777)
+        assert spool.prepare(str(tmp_path / "volume"), "archive", KEY).holds("owner")
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+    @pytest.mark.parametrize("level", ["a", "a/b"])
+    def test_a_level_of_another_user_is_refused(self, tmp_path: Path, level: str) -> None:
+        (tmp_path / "a" / "b").mkdir(parents=True)
+        os.chown(tmp_path / level, 12345, 12345)
+        with pytest.raises(SpoolError, match=f"{level[-1]}: belongs to another user"):
+            spool.prepare(str(tmp_path / "a" / "b" / "spool"), "archive", KEY)
+
+    def test_a_directory_that_was_not_made_for_it_is_refused(self, tmp_path: Path) -> None:
+        made = spool.prepare(str(tmp_path), "archive", KEY)
+        os.rename(made.path, tmp_path / "made")
+        place = Path(made.path)
+        place.mkdir(mode=0o700)
+        (place / SEGMENT).write_bytes(b"a segment")
+        with pytest.raises(SpoolError, match="holds files, but no file owner"):
+            spool.prepare(str(tmp_path), "archive", KEY)
+        (place / "owner").write_bytes(b"\xff\xfe")
+        with pytest.raises(SpoolError, match="another directory under this name"):
+            spool.prepare(str(tmp_path), "archive", KEY)
+        assert (place / SEGMENT).read_bytes() == b"a segment"
+
+    def test_directories_that_changed_places_are_refused(self, tmp_path: Path) -> None:
+        one, other = (spool.prepare(str(tmp_path), "archive", (*KEY, text)) for text in ("one", "other"))
+        os.rename(one.path, tmp_path / "x")
+        os.rename(other.path, one.path)
+        os.rename(tmp_path / "x", other.path)
+        for text in ("one", "other"):
+            with pytest.raises(SpoolError, match="another directory under this name"):
+                spool.prepare(str(tmp_path), "archive", (*KEY, text))
+
+    def test_what_takes_its_place_later_is_not_touched(self, tmp_path: Path) -> None:
+        directory = spool.prepare(str(tmp_path), "archive", KEY)
+        directory.write(SEGMENT, "ours")
+        (tmp_path / "pg_wal").mkdir()
+        (tmp_path / "pg_wal" / SEGMENT).write_bytes(b"a segment")
+        os.rename(directory.path, tmp_path / "moved")
+        os.symlink(tmp_path / "pg_wal", directory.path)
+        assert directory.read(SEGMENT) == "ours"
+        directory.remove(SEGMENT)
+        assert (tmp_path / "pg_wal" / SEGMENT).read_bytes() == b"a segment"
+        with pytest.raises(SpoolError):
+            spool.prepare(str(tmp_path), "archive", KEY)
+
+
+@pytest.mark.parametrize("kind", ["directory", "link", "fifo", "second name", "too large"])
+def test_only_files_that_it_can_have_made_are_removed(tmp_path: Path, kind: str) -> None:
+    directory = spool.prepare(str(tmp_path / "spool"), "archive", KEY)
+    place = Path(directory.path) / SEGMENT
+    other = tmp_path / SEGMENT
+    other.write_bytes(bytes(201))
+    if kind == "directory":
+        place.mkdir()
+    elif kind == "link":
+        place.symlink_to(other)
+    elif kind == "fifo":
+        os.mkfifo(place)
+    elif kind == "second name":
+        os.link(other, place)
+    else:
+        place.write_bytes(bytes(201))
+    directory.remove(SEGMENT, larger_than=200)
+    assert os.path.lexists(place)
+    assert other.read_bytes() == bytes(201)
 
 
 class TestCommandLink:
@@ -69,7 +170,7 @@ class TestCommandLink:
         spool.remember_command(directory, self.COMMAND)
         found = spool.directory_of_command(str(tmp_path), self.COMMAND)
         assert found is not None
-        assert os.path.samefile(found, directory)
+        assert os.path.samefile(found.path, directory.path)
         assert spool.directory_of_command(str(tmp_path), ("--gzip", *self.COMMAND[1:])) is None
 
     def test_it_follows_a_change(self, tmp_path: Path) -> None:
@@ -79,13 +180,35 @@ class TestCommandLink:
             spool.remember_command(directory, self.COMMAND)
         found = spool.directory_of_command(str(tmp_path), self.COMMAND)
         assert found is not None
-        assert os.path.samefile(found, second)
+        assert os.path.samefile(found.path, second.path)
 
     def test_a_link_to_a_directory_that_is_not_private_is_not_followed(self, tmp_path: Path) -> None:
         directory = spool.prepare(str(tmp_path), "archive", KEY)
         spool.remember_command(directory, self.COMMAND)
-        os.chmod(directory, 0o770)
+        os.chmod(directory.path, 0o770)
         assert spool.directory_of_command(str(tmp_path), self.COMMAND) is None
+
+    def test_links_that_changed_places_are_not_followed(self, tmp_path: Path) -> None:
+        other = ("--gzip", *self.COMMAND[1:])
+        for command in (self.COMMAND, other):
+            spool.remember_command(spool.prepare(str(tmp_path), "archive", (*KEY, *command)), command)
+        one, two = tmp_path.glob("command-*")
+        targets = os.readlink(one), os.readlink(two)
+        for link, target in zip((two, one), targets, strict=True):
+            link.unlink()
+            link.symlink_to(target)
+        assert spool.directory_of_command(str(tmp_path), self.COMMAND) is None
+        assert spool.directory_of_command(str(tmp_path), other) is None
+
+    @pytest.mark.parametrize("target", ["../pg_wal", "/etc", "archive-0/../../pg_wal", "."])
+    def test_a_link_to_elsewhere_is_not_followed(self, tmp_path: Path, target: str) -> None:
+        directory = spool.prepare(str(tmp_path / "spool"), "archive", KEY)
+        (tmp_path / "pg_wal").mkdir()
+        spool.remember_command(directory, self.COMMAND)
+        (link,) = (tmp_path / "spool").glob("command-*")
+        link.unlink()
+        link.symlink_to(target)
+        assert spool.directory_of_command(str(tmp_path / "spool"), self.COMMAND) is None
 
     def test_a_link_of_another_user_is_not_followed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         directory = spool.prepare(str(tmp_path), "archive", KEY)
@@ -94,7 +217,9 @@ class TestCommandLink:
         assert spool.directory_of_command(str(tmp_path), self.COMMAND) is None
 
     def test_no_room_for_the_link_is_no_error(self, tmp_path: Path) -> None:
-        spool.remember_command(str(tmp_path / "missing" / "archive-0"), self.COMMAND)
+        directory = spool.prepare(str(tmp_path / "spool"), "archive", KEY)
+        shutil.rmtree(tmp_path / "spool")
+        spool.remember_command(directory, self.COMMAND)
 
 
 class TestCommandLine:
@@ -127,7 +252,7 @@ class TestCommandLine:
     @pytest.mark.parametrize(
         ("arguments", "expected"),
         [
-            ([], "default"),
+            ([], f"/var/tmp/walarchive-{os.geteuid()}"),
             (["--spool-dir", "/a"], "/a"),
             (["--spool-dir=/a", "--spool-dir", "/b"], "/b"),
             (["--spool-dir"], None),
@@ -137,7 +262,7 @@ class TestCommandLine:
         ],
     )
     def test_the_spool_directory_on_it(self, arguments: list[str], expected: str | None) -> None:
-        assert spool.spool_dir_of(arguments, "default") == expected
+        assert spool.spool_dir_of(arguments, "archive") == expected
 
 
 def test_the_system_identifier_is_read_from_pg_control(cluster: Cluster, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,13 +13,16 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 from uuid import uuid4
 
 from barman_cloud.store.azure.keys import SAS_VERSION, AzureCredentials, AzureSource
-from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock, Tags
-from barman_cloud.store.bucket_api import Page
-from barman_cloud.store.failures import Failure, RequestFailedError, from_answer
-from barman_cloud.store.http import HttpClient, Response, cut_range
-from barman_cloud.store.xml import elements, text_of
+from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock
+from barman_cloud.store.bucket_api import LISTING, Attributes, Page
+from barman_cloud.store.clients import READ_TIMEOUT
+from barman_cloud.store.failures import Failure, RequestFailedError, from_answer, unreadable
+from barman_cloud.store.http import Body, HttpClient, Response, cut_range, object_headers, object_in
+from barman_cloud.store.integrity import CHECKSUM, md5_of, require_intact
+from barman_cloud.store.xml import Document, parse
 
 if TYPE_CHECKING:
+    from barman_cloud.deadline import Deadline
     from barman_cloud.store.azure.settings import AzureSettings
 
 
@@ -29,12 +33,20 @@ _CONTAINER = {"restype": "container"}
 class AzureApi:
     """Requests to one container. Every method makes one request and raises ``RequestFailedError`` when it fails."""
 
-    def __init__(self, settings: AzureSettings, credentials: AzureSource, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        settings: AzureSettings,
+        credentials: AzureSource,
+        environ: Mapping[str, str],
+        deadline: Deadline | None = None,
+    ) -> None:
         self._settings = settings
         self._credentials = credentials
         base = urlsplit(settings.endpoint)
         self._root = f"{base.path.rstrip('/')}/{settings.container}"
-        self._http = HttpClient(settings.endpoint, ca_file=settings.ca_file, timeout=60, environ=environ)
+        self._http = HttpClient(
+            settings.endpoint, ca_file=settings.ca_file, timeout=READ_TIMEOUT, environ=environ, deadline=deadline
+        )
         self._held: bool | None = None
 
     def list_page(self, prefix: str, *, delimiter: str, start_after: str | None, token: str | None) -> Page:
@@ -43,13 +55,27 @@ class AzureApi:
             query["delimiter"] = delimiter
         if token:
             query["marker"] = token
-        page = _parse_page(self._send("GET", "", query).body.decode("utf-8-sig"))
-        if not start_after:
-            return page
-        return Page(tuple(info for info in page.objects if info.key > start_after), page.folders, page.token)
+        return self._page(self._send("GET", "", query).body, prefix)
+
+    def _page(self, body: bytes, prefix: str) -> Page:
+        """Read an answer to List Blobs, and make sure that it is one about this container and prefix."""
+        document = parse(body, "EnumerationResults", LISTING)
+        container, entries = document.attribute("ContainerName"), document.first("Blobs")
+        another = container.rpartition("/")[2] not in ("", self._settings.container)
+        if another or document.text("Prefix") != prefix or entries is None or document.first("NextMarker") is None:
+            raise RequestFailedError(unreadable(LISTING, body))
+        try:
+            objects = tuple(_blob(entry) for entry in entries.elements("Blob"))
+            folders = tuple(_name(entry) for entry in entries.elements("BlobPrefix"))
+        except (KeyError, ValueError, TypeError) as error:
+            raise RequestFailedError(unreadable(LISTING, body)) from error
+        return Page(objects, folders, document.text("NextMarker") or None).checked(prefix, body)
 
     def get(self, key: str) -> bytes:
-        return self._send("GET", key).body
+        answer = self._send("GET", key)
+        body = object_in(answer)
+        require_intact(key, body, answer.headers.get(f"x-ms-meta-{CHECKSUM}"))
+        return body
 
     def get_range(self, key: str, start: int, end: int, etag: str | None) -> tuple[Buffer, int, str | None]:
         headers = {"x-ms-range": f"bytes={start}-{end - 1}"}
@@ -58,7 +84,7 @@ class AzureApi:
         return cut_range(self._send("GET", key, headers=headers), start, end)
 
     def head(self, key: str) -> ObjectInfo:
-        headers = self._send("HEAD", key).headers
+        headers = object_headers(self._send("HEAD", key))
         modified = headers.get("last-modified")
         return ObjectInfo(
             key,
@@ -67,20 +93,32 @@ class AzureApi:
             parsedate_to_datetime(modified) if modified else None,
         )
 
-    def put(self, key: str, data: Buffer, *, if_absent: bool, tags: Tags | None) -> None:
+    def put(self, key: str, data: Buffer, *, if_absent: bool, attributes: Attributes) -> None:
         headers = {"x-ms-blob-type": "BlockBlob", "content-type": "application/octet-stream"}
-        if self._settings.encryption_scope:
-            headers["x-ms-encryption-scope"] = self._settings.encryption_scope
-        if tags:
-            headers["x-ms-tags"] = urlencode(dict(tags))
+        headers |= self.write_headers(attributes)
+        headers["content-md5"] = base64.b64encode(bytes.fromhex(md5_of([data]))).decode()
         if if_absent:
             headers["if-none-match"] = "*"
         try:
-            self._send("PUT", key, headers=headers, body=memoryview(data))
+            self._send("PUT", key, headers=headers, body=memoryview(data), status=201)
         except RequestFailedError as error:
             if if_absent and error.failure.code == "BlobAlreadyExists":
                 raise RequestFailedError(Failure(409, exists=True)) from error
             raise
+
+    def scope_headers(self) -> dict[str, str]:
+        """Return the headers that go with every request that writes."""
+        scope = self._settings.encryption_scope
+        return {"x-ms-encryption-scope": scope} if scope else {}
+
+    def write_headers(self, attributes: Attributes) -> dict[str, str]:
+        """Return the headers of a request that makes a blob."""
+        headers = self.scope_headers() | {f"x-ms-meta-{name}": value for name, value in attributes.metadata.items()}
+        if attributes.tags:
+            headers["x-ms-tags"] = urlencode(dict(attributes.tags))
+        if attributes.storage_class:
+            headers["x-ms-access-tier"] = attributes.storage_class
+        return headers
 
     def delete(self, keys: list[str]) -> dict[str, str]:
         """Delete by one batch request (REST API, "Blob Batch"); every part is authorized for itself."""
@@ -106,7 +144,7 @@ class AzureApi:
         return f"DELETE {target} HTTP/1.1\r\n{lines}Content-Length: 0\r\n\r\n"
 
     def delete_one(self, key: str) -> None:
-        self._send("DELETE", key)
+        self._send("DELETE", key, status=202)
 
     def object_lock(self, key: str) -> ObjectLock | None:
         """Return the lock of a blob version or a container (REST API, "Get Blob Properties", "Get Container
@@ -115,7 +153,7 @@ class AzureApi:
         The time of a retention policy on the whole container can't be learned here; the service refuses such a deletion
         itself.
         """
-        headers = self._send("HEAD", key).headers
+        headers = object_headers(self._send("HEAD", key))
         if headers.get("x-ms-legal-hold", "").lower() == "true" or self._container_is_held():
             return ObjectLock(key, "under legal hold")
         until = headers.get("x-ms-immutability-policy-until-date")
@@ -130,12 +168,13 @@ class AzureApi:
 
     def _container_is_held(self) -> bool:
         if self._held is None:
-            headers = self._send("HEAD", "", _CONTAINER).headers
+            headers = object_headers(self._send("HEAD", "", _CONTAINER))
             self._held = headers.get("x-ms-has-legal-hold", "").lower() == "true"
         return self._held
 
     def check(self, prefix: str) -> None:
-        self._send("GET", "", {"restype": "container", "comp": "list", "prefix": prefix, "maxresults": "1"})
+        query = {"restype": "container", "comp": "list", "prefix": prefix, "maxresults": "1"}
+        self._page(self._send("GET", "", query).body, prefix)
 
     def create_bucket(self) -> None:
         try:
@@ -147,25 +186,46 @@ class AzureApi:
     def close(self) -> None:
         self._http.close()
 
+    def send(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: Body = b"",
+        *,
+        status: int,
+    ) -> Response:
+        """Make a request about ``key`` and return the answer, which must be of this status."""
+        return self._send(method, key, query, headers, body, status=status)
+
     def _send(
         self,
         method: str,
         key: str,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        body: bytes | memoryview = b"",
+        body: Body = b"",
+        *,
+        status: int | None = None,
     ) -> Response:
+        """Return the answer to a request; raise ``RequestFailedError`` unless it is one of success.
+
+        ``status``: the only one by which the service says that it has done this; another one is something else's.
+        """
         path = f"{self._root}/{quote(key, safe='/')}" if key else self._root
         credentials = self._credentials()
         if query == _CONTAINER and credentials.account_sas is not None:
             credentials = replace(credentials, sas=credentials.account_sas)
         target, extra = self._authorized(path, urlencode(query or {}, quote_via=quote), credentials)
-        extra["content-length"] = str(memoryview(body).nbytes)
+        extra["content-length"] = str(sum(map(len, body)) if isinstance(body, list) else len(body))
         response = self._http.request(method, target, {**(headers or {}), **extra}, body)
         if response.status >= 300:
             raise RequestFailedError(
                 from_answer(response.status, response.body, response.headers.get("x-ms-error-code", ""))
             )
+        if status is not None and response.status != status:
+            raise RequestFailedError(unreadable("an object store's", response.body))
         return response
 
     @staticmethod
@@ -178,41 +238,47 @@ class AzureApi:
         return f"{path}?{query}" if query else path, headers
 
 
-def _parse_page(text: str) -> Page:
-    objects = tuple(_parse_blob(entry) for entry in elements(text, "Blob"))
-    folders = tuple(_name(entry) for entry in elements(text, "BlobPrefix"))
-    return Page(objects, folders, text_of(text, "NextMarker") or None)
-
-
-def _parse_blob(entry: str) -> ObjectInfo:
-    etag = text_of(entry, "Etag")
-    modified = text_of(entry, "Last-Modified")
+def _blob(entry: Document) -> ObjectInfo:
+    properties = entry.first("Properties")
+    fields = properties.fields() if properties is not None else {}
+    etag = fields.get("Etag")
+    modified = fields.get("Last-Modified")
     return ObjectInfo(
         _name(entry),
-        int(text_of(entry, "Content-Length") or 0),
+        int(fields["Content-Length"]),
         # Listings leave out the quotes that the header has.
         f'"{etag.strip(chr(34))}"' if etag else None,
         parsedate_to_datetime(modified) if modified else None,
     )
 
 
-def _name(entry: str) -> str:
+def _name(entry: Document) -> str:
     """Return the name of a blob; one that XML can't hold comes percent-encoded and says so."""
-    if entry.lstrip().startswith('<Name Encoded="true">'):
-        return unquote(entry.partition('<Name Encoded="true">')[2].partition("</Name>")[0])
-    return text_of(entry, "Name")
+    name = entry.first("Name")
+    if name is None:
+        raise KeyError("Name")
+    return unquote(name.text()) if name.attribute("Encoded") == "true" else name.text()
 
 
 def _parse_batch(text: str, keys: list[str]) -> dict[str, str]:
-    """Return the keys that were refused; a blob that is gone already counts as deleted."""
-    failures: dict[str, str] = {}
+    """Return the keys that were refused; a blob that is gone already counts as deleted.
+
+    A key that the answer doesn't speak of wasn't deleted, as far as anyone knows.
+    """
+    failures = dict.fromkeys(keys, "the answer to the batch doesn't mention it")
     for part in re.split(r"Content-ID:\s*", text)[1:]:
         number = re.match(r"\d+", part)
         status = re.search(r"HTTP/1\.1 (\d{3})", part)
         code = re.search(r"x-ms-error-code:\s*(\S+)", part, re.IGNORECASE) or re.search("<Code>([^<]+)", part)
         if code is not None and code[1] == "ContainerNotFound":
             raise RequestFailedError(Failure(404, code[1]))
-        if number is None or status is None or status[1] in ("202", "404"):
+        if number is None or status is None or int(number[0]) >= len(keys):
             continue
-        failures[keys[int(number[0])]] = f"{status[1]} {code[1] if code else ''}".strip()
+        key = keys[int(number[0])]
+        if status[1] in ("202", "404"):
+            failures.pop(key, None)
+        else:
+            failures[key] = f"{status[1]} {code[1] if code else ''}".strip()
+    if len(failures) == len(keys) and not re.search(r"HTTP/1\.1 \d{3}", text):
+        raise RequestFailedError(unreadable("one to a batch", text.encode()))
     return failures

@@ -10,13 +10,13 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from barman_cloud.errors import AccessDeniedError, ConfigurationError
 from barman_cloud.store.azure.keys import AzureCredentials, AzureSource
-from barman_cloud.store.failures import RequestFailedError, TransientError
-from barman_cloud.store.http import HttpClient
-from barman_cloud.store.retry import Retry
+from barman_cloud.store.environment import clean_secret, clean_url
+from barman_cloud.store.failures import TransientError
+from barman_cloud.store.token_request import ask
 
 RESOURCE = "https://storage.azure.com/"
 _INSTANCE = "http://169.254.169.254"
@@ -76,8 +76,8 @@ class _Identity:
             "scope": f"{RESOURCE}.default",
             **proof,
         }
-        host = self._environ.get("AZURE_AUTHORITY_HOST") or _LOGIN
-        url = f"{host.rstrip('/')}/{self._environ['AZURE_TENANT_ID']}/oauth2/v2.0/token"
+        host = clean_url(self._environ.get("AZURE_AUTHORITY_HOST") or _LOGIN, "AZURE_AUTHORITY_HOST")
+        url = f"{host}/{self._environ['AZURE_TENANT_ID']}/oauth2/v2.0/token"
         headers = {"content-type": "application/x-www-form-urlencoded"}
         return self._ask("POST", url, headers, urlencode(form).encode(), what="Microsoft Entra ID", timeout=30)
 
@@ -88,37 +88,31 @@ class _Identity:
             query["client_id"] = client
         endpoint = self._environ.get("IDENTITY_ENDPOINT")
         if endpoint and (secret := self._environ.get("IDENTITY_HEADER")):
-            url = f"{endpoint}?{urlencode({**query, 'api-version': '2019-08-01'})}"
+            url = f"{clean_url(endpoint, 'IDENTITY_ENDPOINT')}?{urlencode({**query, 'api-version': '2019-08-01'})}"
             return self._ask("GET", url, {"x-identity-header": secret}, what="managed identity", timeout=10)
-        host = self._environ.get("AZURE_POD_IDENTITY_AUTHORITY_HOST") or _INSTANCE
+        variable = "AZURE_POD_IDENTITY_AUTHORITY_HOST"
+        host = clean_url(self._environ.get(variable) or _INSTANCE, variable)
         url = f"{host}/metadata/identity/oauth2/token?{urlencode({**query, 'api-version': '2018-02-01'})}"
         return self._ask("GET", url, {"metadata": "true"}, what="managed identity", timeout=2)
 
     def _ask(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"", *, what: str, timeout: float
     ) -> AzureCredentials:
-        parts = urlsplit(url)
-        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
-        environ = self._environ if parts.scheme == "https" else {}
-        client = HttpClient(url, ca_file=self._ca_file, timeout=timeout, connect_timeout=timeout, environ=environ)
-
-        def once() -> AzureCredentials:
-            try:
-                answer = client.request(method, target, headers, body)
-            except RequestFailedError as error:
-                raise TransientError(f"{what}: no answer ({error})") from error
-            if answer.status >= 500 or answer.status in (404, 410, 429):
-                raise TransientError(f"{what}: answered {answer.status}")
-            if answer.status != 200:
-                raise AccessDeniedError(
-                    f"{what}: refused with status {answer.status}", hint="check client and tenant id"
-                )
-            return _from_json(answer.body, what)
-
-        try:
-            return Retry(30, 2).call(once)
-        finally:
-            client.close()
+        answer = ask(
+            method,
+            url,
+            headers,
+            body,
+            what=what,
+            hint="check client and tenant id",
+            timeout=timeout,
+            budget=30,
+            attempts=2,
+            ca_file=self._ca_file,
+            environ={} if url.startswith("http://") else self._environ,
+            transient=(404, 410, 429),
+        )
+        return _from_json(answer.body, what)
 
 
 def _from_json(body: bytes, what: str) -> AzureCredentials:
@@ -129,8 +123,9 @@ def _from_json(body: bytes, what: str) -> AzureCredentials:
             expires = datetime.fromtimestamp(int(answer["expires_on"]), UTC)
         else:
             expires = datetime.now(UTC) + timedelta(seconds=int(answer.get("expires_in", 3600)))
-        return AzureCredentials(token=answer.get("access_token") or answer["accessToken"], expires=expires)
-    except (ValueError, KeyError, TypeError) as error:
+        token = clean_secret(answer.get("access_token") or answer["accessToken"], f"the token of {what}")
+        return AzureCredentials(token=token, expires=expires)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError) as error:
         raise AccessDeniedError(f"{what} gave no usable token") from error
 
 

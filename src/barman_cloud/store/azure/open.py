@@ -14,9 +14,11 @@ from barman_cloud.store.azure.keys import AzureCredentials, AzureSource, derive_
 from barman_cloud.store.azure.settings import AzureSettings
 from barman_cloud.store.azure.store import AzureStore
 from barman_cloud.store.base import StoreURL
+from barman_cloud.store.environment import clean_secret, clean_url
 from barman_cloud.store.expiring import Refreshing
 from barman_cloud.store.options import StoreOptions
 from barman_cloud.store.retry import Retry
+from barman_cloud.store.storage_class import checked_class
 
 EMULATOR_ACCOUNT = "devstoreaccount1"
 EMULATOR_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -28,15 +30,16 @@ def open_azure(url: StoreURL, options: StoreOptions, environ: Mapping[str, str])
     settings = AzureSettings(
         container=url.bucket,
         account=url.account or "",
-        endpoint=url.endpoint or "",
+        endpoint=clean_url(url.endpoint or "", "the address in the URL"),
         encryption_scope=options.encryption_scope,
         ca_file=environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE") or None,
         block_size=options.max_block_size,
         single_put_limit=options.max_single_put_size,
         concurrency=options.max_concurrency or 4,
+        access_tier=checked_class(options.storage_class, "Azure", ("Hot", "Cool", "Cold"), ("Archive",)),
     )
     settings, source = _authorize(settings, options, environ)
-    return AzureStore(url, settings, source, retry=Retry(options.retry_budget), environ=environ)
+    return AzureStore(url, settings, source, retry=Retry(options.retry_until()), environ=environ)
 
 
 def _authorize(
@@ -70,7 +73,7 @@ def _from_connection_string(settings: AzureSettings, text: str) -> tuple[AzureSe
     for part in text.split(";"):
         name, separator, value = part.strip().partition("=")
         if separator:
-            fields[name.lower()] = value
+            fields[name.strip().lower()] = value.strip()
         elif name:
             raise _bad_connection_string()
     if fields.get("usedevelopmentstorage", "").lower() == "true":
@@ -82,6 +85,8 @@ def _from_connection_string(settings: AzureSettings, text: str) -> tuple[AzureSe
     if not endpoint and "accountname" in fields:
         protocol = fields.get("defaultendpointsprotocol") or "https"
         endpoint = f"{protocol}://{account}.blob.{fields.get('endpointsuffix') or 'core.windows.net'}"
+    if endpoint:
+        endpoint = clean_url(endpoint, "the endpoint in AZURE_STORAGE_CONNECTION_STRING")
     settings = replace(settings, account=account, endpoint=endpoint or settings.endpoint)
     if sas := fields.get("sharedaccesssignature"):
         return settings, _static_sas(sas)
@@ -98,7 +103,10 @@ def _bad_connection_string() -> ConfigurationError:
 
 
 def _static_sas(text: str) -> AzureSource:
-    credentials = AzureCredentials(sas=text.strip().lstrip("?"))
+    sas = clean_secret(text, "the shared access signature").lstrip("?")
+    if " " in sas:
+        raise ConfigurationError("the shared access signature has a blank in it", hint="copy it anew")
+    credentials = AzureCredentials(sas=sas)
     return lambda: credentials
 
 

@@ -15,13 +15,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from barman_cloud.errors import AccessDeniedError, ConfigurationError
-from barman_cloud.store.failures import RequestFailedError, TransientError
+from barman_cloud.store.environment import clean_secret, clean_url
+from barman_cloud.store.failures import TransientError
 from barman_cloud.store.google.keys import SCOPE, GoogleCredentials, GoogleSource, self_signed_token
-from barman_cloud.store.http import HttpClient, Response
-from barman_cloud.store.retry import Retry
+from barman_cloud.store.http import Response
+from barman_cloud.store.token_request import ask
 
 _TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105
 
@@ -31,7 +32,7 @@ def find_identity(environ: Mapping[str, str]) -> tuple[GoogleSource, str | None]
 
     Files are read now, requests are made by the function. Raises ``ConfigurationError`` for a file that can't be used.
     """
-    named = environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+    named = environ.get("GOOGLE_APPLICATION_CREDENTIALS") or None
     path = Path(named) if named else _gcloud_file(environ)
     if named is None and not path.is_file():
         return lambda: _from_metadata_server(environ), None
@@ -80,19 +81,21 @@ def _from_login(content: Mapping[str, Any], environ: Mapping[str, str], path: Pa
         }
     except KeyError as error:
         raise ConfigurationError(f"{path}: has no {error.args[0]}", hint="log in again with gcloud") from error
-    url = content.get("token_uri") or _TOKEN_URL
+    url = clean_url(str(content.get("token_uri") or _TOKEN_URL), f"token_uri in {path}")
     headers = {"content-type": "application/x-www-form-urlencoded"}
     return _token(_ask("POST", url, headers, urlencode(form).encode(), environ, what="Google's login", timeout=30))
 
 
 def _from_metadata_server(environ: Mapping[str, str]) -> GoogleCredentials:
     host = environ.get("GCE_METADATA_HOST") or "metadata.google.internal"
-    url = f"http://{host}/computeMetadata/v1/instance/service-accounts/default/token"
+    url = (
+        f"{clean_url(f'http://{host}', 'GCE_METADATA_HOST')}/computeMetadata/v1/instance/service-accounts/default/token"
+    )
     try:
         answer = _ask("GET", url, {"metadata-flavor": "Google"}, b"", {}, what="the metadata server", timeout=3)
     except TransientError as error:
         raise AccessDeniedError(
-            "no Google Cloud credentials found",
+            f"no Google Cloud credentials found: there is no file of them, and {error}",
             hint="set GOOGLE_APPLICATION_CREDENTIALS, or give the host a service account",
         ) from error
     return _token(answer)
@@ -108,34 +111,28 @@ def _ask(
     what: str,
     timeout: float,
 ) -> Response:
-    ca_file = environ.get("REQUESTS_CA_BUNDLE") or None
-    client = HttpClient(url, ca_file=ca_file, timeout=timeout, connect_timeout=timeout, environ=environ)
-
-    def once() -> Response:
-        try:
-            answer = client.request(method, urlsplit(url).path, headers, body)
-        except RequestFailedError as error:
-            raise TransientError(f"{what}: no answer ({error})") from error
-        if answer.status >= 500 or answer.status == 429:
-            raise TransientError(f"{what}: answered {answer.status}")
-        if answer.status != 200:
-            raise AccessDeniedError(
-                f"{what}: refused with status {answer.status}", hint="check the account, or log in again"
-            )
-        return answer
-
-    try:
-        return Retry(30, 3).call(once)
-    finally:
-        client.close()
+    return ask(
+        method,
+        url,
+        headers,
+        body,
+        what=what,
+        hint="check the account, or log in again",
+        timeout=timeout,
+        budget=30,
+        attempts=3,
+        ca_file=environ.get("REQUESTS_CA_BUNDLE") or None,
+        environ=environ,
+    )
 
 
 def _token(answer: Response) -> GoogleCredentials:
     try:
         content = json.loads(answer.body)
         lifetime = timedelta(seconds=int(content.get("expires_in", 3600)))
-        return GoogleCredentials(content["access_token"], datetime.now(UTC) + lifetime)
-    except (ValueError, KeyError, TypeError) as error:
+        token = clean_secret(content["access_token"], "the token of Google")
+        return GoogleCredentials(token, datetime.now(UTC) + lifetime)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise AccessDeniedError("Google gave no usable token") from error
 
 

@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus, urlsplit
 
 from barman_cloud.errors import IntegrityError
-from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock, Tags
-from barman_cloud.store.bucket_api import Page
-from barman_cloud.store.failures import Failure, RequestFailedError, from_answer
-from barman_cloud.store.http import HttpClient, Response, cut_range
+from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock
+from barman_cloud.store.bucket_api import LISTING, Attributes, Page
+from barman_cloud.store.failures import WRONG_REGION_CODES, Failure, RequestFailedError, from_answer, unreadable
+from barman_cloud.store.http import Body, HttpClient, Response, cut_range, object_headers, object_in
+from barman_cloud.store.integrity import CHECKSUM, require_intact
 from barman_cloud.store.s3.checksums import verify
 from barman_cloud.store.s3.keys import AwsCredentials
+from barman_cloud.store.s3.retention import DefaultRetention, retained
 from barman_cloud.store.s3.sigv4 import encode_path, encode_query, sign
-from barman_cloud.store.xml import elements, escape, text_of
+from barman_cloud.store.xml import escape, parse
 
 if TYPE_CHECKING:
+    from barman_cloud.deadline import Deadline
     from barman_cloud.store.s3.settings import S3Settings
 
 
@@ -27,15 +30,24 @@ class S3Api:
     """Requests to one bucket. Every method makes one request and raises ``RequestFailedError`` when it fails."""
 
     def __init__(
-        self, settings: S3Settings, credentials: Callable[[], AwsCredentials], environ: Mapping[str, str]
+        self,
+        settings: S3Settings,
+        credentials: Callable[[], AwsCredentials],
+        environ: Mapping[str, str],
+        deadline: Deadline | None = None,
     ) -> None:
         self._settings = settings
         self._credentials = credentials
         base = urlsplit(settings.bucket_url)
         self._host = base.netloc
         self._root = base.path.rstrip("/")
+        self._retention: tuple[DefaultRetention | None] | None = None
         self._http = HttpClient(
-            settings.bucket_url, ca_file=settings.ca_file, timeout=settings.read_timeout, environ=environ
+            settings.bucket_url,
+            ca_file=settings.ca_file,
+            timeout=settings.read_timeout,
+            environ=environ,
+            deadline=deadline,
         )
 
     def list_page(self, prefix: str, *, delimiter: str, start_after: str | None, token: str | None) -> Page:
@@ -46,20 +58,42 @@ class S3Api:
             query["continuation-token"] = token
         elif start_after:
             query["start-after"] = start_after
-        return _parse_page(self._send("GET", "", query).body.decode("utf-8"))
+        return self._page(self._send("GET", "", query).body, prefix)
+
+    def _page(self, body: bytes, prefix: str) -> Page:
+        """Read an answer to ListObjectsV2, and make sure that it is one about this bucket and prefix."""
+        document = parse(body, "ListBucketResult", LISTING)
+        decode = unquote_plus if document.text("EncodingType") == "url" else str
+        name, truncated = document.text("Name"), document.text("IsTruncated") == "true"
+        token = document.text("NextContinuationToken") if truncated else ""
+        # An access point answers by a name of its own.
+        another = name not in ("", self._settings.bucket) and not self._settings.access_point
+        if another or decode(document.text("Prefix")) != prefix or (truncated and not token):
+            raise RequestFailedError(unreadable(LISTING, body))
+        try:
+            objects = tuple(_info(entry.fields(), decode) for entry in document.elements("Contents"))
+            folders = tuple(decode(entry.fields()["Prefix"]) for entry in document.elements("CommonPrefixes"))
+        except (KeyError, ValueError) as error:
+            raise RequestFailedError(unreadable(LISTING, body)) from error
+        return Page(objects, folders, token or None).checked(prefix, body)
 
     def get(self, key: str) -> bytes:
-        return self._send("GET", key, headers=self._settings.customer_key_headers()).body
+        answer = self._send("GET", key, headers=self._settings.customer_key_headers())
+        return self._intact(key, answer, object_in(answer))
+
+    def _intact(self, key: str, answer: Response, body: bytes) -> bytes:
+        require_intact(f"s3://{self._settings.bucket}/{key}", body, answer.headers.get(f"x-amz-meta-{CHECKSUM}"))
+        return body
 
     def get_validated(self, key: str) -> bytes:
         """Return the object, compared with the checksum that S3 keeps of it."""
         headers = {**self._settings.customer_key_headers(), "x-amz-checksum-mode": "ENABLED"}
         answer = self._send("GET", key, headers=headers)
-        if not verify(answer.headers, answer.body):
+        if not verify(answer.headers, object_in(answer)):
             raise IntegrityError(
                 f"s3://{self._settings.bucket}/{key} arrived with another checksum than it was stored with"
             )
-        return answer.body
+        return self._intact(key, answer, answer.body)
 
     def get_range(self, key: str, start: int, end: int, etag: str | None) -> tuple[Buffer, int, str | None]:
         headers = {"range": f"bytes={start}-{end - 1}", **self._settings.customer_key_headers()}
@@ -70,7 +104,7 @@ class S3Api:
     def head(self, key: str) -> ObjectInfo:
         from email.utils import parsedate_to_datetime
 
-        headers = self._send("HEAD", key, headers=self._settings.customer_key_headers()).headers
+        headers = self._head(key)
         modified = headers.get("last-modified")
         return ObjectInfo(
             key,
@@ -79,50 +113,97 @@ class S3Api:
             parsedate_to_datetime(modified) if modified else None,
         )
 
-    def put(self, key: str, data: Buffer, *, if_absent: bool, tags: Tags | None) -> None:
-        headers = self._settings.encryption_headers()
+    def _head(self, key: str) -> Mapping[str, str]:
+        return object_headers(self._send("HEAD", key, headers=self._settings.customer_key_headers()))
+
+    def put(self, key: str, data: Buffer, *, if_absent: bool, attributes: Attributes) -> None:
+        headers = self._settings.write_headers(attributes)
         headers["content-md5"] = _md5(data)
-        if tags:
-            headers["x-amz-tagging"] = encode_query(tags)
         if if_absent:
             headers["if-none-match"] = "*"
         try:
-            self._send("PUT", key, headers=headers, body=memoryview(data))
+            self._send("PUT", key, headers=headers, body=memoryview(data), empty=True)
         except RequestFailedError as error:
             if if_absent and error.failure.status == 412:
                 raise RequestFailedError(Failure(409, exists=True)) from error
             raise
 
+    def refuses_forged(self, key: str) -> bool:
+        """Put content that isn't what was signed; tell whether the store noticed."""
+        try:
+            self._send("PUT", key, body=b"forged", payload=hashlib.sha256(b"signed").hexdigest())
+        except RequestFailedError as error:
+            if error.failure.status not in (400, 403):
+                raise
+            return True
+        return False
+
     def delete(self, keys: list[str]) -> dict[str, str]:
         objects = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in keys)
         body = f'<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Quiet>true</Quiet>{objects}</Delete>'.encode()
         headers = {"content-md5": _md5(body), "content-type": "application/xml"}
-        answer = self._send("POST", "", {"delete": ""}, headers, body).body.decode("utf-8")
+        answer = self._send("POST", "", {"delete": ""}, headers, body).body
         failures = {}
-        for entry in elements(answer, "Error"):
-            code, message = text_of(entry, "Code"), text_of(entry, "Message")
+        for entry in parse(answer, "DeleteResult", "the result of a deletion").elements("Error"):
+            code, message = entry.text("Code"), entry.text("Message")
+            if code in WRONG_REGION_CODES:  # MinIO says so of each key
+                raise RequestFailedError(Failure(400, code, message))
             if code not in ("NoSuchKey", "NoSuchVersion"):
-                failures[text_of(entry, "Key")] = ": ".join(part for part in (code, message) if part)
+                failures[entry.text("Key")] = ": ".join(part for part in (code, message) if part)
         return failures
 
     def delete_one(self, key: str) -> None:
-        self._send("DELETE", key)
+        self._send("DELETE", key, empty=True)
 
     def object_lock(self, key: str) -> ObjectLock | None:
-        """Return the lock that a HEAD shows; S3 leaves the headers out for callers who may not see them."""
-        headers = self._send("HEAD", key, headers=self._settings.customer_key_headers()).headers
+        """Return the lock that a HEAD shows; S3 leaves the headers out for callers who may not see them.
+
+        Some compatible stores never send them for the bucket's default retention. Then the bucket's own configuration
+        decides, unless the store says that this object has no retention, as Amazon does.
+        """
+        headers = self._head(key)
         if headers.get("x-amz-object-lock-legal-hold", "").upper() == "ON":
             return ObjectLock(key, "under legal hold")
         until = headers.get("x-amz-object-lock-retain-until-date")
         if until:
-            moment = datetime.fromisoformat(until)
-            if moment > datetime.now(moment.tzinfo):
-                mode = headers.get("x-amz-object-lock-mode", "").lower()
-                return ObjectLock(key, f"retained until {until}" + (f" ({mode} mode)" if mode else ""))
-        return None
+            return retained(key, datetime.fromisoformat(until), headers.get("x-amz-object-lock-mode", ""))
+        default, modified = self._default_retention(), headers.get("last-modified")
+        if default is None or modified is None:
+            return None
+        from email.utils import parsedate_to_datetime
+
+        lock = retained(key, default.end(parsedate_to_datetime(modified)), default.mode, " by the bucket's default")
+        return None if lock is None or (self._settings.aws and not self._may_be_retained(key)) else lock
+
+    def _default_retention(self) -> DefaultRetention | None:
+        """Return the default retention of the bucket (S3 API: GetObjectLockConfiguration); it is asked for once."""
+        if self._retention is None:
+            try:
+                answer = self._send("GET", "", {"object-lock": ""}).body
+            except RequestFailedError as error:
+                if not _says_no_lock(error.failure):
+                    raise
+                self._retention = (None,)
+            else:
+                what = "the bucket's object lock configuration"
+                rule = parse(answer, "ObjectLockConfiguration", what).first("Rule", "DefaultRetention")
+                try:
+                    self._retention = (DefaultRetention.of(rule.fields()) if rule is not None else None,)
+                except ValueError as error:
+                    raise RequestFailedError(unreadable(what, answer)) from error
+        return self._retention[0]
+
+    def _may_be_retained(self, key: str) -> bool:
+        """Tell whether the object has a retention as far as these credentials may know (S3 API: GetObjectRetention)."""
+        try:
+            self._send("GET", key, {"retention": ""})
+        except RequestFailedError as error:
+            return error.failure.code != "NoSuchObjectLockConfiguration"
+        return True
 
     def check(self, prefix: str) -> None:
-        self._send("GET", "", {"list-type": "2", "prefix": prefix, "max-keys": "1"})
+        query = {"list-type": "2", "prefix": prefix, "max-keys": "1", "encoding-type": "url"}
+        self._page(self._send("GET", "", query).body, prefix)
 
     def create_bucket(self) -> None:
         """Create the bucket in the region of the client; ``us-east-1`` must not be named (S3 API: CreateBucket)."""
@@ -145,21 +226,49 @@ class S3Api:
     def close(self) -> None:
         self._http.close()
 
+    def send(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: Body = b"",
+        payload: str | None = None,
+    ) -> Response:
+        """Make a request about ``key`` and return the answer; ``payload`` is what the signature says of the body."""
+        return self._send(method, key, query, headers, body, payload)
+
     def _send(
         self,
         method: str,
         key: str,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        body: bytes | memoryview = b"",
+        body: Body = b"",
+        payload: str | None = None,
+        *,
+        empty: bool = False,
     ) -> Response:
-        response = self._exchange(method, key, query or {}, headers or {}, body)
+        """Return the answer to a request; raise ``RequestFailedError`` unless it is one of success.
+
+        ``empty``: the store's own answer has nothing in it, so one that has comes from something else.
+        """
+        response = self._exchange(method, key, query or {}, headers or {}, body, payload)
         if response.status >= 300:
-            raise RequestFailedError(from_answer(response.status, response.body))
+            region = response.headers.get("x-amz-bucket-region", "")
+            raise RequestFailedError(from_answer(response.status, response.body, region=region))
+        if empty and response.body.strip():
+            raise RequestFailedError(unreadable("an object store's", response.body))
         return response
 
     def _exchange(
-        self, method: str, key: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes | memoryview
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: Body,
+        payload: str | None = None,
     ) -> Response:
         path = f"{self._root}/{encode_path(key)}" if key or not self._root else self._root
         text = encode_query(query)
@@ -170,10 +279,16 @@ class S3Api:
             path=path,
             query=text,
             headers=headers,
-            body=body,
+            body=b"" if isinstance(body, list) else body,
             region=self._settings.region,
+            payload=payload,
         )
         return self._http.request(method, f"{path}?{text}" if text else path, signed, body)
+
+
+def _says_no_lock(failure: Failure) -> bool:
+    """Tell whether a bucket has no lock configuration, or the store none at all; or these credentials may not know."""
+    return failure.status in (400, 403, 404, 405, 501) and failure.code != "NoSuchBucket" and not failure.unreadable
 
 
 def _md5(data: Buffer) -> str:
@@ -181,22 +296,13 @@ def _md5(data: Buffer) -> str:
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
-def _parse_page(text: str) -> Page:
-    """Parse a ListObjectsV2 answer; its shape is so regular that a parser of general XML would only cost time."""
-    encoded = "<EncodingType>url</EncodingType>" in text
-    decode = unquote_plus if encoded else str
-    objects = tuple(
-        ObjectInfo(
-            decode(text_of(entry, "Key")),
-            int(text_of(entry, "Size") or 0),
-            _quoted(text_of(entry, "ETag")),
-            _moment(text_of(entry, "LastModified")),
-        )
-        for entry in elements(text, "Contents")
+def _info(fields: Mapping[str, str], decode: Callable[[str], str]) -> ObjectInfo:
+    return ObjectInfo(
+        decode(fields["Key"]),
+        int(fields["Size"]),
+        _quoted(fields.get("ETag", "")),
+        _moment(fields.get("LastModified", "")),
     )
-    folders = tuple(decode(text_of(entry, "Prefix")) for entry in elements(text, "CommonPrefixes"))
-    token = text_of(text, "NextContinuationToken") if text_of(text, "IsTruncated") == "true" else None
-    return Page(objects, folders, token or None)
 
 
 def _moment(text: str) -> datetime | None:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from barman_cloud.errors import AccessDeniedError, ConfigurationError
+from barman_cloud.store.environment import clean_secret
 from barman_cloud.store.expiring import Refreshing
 from barman_cloud.store.s3.keys import AwsCredentials
 from barman_cloud.store.s3.profile import Profile
@@ -34,7 +35,7 @@ def find_credentials(environ: Mapping[str, str], profile: Profile, region: str, 
         secret = profile.get("aws_secret_access_key")
         if secret is None:
             raise ConfigurationError(f"AWS profile {profile.name} has an access key but no aws_secret_access_key")
-        static = AwsCredentials(key, secret, profile.get("aws_session_token"))
+        static = _usable(key, secret, profile.get("aws_session_token"), f"the AWS profile {profile.name}")
         return lambda: static
     if command := profile.get("credential_process"):
         return Refreshing(lambda: _from_process(command))
@@ -49,21 +50,37 @@ def _environment_key(key: str, environ: Mapping[str, str]) -> AwsCredentials:
         raise ConfigurationError(
             "AWS_ACCESS_KEY_ID is set, but AWS_SECRET_ACCESS_KEY isn't", hint="set both, or neither"
         )
-    return AwsCredentials(key, secret, environ.get("AWS_SESSION_TOKEN") or environ.get("AWS_SECURITY_TOKEN") or None)
+    token = environ.get("AWS_SESSION_TOKEN") or environ.get("AWS_SECURITY_TOKEN")
+    return _usable(key, secret, token, "the environment")
+
+
+def _usable(key: str, secret: str, token: str | None, origin: str, expires: datetime | None = None) -> AwsCredentials:
+    """Return the key, or say which part of it can't be sent."""
+    return AwsCredentials(
+        clean_secret(key, f"the access key (AWS_ACCESS_KEY_ID) of {origin}"),
+        clean_secret(secret, f"the secret key (AWS_SECRET_ACCESS_KEY) of {origin}"),
+        clean_secret(token or "", f"the session token (AWS_SESSION_TOKEN) of {origin}") or None,
+        expires,
+    )
 
 
 def from_json(answer: Mapping[str, Any], origin: str) -> AwsCredentials:
     """Return the key in a JSON answer of a process, container or instance (they differ in one name only)."""
     try:
         expires = answer.get("Expiration")
-        return AwsCredentials(
+        return _usable(
             answer["AccessKeyId"],
             answer["SecretAccessKey"],
             answer.get("SessionToken") or answer.get("Token"),
-            datetime.fromisoformat(expires) if expires else None,
+            origin,
+            _in_time_zone(datetime.fromisoformat(expires)) if expires else None,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise AccessDeniedError(f"{origin} gave no usable AWS credentials") from error
+
+
+def _in_time_zone(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _from_process(command: str) -> AwsCredentials:
@@ -104,4 +121,5 @@ def _from_botocore(profile: Profile, region: str) -> AwsCredentials:
         raise AccessDeniedError(f"AWS profile {profile.name}: {error}") from error
     # botocore renews its keys itself; ours only has to come back to it in time.
     expires = getattr(credentials, "_expiry_time", None) or datetime.now(UTC) + timedelta(minutes=15)
-    return AwsCredentials(str(frozen.access_key), str(frozen.secret_key), frozen.token, expires)
+    origin = f"the AWS profile {profile.name}"
+    return _usable(str(frozen.access_key), str(frozen.secret_key), frozen.token, origin, expires)

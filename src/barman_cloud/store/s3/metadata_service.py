@@ -6,17 +6,21 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from barman_cloud.errors import AccessDeniedError, ConfigurationError
+from barman_cloud.store.environment import clean_secret, clean_url
 from barman_cloud.store.failures import RequestFailedError, TransientError
-from barman_cloud.store.http import HttpClient, Response
-from barman_cloud.store.retry import Retry
+from barman_cloud.store.http import Response
 from barman_cloud.store.s3.identity import from_json
 from barman_cloud.store.s3.keys import AwsCredentials
+from barman_cloud.store.token_request import ask
+from barman_cloud.store.xml import parse
 
 _INSTANCE = "http://169.254.169.254"
 _CONTAINER = "http://169.254.170.2"
+_CONTAINER_HOSTS = ("169.254.170.2", "169.254.170.23", "fd00:ec2::23", "localhost")
+"""Where ECS and EKS answer."""
 _ROLES = "/latest/meta-data/iam/security-credentials/"
 
 
@@ -36,7 +40,7 @@ class MetadataSource:
         ):
             return self._container()
         if self._environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
-            raise _nothing_found()
+            raise _nothing_found("nothing is configured, and AWS_EC2_METADATA_DISABLED is set")
         return self._instance()
 
     def _web_identity(self) -> AwsCredentials:
@@ -49,43 +53,58 @@ class MetadataSource:
             "WebIdentityToken": _read_token(self._environ["AWS_WEB_IDENTITY_TOKEN_FILE"]),
         }
         endpoint = self._environ.get("AWS_ENDPOINT_URL_STS") or self._environ.get("AWS_ENDPOINT_URL")
-        if not endpoint:
+        if endpoint:
+            endpoint = clean_url(endpoint, "AWS_ENDPOINT_URL_STS or AWS_ENDPOINT_URL")
+        else:
             endpoint = f"https://sts.{self._region}.amazonaws.com{'.cn' if self._region.startswith('cn-') else ''}"
         form = {"content-type": "application/x-www-form-urlencoded"}
         answer = self._ask(endpoint, "POST", "/", form, urlencode(query).encode(), what="web identity", timeout=30)
-        text = answer.body.decode("utf-8", "replace")
-        found = {name: re.search(f"<{name}>([^<]*)</{name}>", text) for name in _STS_NAMES}
-        return from_json({name: match[1] for name, match in found.items() if match}, "the security token service")
+        try:
+            found = parse(answer.body, "AssumeRoleWithWebIdentityResponse", "a key of the security token service")
+        except RequestFailedError as error:
+            raise AccessDeniedError(f"web identity: {error}", hint=f"check the endpoint {endpoint}") from error
+        key = found.first("AssumeRoleWithWebIdentityResult", "Credentials")
+        return from_json(key.fields() if key is not None else {}, "the security token service")
 
     def _container(self) -> AwsCredentials:
         relative = self._environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+        if relative and not relative.startswith("/"):
+            raise ConfigurationError("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI isn't a path", hint="begin with a slash")
         url = f"{_CONTAINER}{relative}" if relative else self._environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"]
+        url = clean_url(url, "AWS_CONTAINER_CREDENTIALS_FULL_URI", query=True)
+        _check_host(url)
         token_file = self._environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
         token = _read_token(token_file) if token_file else self._environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN")
-        parts = urlsplit(url)
-        target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-        headers = {"authorization": token} if token else {}
-        answer = self._ask(url, "GET", target, headers, what="container credentials", timeout=5)
+        headers = {"authorization": clean_secret(token, "the container's authorization token")} if token else {}
+        answer = self._ask(url, "GET", "", headers, what="container credentials", timeout=5)
         return from_json(_json(answer), "the container's credentials service")
 
     def _instance(self) -> AwsCredentials:
         """Ask the metadata service, version 2 only: token first (EC2 User Guide, "Retrieve instance metadata")."""
-        base = self._environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or _INSTANCE
-        timeout = float(self._environ.get("AWS_METADATA_SERVICE_TIMEOUT") or 1)
-        attempts = int(self._environ.get("AWS_METADATA_SERVICE_NUM_ATTEMPTS") or 1)
+        variable = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
+        base = clean_url(self._environ.get(variable) or _INSTANCE, variable)
+        timeout = self._number("AWS_METADATA_SERVICE_TIMEOUT")
+        attempts = max(1, int(self._number("AWS_METADATA_SERVICE_NUM_ATTEMPTS")))
         lifetime = {"x-aws-ec2-metadata-token-ttl-seconds": "21600"}
+        what = "instance metadata"
         try:
-            token = self._ask(
-                base, "PUT", "/latest/api/token", lifetime, what="instance metadata", timeout=timeout, attempts=attempts
+            answer = self._ask(
+                base, "PUT", "/latest/api/token", lifetime, what=what, timeout=timeout, attempts=attempts
             )
         except TransientError as error:
-            raise _nothing_found() from error
-        headers = {"x-aws-ec2-metadata-token": token.body.decode()}
-        role = (
-            self._ask(base, "GET", _ROLES, headers, what="the instance's role", timeout=5).body.decode().split("\n")[0]
-        )
-        answer = self._ask(base, "GET", _ROLES + role, headers, what="the instance's key", timeout=5)
+            raise _nothing_found(f"nothing is configured, and {error}") from error
+        headers = {"x-aws-ec2-metadata-token": _text(answer, what)}
+        role = _text(self._ask(base, "GET", _ROLES, headers, what="the instance's role", timeout=5), what)
+        path = _ROLES + quote(role.split("\n")[0].strip())
+        answer = self._ask(base, "GET", path, headers, what="the instance's key", timeout=5)
         return from_json(_json(answer), "the instance metadata service")
+
+    def _number(self, variable: str) -> float:
+        """Return the value of a variable that is 1 by default, and above 0."""
+        text = self._environ.get(variable) or "1"
+        if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4})?", text) or not float(text):
+            raise ConfigurationError(f"{variable} isn't a number above 0", hint="leave it out, or set it to a number")
+        return float(text)
 
     def _ask(
         self,
@@ -99,40 +118,44 @@ class MetadataSource:
         timeout: float,
         attempts: int = 3,
     ) -> Response:
-        direct = url.startswith("http://")
-        client = HttpClient(
-            url,
-            ca_file=self._ca_file,
+        return ask(
+            method,
+            f"{url}{target}",
+            headers,
+            body,
+            what=what,
+            hint="check the role and its trust",
             timeout=timeout,
-            connect_timeout=timeout,
-            environ={} if direct else self._environ,
+            budget=60,
+            attempts=attempts,
+            ca_file=self._ca_file,
+            environ={} if url.startswith("http://") else self._environ,
         )
 
-        def once() -> Response:
-            try:
-                answer = client.request(method, target, headers, body)
-            except RequestFailedError as error:
-                raise TransientError(f"{what}: no answer ({error})") from error
-            if answer.status >= 500 or answer.status == 429:
-                raise TransientError(f"{what}: answered {answer.status}")
-            if answer.status != 200:
-                raise AccessDeniedError(
-                    f"{what}: refused with status {answer.status}", hint="check the role and its trust"
-                )
-            return answer
 
-        try:
-            return Retry(60, attempts).call(once)
-        finally:
-            client.close()
+def _check_host(url: str) -> None:
+    """Refuse to ask any host for keys without TLS, as the SDKs do: the answer would be anybody's, and so the token that
+    goes with the question (AWS SDKs Reference, "Container credential provider").
+    """
+    from ipaddress import ip_address
+
+    host = urlsplit(url).hostname or ""
+    if url.lower().startswith("https://") or host in _CONTAINER_HOSTS:
+        return
+    try:
+        if ip_address(host).is_loopback:
+            return
+    except ValueError:
+        pass
+    raise ConfigurationError(
+        f"AWS_CONTAINER_CREDENTIALS_FULL_URI names the host {host}, which isn't asked for keys without TLS",
+        hint="use https://, a loopback address, or one of " + ", ".join(_CONTAINER_HOSTS),
+    )
 
 
-_STS_NAMES = ("AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration")
-
-
-def _nothing_found() -> AccessDeniedError:
+def _nothing_found(reason: str) -> AccessDeniedError:
     return AccessDeniedError(
-        "no AWS credentials found",
+        f"no AWS credentials found: {reason}",
         hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile, or give the host a role",
     )
 
@@ -150,3 +173,13 @@ def _read_token(path: str) -> str:
         return Path(path).read_text("utf-8").strip()
     except OSError as error:
         raise ConfigurationError(f"{path}: can't read the token ({error.strerror})") from error
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path}: isn't a file with a token in it") from None
+
+
+def _text(answer: Response, what: str) -> str:
+    """Return an answer that is a word: a token, or the name of a role."""
+    try:
+        return clean_secret(answer.body.decode("ascii").strip().partition("\n")[0], f"the answer of the {what}")
+    except UnicodeDecodeError:
+        raise AccessDeniedError(f"{what}: the answer is no text") from None

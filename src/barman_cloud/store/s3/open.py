@@ -5,25 +5,36 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from barman_cloud import logs
 from barman_cloud.errors import ConfigurationError
 from barman_cloud.store.base import StoreURL
 from barman_cloud.store.clients import READ_TIMEOUT
+from barman_cloud.store.environment import clean_url
 from barman_cloud.store.options import StoreOptions
 from barman_cloud.store.retry import Retry
 from barman_cloud.store.s3.identity import find_credentials
 from barman_cloud.store.s3.profile import Profile, load_profile
-from barman_cloud.store.s3.settings import S3Settings
+from barman_cloud.store.s3.settings import REGION_NAME, S3Settings
 from barman_cloud.store.s3.store import S3Store
+from barman_cloud.store.storage_class import checked_class
+
+logger = logs.get_logger(__name__)
 
 _DNS_BUCKET = r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]"
 """A bucket that may be part of a host name under Amazon's certificate, so without dots."""
+_ALIASES = ("-s3alias", "--ol-s3", ".mrap")
+"""How the names of access points end that stand for a bucket (S3 User Guide, "Access point aliases")."""
+
+_CLASSES = ("STANDARD", "STANDARD_IA", "GLACIER_IR", "INTELLIGENT_TIERING", "ONEZONE_IA", "REDUCED_REDUNDANCY")
+_UNREADABLE = ("GLACIER", "DEEP_ARCHIVE")
+"""S3 User Guide, "Understanding and managing Amazon S3 storage classes". Compatible stores have others."""
 
 
 def open_s3(url: StoreURL, options: StoreOptions, environ: Mapping[str, str]) -> S3Store:
     """Return the store; no request is made."""
     profile = load_profile(environ, options.aws_profile)
     ca_file = environ.get("AWS_CA_BUNDLE") or profile.get("ca_bundle") or environ.get("REQUESTS_CA_BUNDLE") or None
-    region = environ.get("AWS_DEFAULT_REGION") or environ.get("AWS_REGION") or profile.get("region") or "us-east-1"
+    region = _region(environ, profile)
     bucket, endpoint, virtual, aws, region = _address(url, options, environ, profile, region)
     attempts = environ.get("AWS_MAX_ATTEMPTS") or profile.get("max_attempts")
     settings = S3Settings(
@@ -32,11 +43,13 @@ def open_s3(url: StoreURL, options: StoreOptions, environ: Mapping[str, str]) ->
         endpoint=endpoint,
         virtual_host=virtual,
         aws=aws,
+        access_point=url.bucket.startswith("arn:") or url.bucket.endswith(_ALIASES),
         ca_file=ca_file,
         read_timeout=options.read_timeout or READ_TIMEOUT,
         encryption=options.encryption,
         kms_key_id=options.sse_kms_key_id,
         customer_key=_customer_key(options),
+        storage_class=checked_class(options.storage_class, "S3", _CLASSES, _UNREADABLE, others=not aws),
         checksums_when_required=_when_required(
             environ.get("AWS_REQUEST_CHECKSUM_CALCULATION") or profile.get("request_checksum_calculation"),
             "AWS_REQUEST_CHECKSUM_CALCULATION",
@@ -47,8 +60,18 @@ def open_s3(url: StoreURL, options: StoreOptions, environ: Mapping[str, str]) ->
         )
         is False,
     )
-    retry = Retry(options.retry_budget, _attempts(attempts))
+    retry = Retry(options.retry_until(), _attempts(attempts))
     return S3Store(url, settings, find_credentials(environ, profile, region, ca_file), retry=retry, environ=environ)
+
+
+def _region(environ: Mapping[str, str], profile: Profile) -> str:
+    region = environ.get("AWS_DEFAULT_REGION") or environ.get("AWS_REGION") or profile.get("region") or "us-east-1"
+    if not re.fullmatch(REGION_NAME, region):
+        raise ConfigurationError(
+            f"{region!r} isn't the name of a region",
+            hint="check AWS_DEFAULT_REGION, AWS_REGION and the region of the profile",
+        )
+    return region
 
 
 def _address(
@@ -62,7 +85,8 @@ def _address(
     style = options.addressing_style or profile.get("s3.addressing_style") or "auto"
     endpoint = options.endpoint_url or _configured_endpoint(environ, profile)
     if endpoint:
-        endpoint = _checked_endpoint(endpoint)
+        endpoint = clean_url(endpoint, "the S3 endpoint")
+        _warn_of_bucket(endpoint, url.bucket)
         aws = bool(re.search(r"\.amazonaws\.com(\.cn)?(:\d+)?$", endpoint.partition("://")[2].partition("/")[0]))
         # The AWS SDKs put the bucket into the path of a custom endpoint unless told otherwise.
         return url.bucket, endpoint, style == "virtual", aws, region
@@ -94,12 +118,20 @@ def _configured_endpoint(environ: Mapping[str, str], profile: Profile) -> str | 
     return environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or profile.endpoint_url("s3")
 
 
-def _checked_endpoint(endpoint: str) -> str:
-    if not re.match(r"https?://[^/@?#]+(/[^?#]*)?$", endpoint, re.IGNORECASE):
-        raise ConfigurationError(
-            "the S3 endpoint isn't a URL", hint="use --endpoint-url http://HOST:PORT or https://HOST"
+def _warn_of_bucket(endpoint: str, bucket: str) -> None:
+    """Say that the bucket is added to an endpoint that has it already.
+
+    It isn't left out: the AWS tools add it too, and an archive may be there.
+    """
+    host, _, path = endpoint.partition("://")[2].partition("/")
+    if path.rpartition("/")[2] == bucket or host.lower().startswith(f"{bucket.lower()}."):
+        logger.warning(
+            "the endpoint %s contains the bucket %s, which is added to it again: objects are stored below %s/ in it "
+            "(hint: leave the bucket out of the endpoint)",
+            endpoint,
+            bucket,
+            bucket,
         )
-    return endpoint.rstrip("/")
 
 
 def _domain(region: str) -> str:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from barman_cloud.errors import ConfigurationError
+from barman_cloud.store.environment import clean
 
 
 class Profile(NamedTuple):
@@ -27,10 +28,11 @@ class Profile(NamedTuple):
         return f"Profile({self.name!r})"  # its settings may be secrets
 
     def get(self, name: str) -> str | None:
-        return self.settings.get(name) or None
+        return clean(self.settings.get(name, ""), f"{name} of the AWS profile {self.name}") or None
 
     def endpoint_url(self, service: str) -> str | None:
-        return self.services.get(f"{service}.endpoint_url") or self.get("endpoint_url")
+        name = f"{service}.endpoint_url"
+        return clean(self.services.get(name, ""), f"{name} of the AWS configuration") or self.get("endpoint_url")
 
 
 def load_profile(environ: Mapping[str, str], option: str | None) -> Profile:

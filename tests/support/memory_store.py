@@ -1,15 +1,33 @@
-"""A store in the memory of this process: the smallest correct implementation of the contract, for tests."""
+"""A store in the memory of this process: the smallest correct implementation of the contract.
+
+No command can open it: what it holds is gone with the process. Tests enter it into the table of providers, see
+:func:`register`.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import RLock
 
 from barman_cloud.errors import BucketNotFoundError, ObjectChangedError, ObjectExistsError, ObjectNotFoundError
-from barman_cloud.store.base import Buffer, Capabilities, Listing, ObjectInfo, ObjectStore, Requests, StoreURL, Tags
+from barman_cloud.store import providers
+from barman_cloud.store.base import (
+    Buffer,
+    Capabilities,
+    Listing,
+    ObjectInfo,
+    ObjectKind,
+    ObjectStore,
+    RequestCounts,
+    StoreURL,
+    Tags,
+)
+from barman_cloud.store.options import StoreOptions
+from barman_cloud.store.provider import Provider
+from barman_cloud.store.url import refuse
 
 
 @dataclass(slots=True)
@@ -26,10 +44,25 @@ class _Bucket:
     exists: bool = True
 
 
+NAME = "memory"
+FORM = "memory://name"
+
 _buckets: dict[str, _Bucket] = {}
 
 
-def open_memory(url: StoreURL) -> MemoryStore:
+def register() -> None:
+    """Enter ``memory://name`` into the table of providers of this process."""
+    providers.TABLE[NAME] = providers.Entry((NAME,), __name__, selectable=False)
+
+
+def _parse(text: str) -> StoreURL:
+    name, _, path = text[len("memory://") :].partition("/")
+    if not name:
+        refuse(text, "has no name", f"use {FORM}")
+    return StoreURL(NAME, name, path.strip("/"), text)
+
+
+def _open(url: StoreURL, _options: StoreOptions, _environ: Mapping[str, str]) -> ObjectStore:
     """Return a store over the bucket of that name; it comes into being with its first use and lives as long as the
     process.
     """
@@ -39,14 +72,22 @@ def open_memory(url: StoreURL) -> MemoryStore:
 class MemoryStore(ObjectStore):
     """Objects in a dictionary."""
 
-    capabilities = Capabilities(prefix_delete=True)
+    capabilities = Capabilities(prefix_delete=True, slash_decides=True)
 
     def __init__(self, url: StoreURL, bucket: _Bucket | None = None) -> None:
         self.url = url
-        self.requests = Requests()
+        self.requests = RequestCounts()
         self._bucket = bucket or _Bucket()
 
-    def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
+    def put(
+        self,
+        key: str,
+        data: Buffer,
+        *,
+        kind: ObjectKind = "metadata",
+        if_absent: bool = False,
+        tags: Tags | None = None,
+    ) -> None:
         self._request("put")
         content = bytes(data)
         etag = f'"{hashlib.sha256(content).hexdigest()}"'
@@ -61,6 +102,7 @@ class MemoryStore(ObjectStore):
         key: str,
         chunks: Iterable[Buffer],
         *,
+        kind: ObjectKind = "archive",
         part_size: int | None = None,
         concurrency: int = 4,
         tags: Tags | None = None,
@@ -157,3 +199,6 @@ class MemoryStore(ObjectStore):
         if found is None:
             raise ObjectNotFoundError(f"{self.object_url(key)} doesn't exist")
         return found
+
+
+PROVIDER = Provider(NAME, FORM, lambda text: text[:9].lower() == "memory://", _parse, _open)
