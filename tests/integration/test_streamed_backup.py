@@ -59,7 +59,8 @@ def succeeded(done: Completed) -> Completed:
 def refused(done: Completed, words: str, hint: str, code: int = 1) -> None:
     """One line that says what is wrong, and what to do."""
     assert done.returncode == code, done.stderr
-    (line,) = done.stderr.splitlines()
+    line, *before = reversed(done.stderr.splitlines())
+    assert all(" WARNING: " in text for text in before), done.stderr
     assert re.search(rf"ERROR: .*{words}.* \(hint: .*{hint}.*\)", line), line
 
 

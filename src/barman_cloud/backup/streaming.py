@@ -30,9 +30,9 @@ from barman_cloud.backup.scan import CONTROL_FILE, DATA
 from barman_cloud.backup.source import LABEL, LABEL_MODE, MANIFEST, MANIFEST_MODE
 from barman_cloud.catalog.backup_info import STREAMED, Tablespace
 from barman_cloud.errors import IntegrityError, OperationError
-from barman_cloud.postgres.backup_mode import BackupStart, BackupStop, create_restore_point, label_timeline
+from barman_cloud.postgres.backup_mode import BackupStart, BackupStop, create_restore_point, label_start, label_timeline
 from barman_cloud.postgres.connection import Connection, ServerMetadata, first_line
-from barman_cloud.postgres.wal import format_lsn, segment_name
+from barman_cloud.postgres.wal import segment_name
 from barman_cloud.replication.base_backup import BaseBackup, BaseBackupOptions, StreamedTablespace, TarStream
 from barman_cloud.replication.refusals import require_streaming
 from barman_cloud.replication.session import ReplicationSession, ServerRefusal, open_session
@@ -54,9 +54,16 @@ class ReplicationStream:
     mode: str | None = STREAMED
     failure = "copying files"
 
-    def __init__(self, server_name: str, max_bandwidth: int | None = None, conninfo: str | None = None) -> None:
+    def __init__(
+        self,
+        server_name: str,
+        max_bandwidth: int | None = None,
+        conninfo: str | None = None,
+        *,
+        verify_checksums: bool = True,
+    ) -> None:
         self.server_name = server_name
-        self._max_bandwidth = max_bandwidth
+        self._wanted = BaseBackupOptions("", max_rate=max_bandwidth, verify_checksums=verify_checksums)
         self._conninfo = conninfo
         self._session: ReplicationSession | None = None
         self._backup: StreamedBackup | None = None
@@ -77,9 +84,8 @@ class ReplicationStream:
     def begin(self, connection: Connection, run: Run) -> StreamedBackup:
         assert self._session is not None
         self._configuration = ConfigurationFiles.read(connection, run.info)
-        self._backup = StreamedBackup(
-            self._session, connection, self._max_bandwidth, include_wal=run.request.include_wal
-        )
+        wanted = replace(self._wanted, include_wal=run.request.include_wal)
+        self._backup = StreamedBackup(self._session, connection, wanted)
         return self._backup
 
     def page_checks(self, run: Run) -> PageChecks | None:
@@ -123,13 +129,11 @@ class ReplicationStream:
 class StreamedBackup:
     """The server's side of a streamed backup (``lifecycle.ServerBackup``), and what comes out of the stream."""
 
-    def __init__(
-        self, session: ReplicationSession, connection: Connection, max_bandwidth: int | None, *, include_wal: bool
-    ) -> None:
+    def __init__(self, session: ReplicationSession, connection: Connection, wanted: BaseBackupOptions) -> None:
+        """``wanted`` has all that is asked for but the label and how the checkpoint is made."""
         self._session = session
         self._connection = connection
-        self._max_bandwidth = max_bandwidth
-        self._include_wal = include_wal
+        self._wanted = wanted
         self._archives: ArchiveSet | None = None
         self._label: tuple[Member, bytes] | None = None
         self._control: tuple[Member, bytes] | None = None
@@ -145,12 +149,9 @@ class StreamedBackup:
         """Let the server begin and announce its tablespaces; waits for its checkpoint."""
         began = _server_time(self._connection)
         self._data_mode = _data_directory_mode(self._connection)
-        if self._include_wal:
+        if self._wanted.include_wal:
             _keep_wal(self._session)
-        options = BaseBackupOptions(
-            label, fast=immediate_checkpoint, include_wal=self._include_wal, max_rate=self._max_bandwidth
-        )
-        self._backup = BaseBackup(self._session, options)
+        self._backup = BaseBackup(self._session, replace(self._wanted, label=label, fast=immediate_checkpoint))
         start = self._backup.begin()
         self.start_lsn = start.lsn
         self._timeline = start.timeline
@@ -265,7 +266,7 @@ def check_label(label: str, start_lsn: int, timeline: int, *, in_recovery: bool)
             + ("standby" if in_recovery else "primary"),
             hint="both must reach the same server: check the addresses, and what a proxy in between does",
         )
-    if f"START WAL LOCATION: {format_lsn(start_lsn)} " not in label or label_timeline(label) != timeline:
+    if (label_start(label), label_timeline(label)) != (start_lsn, timeline):
         raise IntegrityError("the backup_label in the server's stream is of another backup")
 
 
@@ -284,7 +285,7 @@ def _explained(error: ServerRefusal) -> OperationError:
     """Return an error of the stream with what to do about it, where the server doesn't say that."""
     hint = error.hint or {
         _WAL_GONE: "raise max_replication_slots or wal_keep_size on the server, or leave out --include-wal",
-        _CORRUPTED: "the server's log names the damaged blocks; pg_amcheck tells what they belong to",
+        _CORRUPTED: "keep older backups; the server's log names the blocks; --no-verify-checksums stores them",
     }.get(error.sqlstate)
     return OperationError(str(error), hint=hint)
 

@@ -76,6 +76,7 @@ def add_arguments(parser: Declarations) -> None:
     parser.add_extension(
         "--nice", type=values.non_negative, metavar="N", help="run with this niceness and idle disk priority"
     )
+    options.add_accept_cluster(parser)
     options.add_tags(parser)
     options.add_encryption(parser)
     options.add_storage_class(parser)
@@ -167,6 +168,8 @@ def _validate_checksums(args: Arguments, snapshots: bool) -> None:
         raise ConfigurationError(f"{option} has no effect on disk snapshots")
     if "BARMAN_HOOK" in os.environ:
         raise ConfigurationError(f"{option} has no effect on a backup that Barman has made")
+    if args.method == "stream":
+        return  # the server verifies them, and fails the backup
     from barman_cloud.postgres import page_checksum
 
     if not page_checksum.is_available():
@@ -225,6 +228,7 @@ def _backup_options(args: Arguments) -> BackupOptions:
             keepalive_interval=args.keepalive_interval,
             include_wal=args.include_wal,
             tags=options.tags_from(args),
+            accept_cluster=args.accept_cluster,
             wal_timeout=_wal_timeout(args),
         ),
         jobs=args.jobs,

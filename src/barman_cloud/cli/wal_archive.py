@@ -69,6 +69,7 @@ def add_arguments(parser: Declarations) -> None:
         "--overwrite", action="store_true", help="replace an archived file of the same name and other content"
     )
     parser.add_extension("--skip-page-check", action="store_true", help="archive a file although it is damaged")
+    options.add_accept_cluster(parser)
 
 
 def run(args: Arguments) -> None:
@@ -110,6 +111,7 @@ def spool_directory(args: Arguments) -> Directory:
 
 def archiver_from(args: Arguments, store: ObjectStore) -> Archiver:
     """Return an archiver that stores as the options say."""
+    from barman_cloud.catalog.identity import ArchiveIdentity
     from barman_cloud.wal.archiver import ArchiveOptions, Archiver
 
     wal_options = ArchiveOptions(
@@ -120,7 +122,26 @@ def archiver_from(args: Arguments, store: ObjectStore) -> Archiver:
         overwrite=args.overwrite,
         check_content=not args.skip_page_check,
     )
-    return Archiver(store, options.layout_from(args, store), wal_options)
+    layout = options.layout_from(args, store)
+    identity = ArchiveIdentity(store, layout, accepted=args.accept_cluster, notes=_notes(args))
+    return Archiver(store, layout, wal_options, identity)
+
+
+def _notes(args: Arguments) -> Directory | None:
+    """Return a directory for what calls tell each other about this archive, or None if there is no place for one.
+
+    Containers often have a read-only root, and still ``/dev/shm``.
+    """
+    from barman_cloud.errors import SpoolError
+    from barman_cloud.wal import spool
+
+    default = spool.default_spool_dir("archive")
+    for parent in (args.spool_dir or default, f"/dev/shm/{os.path.basename(default)}"):  # noqa: S108 - the user's own
+        try:
+            return spool.prepare(parent, "archive", options.spool_key(args))
+        except SpoolError as error:
+            log.debug("no notes between calls in %s: %s", parent, error)
+    return None
 
 
 def _have_others_archived(directory: Directory, path: str, command_line: Sequence[str]) -> None:

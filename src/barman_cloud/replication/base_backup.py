@@ -39,6 +39,8 @@ class BaseBackupOptions:
     include_wal: bool = False
     """Send the WAL that the backup needs to become consistent along, as members of ``pg_wal``."""
     max_rate: int | None = None
+    verify_checksums: bool = True
+    """Let the server check each page; a damaged one is its error, at the end of the stream."""
     incremental_manifest: Iterable[bytes] | None = None
     """The manifest of the backup that this one is an increment of; PostgreSQL 17 and later."""
 
@@ -191,11 +193,13 @@ def command(options: BaseBackupOptions, version: int) -> str:
         words += ["FAST"] if options.fast else []
         words += ["WAL", "NOWAIT"] if options.include_wal else []
         words += [f"MAX_RATE {rate}"] if rate else []
+        words += [] if options.verify_checksums else ["NOVERIFY_CHECKSUMS"]
         return f"BASE_BACKUP {' '.join(words)}"
     words = [f"LABEL {label}", "PROGRESS", "MANIFEST 'yes'", "MANIFEST_CHECKSUMS 'CRC32C'"]
     words.append(f"CHECKPOINT '{'fast' if options.fast else 'spread'}'")
     words += ["WAL", "WAIT false"] if options.include_wal else []
     words += [f"MAX_RATE {rate}"] if rate else []
+    words += [] if options.verify_checksums else ["VERIFY_CHECKSUMS false"]
     words += ["INCREMENTAL"] if options.incremental_manifest is not None else []
     return f"BASE_BACKUP ({', '.join(words)})"
 
