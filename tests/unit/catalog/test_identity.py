@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from barman_cloud.store.memory import MemoryStore
 
 from barman_cloud.archive.compression import SUFFIX, compress_bytes
 from barman_cloud.catalog import identity
@@ -19,21 +20,26 @@ from barman_cloud.catalog.identity import ArchiveIdentity
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import AccessDeniedError, ConflictError, ObjectNotFoundError
 from barman_cloud.store.base import Buffer, Capabilities, ObjectInfo, Tags
+from barman_cloud.wal import spool
 from barman_cloud.wal.archiver import ArchiveOptions, Archiver
 from tests.support.commands import run_command
 from tests.support.faulty_store import FaultyStore
+from tests.support.memory_store import MemoryStore
 from tests.support.segments import SYSTEM, Cluster
 from tests.support.segments import segment as segment_bytes
 from tests.support.segments import segment_name as name_of
 from tests.unit.catalog.builders import backup, fill, keys, memory_catalog, segment
+from tests.unit.wal.test_archiver import HISTORY, LABEL
+
+if TYPE_CHECKING:
+    from barman_cloud.catalog.identity import Notes
 
 OURS, THEIRS, THIRD = 7512345678901234567, 7600000000000000001, 7600000000000000002
 
 
-def ask(catalog: Catalog, own: int, *, accepted: int | None = None, directory: Path | None = None) -> None:
+def ask(catalog: Catalog, own: int, *, accepted: int | None = None, notes: Notes | None = None) -> None:
     """Ask as a new process would."""
-    spool = str(directory) if directory else None
-    ArchiveIdentity(catalog.store, catalog.layout, accepted=accepted, directory=spool).require(own, "a segment")
+    ArchiveIdentity(catalog.store, catalog.layout, accepted=accepted, notes=notes).require(own, "a segment")
 
 
 def is_refused(catalog: Catalog, own: int, **arguments: int | None) -> ConflictError:
@@ -102,26 +108,39 @@ def test_consent_names_the_cluster_and_lasts() -> None:
 
 
 def test_what_was_found_out_costs_no_request_for_a_day(tmp_path: Path) -> None:
-    catalog = memory_catalog("main")
-    ask(catalog, OURS, directory=tmp_path)
+    catalog, notes = memory_catalog("main"), spool.prepare(str(tmp_path), "archive", ["main"])
+    ask(catalog, OURS, notes=notes)
     catalog.store.requests.counts.clear()
-    ask(catalog, OURS, directory=tmp_path)
+    ask(catalog, OURS, notes=notes)
     assert catalog.store.requests.counts == {}
     with pytest.raises(ConflictError):
-        ask(catalog, THEIRS, directory=tmp_path)
-    note = tmp_path / "cluster"
+        ask(catalog, THEIRS, notes=notes)
+    note = Path(notes.path, "cluster")
     old = time.time() - identity.REMEMBERED_SECONDS - 1
     os.utime(note, (old, old))
     catalog.store.requests.counts.clear()
-    ask(catalog, OURS, directory=tmp_path)
+    ask(catalog, OURS, notes=notes)
     assert catalog.store.requests.counts == {"get": 1}
     assert time.time() - note.stat().st_mtime < 60
 
 
-def test_a_directory_that_can_not_be_written_costs_a_request_and_nothing_else(tmp_path: Path) -> None:
+class NoRoom:
+    """Notes on a full disk."""
+
+    def stat(self, name: str) -> os.stat_result:
+        raise FileNotFoundError(name)
+
+    def read(self, name: str) -> str:
+        raise FileNotFoundError(name)
+
+    def write(self, name: str, content: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_directory_that_can_not_be_written_costs_a_request_and_nothing_else() -> None:
     catalog = memory_catalog("main")
     for _ in range(2):
-        ask(catalog, OURS, directory=tmp_path / "missing")
+        ask(catalog, OURS, notes=NoRoom())
     assert catalog.store.requests.counts["get"] == 2
 
 
@@ -249,8 +268,9 @@ class TestArchiver:
         catalog = memory_catalog("main")
         self.archiver(catalog).archive(str(Cluster(tmp_path / "a").add(1)))
         other = Cluster(tmp_path / "b", system=THEIRS)
+        content = LABEL if name.endswith("backup") else HISTORY
         with pytest.raises(ConflictError):
-            self.archiver(catalog).archive(str(other.add_file(name, b"1\t0/3000000\tno reason\n")))
+            self.archiver(catalog).archive(str(other.add_file(name, content)))
 
     def test_a_standby_and_a_promoted_one_go_on(self, tmp_path: Path) -> None:
         catalog = memory_catalog("main")
