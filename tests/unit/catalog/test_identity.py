@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -29,16 +27,15 @@ from tests.support.segments import SYSTEM, Cluster
 from tests.support.segments import segment as segment_bytes
 from tests.support.segments import segment_name as name_of
 from tests.unit.catalog.builders import backup, fill, keys, memory_catalog, segment
-from tests.unit.wal.test_archiver import HISTORY, LABEL
-
-if TYPE_CHECKING:
-    from barman_cloud.catalog.identity import Notes
 
 OURS, THEIRS, THIRD = 7512345678901234567, 7600000000000000001, 7600000000000000002
 
 
-def ask(catalog: Catalog, own: int, *, accepted: int | None = None, notes: Notes | None = None) -> None:
+def ask(catalog: Catalog, own: int, *, accepted: int | None = None, directory: Path | None = None) -> None:
     """Ask as a new process would."""
+    notes = None
+    if directory:
+        notes = spool.Directory(str(directory), os.open(directory, os.O_PATH) if directory.exists() else -1)
     ArchiveIdentity(catalog.store, catalog.layout, accepted=accepted, notes=notes).require(own, "a segment")
 
 
@@ -108,39 +105,26 @@ def test_consent_names_the_cluster_and_lasts() -> None:
 
 
 def test_what_was_found_out_costs_no_request_for_a_day(tmp_path: Path) -> None:
-    catalog, notes = memory_catalog("main"), spool.prepare(str(tmp_path), "archive", ["main"])
-    ask(catalog, OURS, notes=notes)
+    catalog = memory_catalog("main")
+    ask(catalog, OURS, directory=tmp_path)
     catalog.store.requests.counts.clear()
-    ask(catalog, OURS, notes=notes)
+    ask(catalog, OURS, directory=tmp_path)
     assert catalog.store.requests.counts == {}
     with pytest.raises(ConflictError):
-        ask(catalog, THEIRS, notes=notes)
-    note = Path(notes.path, "cluster")
+        ask(catalog, THEIRS, directory=tmp_path)
+    note = tmp_path / "cluster"
     old = time.time() - identity.REMEMBERED_SECONDS - 1
     os.utime(note, (old, old))
     catalog.store.requests.counts.clear()
-    ask(catalog, OURS, notes=notes)
+    ask(catalog, OURS, directory=tmp_path)
     assert catalog.store.requests.counts == {"get": 1}
     assert time.time() - note.stat().st_mtime < 60
 
 
-class NoRoom:
-    """Notes on a full disk."""
-
-    def stat(self, name: str) -> os.stat_result:
-        raise FileNotFoundError(name)
-
-    def read(self, name: str) -> str:
-        raise FileNotFoundError(name)
-
-    def write(self, name: str, content: str) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def test_a_directory_that_can_not_be_written_costs_a_request_and_nothing_else() -> None:
+def test_a_directory_that_can_not_be_written_costs_a_request_and_nothing_else(tmp_path: Path) -> None:
     catalog = memory_catalog("main")
     for _ in range(2):
-        ask(catalog, OURS, notes=NoRoom())
+        ask(catalog, OURS, directory=tmp_path / "missing")
     assert catalog.store.requests.counts["get"] == 2
 
 
@@ -263,12 +247,22 @@ class TestArchiver:
                 self.archiver(catalog, overwrite=overwrite).archive(str(path))
         assert keys(catalog) == before
 
-    @pytest.mark.parametrize("name", ["00000002.history", "000000010000000000000003.00000028.backup"])
-    def test_small_files_are_known_by_the_control_file_beside_them(self, tmp_path: Path, name: str) -> None:
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("00000002.history", b"1\t0/3000000\tno reason\n"),
+            (
+                "000000010000000000000003.00000028.backup",
+                b"START WAL LOCATION: 0/3000028 (file 000000010000000000000003)\nSTOP WAL LOCATION: 0/3000158\n",
+            ),
+        ],
+    )
+    def test_small_files_are_known_by_the_control_file_beside_them(
+        self, tmp_path: Path, name: str, content: bytes
+    ) -> None:
         catalog = memory_catalog("main")
         self.archiver(catalog).archive(str(Cluster(tmp_path / "a").add(1)))
         other = Cluster(tmp_path / "b", system=THEIRS)
-        content = LABEL if name.endswith("backup") else HISTORY
         with pytest.raises(ConflictError):
             self.archiver(catalog).archive(str(other.add_file(name, content)))
 
