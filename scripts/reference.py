@@ -8,11 +8,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 from barman_cloud import errors
-from barman_cloud.cli.command import SUMMARIES
+from barman_cloud.cli.commands import PROGRAMS, SUMMARIES, load
 from barman_cloud.cli.parser import Parser
 from scripts.configuration_page import configuration_page
 
@@ -40,16 +39,16 @@ def commands_page() -> str:
     lines = [
         "# Commands",
         "",
-        "Made by `make docs` from the parsers. Each command is installed as `barman-cloud-COMMAND` and as",
-        "`barman-cloud COMMAND`.",
+        "Made by `make docs` from the parsers. Each command is a subcommand of `barman-cloud`; those that Barman has",
+        "too are installed as `barman-cloud-COMMAND` as well.",
         "Options and positionals (bold) mix in any order; long options may be abbreviated.",
     ]
     for name, summary in SUMMARIES.items():
-        parser = Parser(prog=f"barman-cloud-{name}")
-        import_module(f"barman_cloud.cli.{name.replace('-', '_')}").COMMAND.add_arguments(parser)
+        parser = Parser(prog=f"barman-cloud {name}")
+        load(name).add_arguments(parser)
         lines += [
             "",
-            f"## barman-cloud-{name}",
+            f"## barman-cloud{'-' if name in PROGRAMS else ' '}{name}",
             "",
             summary,
             "",

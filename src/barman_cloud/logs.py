@@ -13,10 +13,27 @@ from typing import Any, TextIO
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 
+_STEERING = frozenset("\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
 _level = WARNING
 _open_file: Callable[[], TextIO] | None = None
 _owed: list[bool] = []
 """Holds an item while ``configure`` has been called and logging isn't set up."""
+
+
+def escape_controls(text: str) -> str:
+    """Return ``text`` with escapes (``\\x1b``) instead of what a terminal acts on: control characters, line ends,
+    marks that turn the direction of writing, and halves of characters.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    control = character < " " or "\x7f" <= character <= "\x9f" or character in _STEERING
+    half = "\ud800" <= character <= "\udfff"
+    return character.encode("unicode_escape").decode("ascii") if control or half else character
 
 
 class Logger:
@@ -104,8 +121,13 @@ def _logging() -> Any:
         _owed.pop()  # by one thread
     except IndexError:
         return logging
+
+    class Formatter(logging.Formatter):
+        def format(self, record: Any) -> str:
+            return "\n".join(map(escape_controls, super().format(record).split("\n")))
+
     handler = logging.StreamHandler(_LateFile(_open_file) if _open_file else sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s [%(process)d] %(levelname)s: %(message)s"))
+    handler.setFormatter(Formatter("%(asctime)s [%(process)d] %(levelname)s: %(message)s"))
     # Only our own logger: libraries at DEBUG would print request headers, credentials among them.
     ours = logging.getLogger("barman_cloud")
     ours.addHandler(handler)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from barman_cloud.catalog import backup_info
 from tests.client.pod import SERVER_NAME, Pod
 from tests.support.ports import free_port
 from tests.support.segments import Cluster, segment_name
@@ -81,13 +84,51 @@ def test_the_client_can_parse_every_backup(pod: Pod) -> None:
         assert not {"BeginTime", "EndTime"} & backup.keys()
 
 
-def test_an_unreadable_backup_never_shortens_the_list(pod: Pod) -> None:
-    store_info(pod, "20260107T000000", b"status=DONE\nbegin_time=yesterday-ish\n")
+def is_done(backup: dict[str, object]) -> bool:
+    """The client's own rule: both times are there. It doesn't read the status."""
+    return all(backup.get(f"{name}_iso") or backup.get(name) for name in ("begin_time", "end_time"))
+
+
+def offered(backups: list[dict[str, object]]) -> str:
+    """Return what the client restores when no target is given: the latest of the done backups by its end."""
+    done = [backup for backup in backups if is_done(backup)]
+    return str(max(done, key=lambda backup: datetime.fromisoformat(str(backup["end_time_iso"])))["backup_id"])
+
+
+def forgotten(backups: list[dict[str, object]], known: set[str]) -> set[str]:
+    """Return the backups that the client forgets because they aren't in the list."""
+    return known - {str(backup["backup_id"]) for backup in backups}
+
+
+@pytest.mark.parametrize("content", [b"status=DONE\nbegin_time=yesterday-ish\n", b"\x89PNG\r\n", b"x" * (2 << 20)])
+def test_an_unreadable_backup_is_neither_offered_nor_forgotten_nor_in_the_way(pod: Pod, content: bytes) -> None:
+    store_info(pod, "20260107T000000", content)
+    known = {*INFOS, "20260107T000000"}
     answer = pod.run("barman-cloud-backup-list", "--format", "json", *pod.endpoint, *pod.cloud, *pod.place)
-    if answer.code == 0:
-        ids = [backup["backup_id"] for backup in json.loads(answer.stdout)["backups_list"]]
-        assert "20260107T000000" in ids
-    assert "20260107T000000" in answer.stderr
+    assert answer.code == 0, answer.stderr
+    after: list[dict[str, object]] = json.loads(answer.stdout)["backups_list"]
+    assert forgotten(after, known) == set()
+    (stray,) = (backup for backup in after if backup["backup_id"] == "20260107T000000")
+    assert not is_done(stray)
+    assert all(isinstance(stray.get(field), str | None) for field in STRINGS)
+    assert stray["timeline"] is None
+    assert offered(after) == "20260103T000000"
+    assert " WARNING: " in answer.stderr
+    assert "20260107T000000/backup.info" in answer.stderr
+
+
+def test_a_backup_whose_deletion_was_killed_is_neither_offered_nor_forgotten(pod: Pod) -> None:
+    before = listed(pod)
+    best = offered(before)
+    assert pod.store.directory is not None
+    path = pod.store.directory / pod.url.removeprefix("s3://") / SERVER_NAME / "base" / best / "backup.info"
+    info = backup_info.parse(path.read_text(), best)
+    path.write_text(
+        backup_info.dump(replace(info, status="FAILED", end_time=None, deletion="begun", error="being deleted"))
+    )
+    after = listed(pod)
+    assert forgotten(after, set(INFOS)) == set()
+    assert offered(after) != best
 
 
 def test_log_lines_are_short_and_without_carriage_returns(pod: Pod) -> None:

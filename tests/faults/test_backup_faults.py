@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import boto3
@@ -15,13 +18,16 @@ import pytest
 from barman_cloud.backup.archive_backup import BackupOptions, run_backup
 from barman_cloud.backup.lifecycle import BackupRequest
 from barman_cloud.catalog import backup_info
+from barman_cloud.catalog.catalog import Catalog
+from barman_cloud.catalog.deletion import delete_by_id
 from barman_cloud.catalog.layout import Layout
-from barman_cloud.errors import OperationError
+from barman_cloud.catalog.removal import DeletionOptions
+from barman_cloud.errors import ConnectivityError, OperationError
 from barman_cloud.postgres.connection import ConnectionParameters
 from barman_cloud.store.open import open_store
 from tests.support.commands import program
 from tests.support.fault_proxy import Fault, fault_proxy
-from tests.support.faulty_store import FaultyStore
+from tests.support.faulty_store import Failure, FaultyStore
 from tests.support.ports import wait_for
 from tests.support.postgres import PostgresServer, command_environment
 from tests.support.repository import Repository
@@ -279,7 +285,7 @@ class TestLostStore:
         with pytest.raises(OperationError, match="the store went away"):
             run_backup(store, Layout("", "main"), options)
         assert self._record(store) == "FAILED"
-        assert [item.key.rpartition("/")[2] for item in store.list("main/")] == ["backup.info"]
+        assert [item.key.rpartition("/")[2] for item in store.list("main/base/")] == ["backup.info"]
 
     def test_passing_errors_of_the_store_are_borne(self, postgres: PostgresServer, moto: StoreServer) -> None:
         with fault_proxy(moto.endpoint) as proxy:
@@ -293,6 +299,53 @@ class TestLostStore:
             with Running(postgres, url, *arguments, environ=environ) as running:
                 code, logged = running.ended()
             assert code == 0, logged
+
+    @pytest.mark.parametrize("killed", [None, "before", "after"])
+    def test_a_deletion_at_any_moment_never_leaves_a_half_backup_that_is_done(
+        self, options: BackupOptions, killed: str | None
+    ) -> None:
+        """The deletion runs as a whole at each call of the backup's end, or until just before or after the archives go.
+
+        What waits there may go on at any later time, and be killed then.
+        """
+        layout, number = Layout("", "main"), 0
+        first = FaultyStore(open_store(f"memory://untroubled-{killed}"))
+        run_backup(first, layout, options)
+        begin = max(place for place, call in enumerate(first.calls) if call[0] == "put_stream")
+        outcomes = set()
+        for number in range(begin, len(first.calls)):
+            store = FaultyStore(open_store(f"memory://deleted-{number}-{killed}"))
+            store.failures.append(
+                Failure(skip=number, error=lambda store=store: self._delete(store, layout, killed=killed))
+            )
+            with contextlib.suppress(OperationError):
+                run_backup(store, layout, options)
+            outcome = self._record(store)
+            assert outcome != "DONE", f"at {first.calls[number]}"
+            outcomes.add(outcome)
+        assert "FAILED" in outcomes
+
+    def test_another_cluster_is_refused_before_anything_of_it_is_written(self, options: BackupOptions) -> None:
+        layout, store = Layout("", "main"), open_store("memory://of-another-cluster")
+        store.put(layout.identity, b"42\n")
+        with pytest.raises(OperationError, match="system identifier 42, and this server") as caught:
+            run_backup(store, layout, options)
+        assert [item.key for item in store.list("main/")] == [layout.identity]
+        own = int(str(caught.value).rpartition(" ")[2])
+        accepting = replace(options, request=replace(options.request, accept_cluster=own))
+        assert run_backup(store, layout, accepting).systemid == str(own)
+        assert store.get(layout.identity) == f"42\n{own}\n".encode()
+
+    @staticmethod
+    def _delete(store: FaultyStore, layout: Layout, *, killed: str | None) -> None:
+        """Delete the backup, beside the store's noted calls; ``killed`` before or after its archives are gone."""
+        inner = FaultyStore(store.inner)
+        if killed:
+            inner.fail("delete", key="*.tar*", after=killed == "after")
+        catalog = Catalog(inner, layout)
+        view = catalog.load()
+        with contextlib.suppress(ConnectivityError):
+            delete_by_id(catalog, view, max(view.backups), 0, DeletionOptions(), io.StringIO())
 
     @staticmethod
     def _record(store: FaultyStore) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError, ConnectivityError, ObjectChangedError, UnexpectedError
 from barman_cloud.restore import extract
 from barman_cloud.restore.archive_restore import restore_backup
@@ -117,7 +118,7 @@ def test_a_store_that_is_gone(rclone_s3: StoreServer, target: Path) -> None:
     key = bucket.put(minimal(member("base/5/1", CONTENT)))
     with fault_proxy(rclone_s3.endpoint) as proxy:
         proxy.add(Fault("GET", key, times=1000, drop=True, only_if=lambda request: "range" in request.headers))
-        options = StoreOptions(endpoint_url=proxy.endpoint, retry_budget=1.0)
+        options = StoreOptions(endpoint_url=proxy.endpoint, deadline=Deadline(1.0))
         store = open_store(url, options=options, environ=dict(rclone_s3.environ))
         with pytest.raises(BarmanCloudError) as caught:
             restore_backup(store, bucket.layout, bucket.info, target, {}, 2)

@@ -16,6 +16,7 @@ import pytest
 
 from barman_cloud.archive.compression import compress_bytes, decompress_bytes
 from barman_cloud.catalog.layout import Layout
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError, ConnectivityError, NotFoundError
 from barman_cloud.store.base import StoreURL
 from barman_cloud.store.open import open_store
@@ -93,14 +94,14 @@ def test_what_is_archived_ahead_is_only_acknowledged_when_it_is_stored(
         thread = threading.Thread(target=uploader.run, args=(str(paths[0]),))
         thread.start()
         for path in paths:
-            while not archive_spool.holds(opened(spool), str(path)):
+            while not archive_spool.holds(opened(spool), str(path), Deadline()):
                 try:
                     archiver.archive(str(path))
                     break
                 except BarmanCloudError:
                     pass
             for other in paths:
-                if archive_spool.holds(opened(spool), str(other)):
+                if archive_spool.holds(opened(spool), str(other), Deadline()):
                     assert _is_stored(fresh, other)
             assert _is_stored(fresh, path)
             cluster.archived(path)
@@ -170,7 +171,7 @@ def test_archiving_killed_at_any_moment_loses_nothing(cluster: Cluster, tmp_path
             time.sleep(moment / 2)  # and the background process is killed at some moment, too
         for directory in spool.glob("archive-*"):
             for path in waiting:
-                if archive_spool.holds(opened(directory), str(path)):
+                if archive_spool.holds(opened(directory), str(path), Deadline()):
                     assert_stored(path)
     with ended_companions(spool):
         for path in waiting:

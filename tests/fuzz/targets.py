@@ -19,6 +19,7 @@ from barman_cloud.archive.manifest import EntrySpool, ManifestReader, WalRange, 
 from barman_cloud.archive.tar import read_members
 from barman_cloud.catalog import backup_info
 from barman_cloud.config.ini import parse_file
+from barman_cloud.deadline import Deadline
 from barman_cloud.incremental.file_format import MAGIC, header_size, read_blocks, read_header
 from barman_cloud.postgres.wal import parse_page_header
 from barman_cloud.store.open import open_store
@@ -135,11 +136,11 @@ class Listings:
     def _place(self, provider: str) -> tuple[str, StoreOptions, dict[str, str]]:
         if provider == "aws-s3":
             environ = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
-            return "s3://bucket", StoreOptions(endpoint_url=self.endpoint, retry_budget=0.0), environ
+            return "s3://bucket", StoreOptions(endpoint_url=self.endpoint, deadline=Deadline(0.0)), environ
         if provider == "azure-blob-storage":
             url = f"{self.endpoint}/{AZURITE_ACCOUNT}/container"
-            return url, StoreOptions(retry_budget=0.0), {"AZURE_STORAGE_KEY": AZURITE_KEY}
-        return "gs://bucket", StoreOptions(retry_budget=0.0), {"STORAGE_EMULATOR_HOST": self.endpoint}
+            return url, StoreOptions(deadline=Deadline(0.0)), {"AZURE_STORAGE_KEY": AZURITE_KEY}
+        return "gs://bucket", StoreOptions(deadline=Deadline(0.0)), {"STORAGE_EMULATOR_HOST": self.endpoint}
 
 
 @contextlib.contextmanager

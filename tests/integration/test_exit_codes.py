@@ -33,9 +33,11 @@ HISTORY = b"8\t0/5000000\tno recovery target specified\n"
 SILENT = {"r_hist_missing"}
 """No failure: every recovery asks for a history file that isn't there."""
 
+SYSTEM = 7710966728863891090
+"""The system identifier in the golden files."""
+
 MENDED = {
-    "bi_bad_list": (1, "a list that lacks a backup isn't a list"),
-    "bi_badint": (1, "a list that lacks a backup isn't a list"),
+    "e_list_weird_format": (3, "there is no such format"),
     "d_badret2": (3, "'main' is no policy, as any other word"),
     "d_failed_alone": (0, "there is no WAL to clean up, and nothing to crash on"),
     "e_b_sizeB": (3, "not a size"),
@@ -167,7 +169,7 @@ class World:
         par.store.put(par.layout.wal("00000009.history", ".gz"), gzip.compress(HISTORY))
         for folder in ("czstd", "multi"):
             there = self.catalog(f"s3://walonly/{folder}", "main")
-            name, content = segments.segment_name(0x50), segments.segment(0x50)
+            name, content = segments.segment_name(0x50), segments.segment(0x50, system=SYSTEM)
             there.store.put(there.layout.wal(name), content)
             there.store.put(there.layout.wal(f"{name}.partial"), content)
 
@@ -175,8 +177,8 @@ class World:
         wal = self.files / "w"
         wal.mkdir()
         for number in (0x50, 0x53):
-            (wal / segments.segment_name(number)).write_bytes(segments.segment(number))
-        (wal / f"{segments.segment_name(0x51)}.partial").write_bytes(segments.segment(0x51))
+            (wal / segments.segment_name(number)).write_bytes(segments.segment(number, system=SYSTEM))
+        (wal / f"{segments.segment_name(0x51)}.partial").write_bytes(segments.segment(0x51, system=SYSTEM))
         (wal / f"{segments.segment_name(0x50)}.00000028.backup").write_text("START WAL LOCATION: 0/5000028\n")
         (wal / "00000009.history").write_bytes(HISTORY)
         (wal / "notawal").touch()

@@ -80,14 +80,15 @@ def guarded() -> Iterator[Guarded]:
 
 
 def test_every_command_has_a_row() -> None:
-    from barman_cloud.cli.command import SUMMARIES
+    from barman_cloud.cli.commands import PROGRAMS as SUMMARIES
 
     assert set(SUMMARIES) <= set(documented_actions())
 
 
 def test_commands_need_no_more_than_documented(guarded: Guarded, postgres: PostgresServer, server_dir: Path) -> None:
     url = f"s3://{BUCKET}/p"
-    wal = Cluster(server_dir / "cluster").add(1)
+    system = postgres.value("SELECT system_identifier FROM pg_control_system()")
+    wal = Cluster(server_dir / "cluster", system=system).add(1)
     connection = ["--host", str(postgres.directory), "--port", str(postgres.port), "--user", "postgres"]
 
     guarded.run("check-wal-archive", "check-wal-archive", url, SERVER)

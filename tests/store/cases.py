@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.store.open import open_store
@@ -80,7 +81,7 @@ class StoreCase:
         if endpoint is not None:
             url = url.replace(self.endpoint, endpoint)
             environ = {name: value.replace(self.endpoint, endpoint) for name, value in environ.items()}
-        options.setdefault("retry_budget", 10.0)
+        options.setdefault("deadline", Deadline(10.0))
         if self.provider == AWS and (endpoint or self.endpoint):
             options.setdefault("endpoint_url", endpoint or self.endpoint)
         store = open_store(url, self.provider, StoreOptions(**options), environ)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import (
     AccessDeniedError,
     BarmanCloudError,
@@ -90,7 +91,7 @@ def test_refused_connection(cloud: StoreCase, tmp_path: Path, request_kind: str)
     if not cloud.endpoint:
         pytest.skip("the address of this store is its own")
     nowhere = f"http://127.0.0.1:{free_port()}"
-    store = cloud.open(cloud.new_url(tmp_path), endpoint=nowhere, retry_budget=0.5)
+    store = cloud.open(cloud.new_url(tmp_path), endpoint=nowhere, deadline=Deadline(0.5))
     start = time.monotonic()
     with pytest.raises(ConnectivityError, match="refused") as raised:
         REQUESTS[request_kind](store)
@@ -120,7 +121,7 @@ def test_a_throttling_store_is_asked_again(
 
 def test_a_store_that_stays_down(cloud: StoreCase, tmp_path: Path) -> None:
     with cloud.proxied() as proxy:
-        store = cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint, retry_budget=1.5)
+        store = cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint, deadline=Deadline(1.5))
         proxy.add(Fault(status=503, times=1000))
         for name in ("put", "get", "list", "put_stream"):
             start = time.monotonic()
@@ -186,7 +187,7 @@ def test_a_body_that_is_cut_off(cloud: StoreCase, tmp_path: Path, cut: int) -> N
 
 def test_a_body_that_is_always_cut_off(cloud: StoreCase, tmp_path: Path) -> None:
     with cloud.proxied() as proxy:
-        store = cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint, retry_budget=1)
+        store = cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint, deadline=Deadline(1))
         store.put("k", bytes(MIB))
         proxy.add(Fault("GET", "k", cut=1000, times=1000))
         with pytest.raises(ConnectivityError):

@@ -19,8 +19,10 @@ from xml.sax.saxutils import escape
 import pytest
 
 from barman_cloud.cli.command import main as run_command
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError, StoreError
 from barman_cloud.store.base import DeleteFailedError, ObjectStore
+from barman_cloud.store.providers import AWS, AZURE, GOOGLE
 from tests.store.cases import StoreCase
 from tests.support.fault_proxy import Fault, FaultProxy, SeenRequest
 
@@ -78,6 +80,11 @@ def error_document(server: str, code: str = "AccessDenied") -> bytes:
     return f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>no</Message></Error>'.encode()
 
 
+def kind_of(case: StoreCase) -> str:
+    """Return the server that stands for all of the kind of ``case``."""
+    return _KINDS[str(case.provider)]
+
+
 def under(request: SeenRequest, name: str = "x") -> str:
     return parse_qs(urlsplit(request.path).query).get("prefix", [""])[0] + name
 
@@ -119,6 +126,7 @@ COMMANDS: dict[str, list[str]] = {
     "check-wal-archive": [],
     "wal-restore": [SEGMENT],
 }
+_KINDS = {AWS: "moto", AZURE: "azurite", GOOGLE: "fake-gcs"}
 LISTS = {"moto": "list-type=2", "azurite": "comp=list", "fake-gcs": "/o?"}
 
 
@@ -172,10 +180,10 @@ def test_what_is_no_listing_is_an_error_to_every_command(
     proxy.clear()
 
     def spoiled(seen: SeenRequest) -> bytes:
-        return made(case.name, seen) or b""
+        return made(kind_of(case), seen) or b""
 
-    probe = proxy.add(Fault("GET", LISTS[case.name], times=100_000, status=200, body=spoiled))
-    if made(case.name, SeenRequest("GET", f"/{url.rpartition('/')[2]}/a/b?prefix=x", {}, 0, b"")) is None:
+    probe = proxy.add(Fault("GET", LISTS[kind_of(case)], times=100_000, status=200, body=spoiled))
+    if made(kind_of(case), SeenRequest("GET", f"/{url.rpartition('/')[2]}/a/b?prefix=x", {}, 0, b"")) is None:
         pytest.skip(f"{case.name} has no such answer")
     for command, more in COMMANDS.items():
         destination = (
@@ -203,7 +211,7 @@ def test_the_true_answers_are_what_the_commands_expect(
     for name, value in case.environ.items():
         monkeypatch.setenv(name, value.replace(case.endpoint, proxy.endpoint))
     proxy.clear()
-    proxy.add(Fault("GET", LISTS[case.name], times=100, status=200, body=lambda r: listing(case.name, r)))
+    proxy.add(Fault("GET", LISTS[kind_of(case)], times=100, status=200, body=lambda r: listing(kind_of(case), r)))
     assert run(case, proxy, url, "backup-list") == 0
     assert run(case, proxy, url, "check-wal-archive") == 0
     assert run(case, proxy, url, "wal-restore", SEGMENT, str(tmp_path / "wal")) == 1
@@ -211,9 +219,11 @@ def test_the_true_answers_are_what_the_commands_expect(
 
     def page(request: SeenRequest) -> bytes:
         second = "=next" in request.path
-        return listing(case.name, request, [under(request, "2" if second else "1")], token=None if second else "next")
+        return listing(
+            kind_of(case), request, [under(request, "2" if second else "1")], token=None if second else "next"
+        )
 
-    proxy.add(Fault("GET", LISTS[case.name], times=2, status=200, body=page))
+    proxy.add(Fault("GET", LISTS[kind_of(case)], times=2, status=200, body=page))
     with case.open(url, endpoint=proxy.endpoint) as store:
         assert [info.key for info in store.list("p/")] == ["p/1", "p/2"]
 
@@ -249,7 +259,7 @@ def test_a_login_page_is_no_answer_to_anything(
         if kind in ("put", "create", "stream", "odd get"):
             pytest.skip("an upload is compared by other means; a page that is stored as an object is one")
         headers |= {"ETag": '"abc"', "Last-Modified": "Sat, 28 Nov 2026 12:00:00 GMT"}
-    with case.open(url, endpoint=proxy.endpoint, retry_budget=1) as store:
+    with case.open(url, endpoint=proxy.endpoint, deadline=Deadline(1)) as store:
         proxy.add(Fault(times=1000, status=200, headers=headers, body=HTML))
         with pytest.raises(BarmanCloudError) as raised:
             REQUESTS[kind](store)
@@ -263,7 +273,7 @@ def test_a_deletion_that_nobody_confirms_is_none(front: tuple[StoreCase, FaultPr
         for key in ("a", "b"):
             store.put(key, b"x")
         bodies = (b"", b"<Other/>", b"<DeleteResult>", HTML)
-        for body in bodies if case.name != "fake-gcs" else (b"<Other/>", HTML):
+        for body in bodies if case.provider != GOOGLE else (b"<Other/>", HTML):
             proxy.add(Fault(times=1000, status=200, body=body))
             with pytest.raises((StoreError, DeleteFailedError)):
                 store.delete(["a", "b"])
@@ -286,7 +296,7 @@ def test_an_azure_batch_that_leaves_out_a_key_has_not_deleted_it(azure: StoreCas
 def answered(case: StoreCase, url: str, proxy: FaultProxy, fault: Fault, ask: Callable[[ObjectStore], Any]) -> Any:
     proxy.clear()
     proxy.add(fault)
-    with case.open(url, endpoint=proxy.endpoint, retry_budget=1) as store:
+    with case.open(url, endpoint=proxy.endpoint, deadline=Deadline(1)) as store:
         return ask(store)
 
 

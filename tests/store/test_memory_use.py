@@ -81,3 +81,44 @@ def test_memory_does_not_grow_with_the_object(cloud: StoreCase, tmp_path: Path) 
     written, same, writing, _ = measure(case, case.new_url(tmp_path), 128 * MIB, part_size, 2)
     assert (written, same) == (128 * MIB, True)
     assert writing < part_size * 4 + 32 * MIB
+
+
+BOUNDED = """
+import json, sys
+from barman_cloud.errors import ObjectTooLargeError
+from barman_cloud.store.open import open_store
+from barman_cloud.store.options import StoreOptions
+
+url, provider, endpoint = json.loads(sys.argv[1])
+store = open_store(url, provider, StoreOptions(endpoint_url=endpoint))
+store.get("small", limit=100)
+
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM"))
+
+before = peak()
+try:
+    store.get("large", limit=1 << 20)
+except ObjectTooLargeError:
+    print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize("kind", ["rclone", "azurite", "fake-gcs", "local"])
+def test_an_object_above_the_limit_is_not_read_into_memory(
+    kind: str, rclone: StoreCase, azure: StoreCase, google: StoreCase, tmp_path: Path
+) -> None:
+    cases = {"rclone": rclone, "azurite": azure, "fake-gcs": google, "local": StoreCase("local", "file://", None)}
+    case = cases[kind]
+    url = case.new_url(tmp_path)
+    with case.open(url) as store:
+        store.put("small", b"x")
+        store.put("large", bytes(96 * MIB))
+    arguments = json.dumps([url, case.provider, case.endpoint])
+    environ = {"PATH": os.environ["PATH"], **case.environ}
+    done = subprocess.run(
+        [sys.executable, "-c", BOUNDED, arguments], env=environ, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 32 * MIB

@@ -14,8 +14,10 @@ from urllib.parse import parse_qs, quote
 
 import pytest
 
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import ConfigurationError, IntegrityError, StoreError
 from barman_cloud.store.base import DeleteFailedError, ObjectStore
+from barman_cloud.store.integrity import CHECKSUM
 from barman_cloud.store.retry import Retry
 from barman_cloud.store.s3 import checksums
 from barman_cloud.store.s3.store import S3Store
@@ -105,7 +107,8 @@ def test_tags_on_google_are_metadata(google: StoreCase, tmp_path: Path) -> None:
     for key in ("one", "many"):
         name = quote(key_in_bucket(store, key), safe="")
         _, _, answer = request("GET", f"{google.endpoint}/storage/v1/b/{store.url.bucket}/o/{name}")
-        assert json.loads(answer)["metadata"] == TAGS
+        metadata = json.loads(answer)["metadata"]
+        assert {name: value for name, value in metadata.items() if name != CHECKSUM} == TAGS
 
 
 # Encryption at rest ---------------------------------------------------------------------------------------------------
@@ -472,7 +475,7 @@ def test_the_bucket_lies_in_another_region(s3: StoreCase, s3_proxy: FaultProxy, 
     inner = plain(opened)
     assert isinstance(inner, S3Store)
     settings = inner._settings._replace(endpoint=s3_proxy.endpoint, aws=True, region="eu-west-9")
-    store: Any = S3Store(inner.url, settings, inner._credentials, retry=Retry(5), environ={})
+    store: Any = S3Store(inner.url, settings, inner._credentials, retry=Retry(Deadline(5)), environ={})
     if isinstance(opened, ScopedStore):
         store = ScopedStore(store, opened.folder)
 
@@ -504,3 +507,39 @@ def test_nothing_is_asked_of_the_bucket_itself(cloud: StoreCase, tmp_path: Path)
         store.head("p/k")
         paths = [seen.path.partition("?")[0].rstrip("/") for seen in proxy.seen]
         assert all("k" in path.rpartition("/")[2] or "many" in path for path in paths), paths
+
+
+# Storage classes ------------------------------------------------------------------------------------------------------
+
+
+def put_one_of_each(store: ObjectStore) -> None:
+    store.put("wal", b"x", kind="wal")
+    store.put("archive", b"x", kind="archive")
+    stream(store, "large")
+    store.put("metadata", b"x")
+
+
+def test_storage_class_on_azure(azure: StoreCase, tmp_path: Path) -> None:
+    with azure.proxied() as proxy:
+        put_one_of_each(azure.open(azure.new_url(tmp_path), endpoint=proxy.endpoint, storage_class="cool"))
+        tiers = {r.path.partition("?")[0].rpartition("/")[2]: r.headers.get("x-ms-access-tier") for r in proxy.seen}
+        assert tiers == {"wal": "Cool", "archive": "Cool", "large": "Cool", "metadata": None}
+
+
+def test_storage_class_on_google(google: StoreCase, tmp_path: Path) -> None:
+    store = google.open(google.new_url(tmp_path), storage_class="nearline")
+    put_one_of_each(store)
+    for key, expected in (
+        ("wal", "NEARLINE"),
+        ("archive", "NEARLINE"),
+        ("large", "NEARLINE"),
+        ("metadata", "STANDARD"),
+    ):
+        _, _, answer = request("GET", f"{google.endpoint}/storage/v1/b/{store.url.bucket}/o/{key}")
+        assert json.loads(answer)["storageClass"] == expected
+
+
+def test_storage_class_on_s3(open_s3: Callable[..., ObjectStore], s3_proxy: FaultProxy) -> None:
+    put_one_of_each(open_s3(storage_class="STANDARD_IA"))
+    sent = [(h.get("x-amz-storage-class")) for h in writes(s3_proxy)]
+    assert sent == ["STANDARD_IA"] * 3 + [None]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from barman_cloud.errors import ObjectChangedError, ObjectNotFoundError
+from barman_cloud.errors import ObjectChangedError, ObjectNotFoundError, ObjectTooLargeError
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.store.cloud import CloudStore
 from tests.store.cases import StoreCase
@@ -50,6 +50,29 @@ def test_read_everything_in_order(store: ObjectStore, content: bytes, concurrenc
 )
 def test_read_a_range(store: ObjectStore, content: bytes, start: int, end: int | None) -> None:
     assert b"".join(store.read("big", start=start, end=end, range_size=MIB)) == content[start:end]
+
+
+def test_an_object_above_the_limit_is_refused_by_name_and_one_at_the_limit_is_read(store: ObjectStore) -> None:
+    store.put("some/small", b"0123456789")
+    assert store.get("some/small", limit=10) == b"0123456789"
+    assert bytes(store.get_buffer("some/small", limit=11)) == b"0123456789"
+    for ask in (store.get, store.get_buffer):
+        with pytest.raises(ObjectTooLargeError, match=r"some/small has 10 bytes.* more than 9"):
+            ask("some/small", limit=9)
+    store.put("some/empty", b"")
+    assert store.get("some/empty", limit=0) == b""
+    with pytest.raises(ObjectNotFoundError):
+        store.get("some/missing", limit=9)
+
+
+def test_a_limit_holds_for_keys_that_need_the_providers_own_interface(case: StoreCase, tmp_path: Path) -> None:
+    if case.name not in ("moto", "azurite"):
+        pytest.skip("this server keeps objects as files, or has no keys with a double slash")
+    with case.open(case.new_url(tmp_path)) as store:
+        store.put("a//b", b"0123456789")
+        assert store.get("a//b", limit=10) == b"0123456789"
+        with pytest.raises(ObjectTooLargeError):
+            store.get("a//b", limit=9)
 
 
 def test_head_tells_size_etag_and_time(store: ObjectStore, content: bytes) -> None:

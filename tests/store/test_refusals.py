@@ -11,7 +11,8 @@ import pytest
 
 from barman_cloud.errors import AccessDeniedError, BarmanCloudError, ObjectExistsError, ObjectNotFoundError, StoreError
 from barman_cloud.store.base import ObjectStore
-from tests.store.cases import ON_FILES, StoreCase
+from barman_cloud.store.providers import AZURE
+from tests.store.cases import StoreCase
 from tests.support.fault_proxy import Fault, FaultProxy, SeenRequest
 
 MIB = 1 << 20
@@ -64,6 +65,8 @@ def bucket(s3: StoreCase, tmp_path: Path) -> str:
 
 
 def without_region(case: StoreCase, home: Path) -> dict[str, str]:
+    if case.answers.region:
+        pytest.skip("this server insists on a region of its own; the tests play another")
     return {**{name: value for name, value in case.environ.items() if "REGION" not in name}, "HOME": str(home)}
 
 
@@ -234,17 +237,17 @@ def test_what_a_store_says_is_fit_for_a_terminal(s3: StoreCase, front: FaultProx
 @pytest.mark.parametrize("key", ["a//deep/k", "a/./k", "a/../k"])
 def test_streams_to_keys_with_empty_and_dotted_segments(cloud: StoreCase, tmp_path: Path, key: str) -> None:
     """A path such as ``s3://bucket/prod//pg`` is used as it is, as in the original commands."""
-    if cloud.name in ON_FILES:
+    if {"a//b", "x/./y"} & set(cloud.answers.changed_keys):
         pytest.skip("this server turns keys into names of files")
     data = bytes(range(256)) * (12 * MIB // 256)
     with cloud.proxied() as proxy:
         store = cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint)
-        proxy.add(Fault("PUT", "partNumber=2" if cloud.name != "azurite" else "comp=block&", drop=True))
+        proxy.add(Fault("PUT", "partNumber=2" if cloud.provider != AZURE else "comp=block&", drop=True))
         chunks = iter([data[: 7 * MIB], b"", data[7 * MIB :]])
         try:
             size = store.put_stream(key, chunks, part_size=5 * MIB, tags={"a": "b"})
         except StoreError:
-            assert cloud.name == "azurite"
+            assert cloud.provider == AZURE
             assert "." in key, "Azure has rules for dots"
             return
         assert size == len(data)

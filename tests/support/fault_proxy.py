@@ -13,7 +13,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 
@@ -57,6 +57,8 @@ class Fault:
     """Close the connection after so many bytes of the store's answer."""
     delay: float = 0.0
     """Seconds to wait first."""
+    alter: bool = False
+    """Flip a bit in the middle of the request's body."""
     before: Callable[[], object] = lambda: None
     """Is called when the request is there, before anything else happens."""
     only_if: Callable[[SeenRequest], bool] = lambda request: True
@@ -128,6 +130,27 @@ def fault_proxy(upstream: str, *, host: str | None = None, keep_bodies: bool = F
         proxy.stop()
 
 
+def altered(body: bytes) -> bytes:
+    """Return the body with one bit flipped in its middle."""
+    middle = len(body) // 2
+    return body and body[:middle] + bytes([body[middle] ^ 0x10]) + body[middle + 1 :]
+
+
+def alter_answer(answer: Answer) -> Answer:
+    """For ``Fault.change``: flip a bit in the middle of the body."""
+    return replace(answer, body=altered(answer.body))
+
+
+def with_etag(etag: str) -> Callable[[Answer], Answer]:
+    """For ``Fault.change``: put another ETag in the place of the store's."""
+
+    def change(answer: Answer) -> Answer:
+        headers = tuple((name, etag if name.lower() == "etag" else value) for name, value in answer.headers)
+        return replace(answer, headers=headers)
+
+    return change
+
+
 def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -152,7 +175,7 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
                 self._ask(body)
                 self._hang_up()
             else:
-                self._forward(body, fault)
+                self._forward(altered(body) if fault.alter else body, fault)
 
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
 

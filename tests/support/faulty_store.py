@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from barman_cloud.errors import ConnectivityError
-from barman_cloud.store.base import Buffer, Listing, ObjectInfo, ObjectLock, ObjectStore, Tags
+from barman_cloud.store.base import Buffer, Listing, ObjectInfo, ObjectKind, ObjectLock, ObjectStore, Tags
 
 
 def _lost() -> BaseException:
     return ConnectivityError("the store went away, as the test wanted")
+
+
+_CUTTABLE = frozenset({"put_stream", "read", "delete"})
 
 
 @dataclass
@@ -27,20 +30,29 @@ class Failure:
     """Matching calls that succeed first."""
     times: int = 1
     """Matching calls that fail then."""
-    error: Callable[[], BaseException] = _lost
+    error: Callable[[], BaseException | None] = _lost
+    """Makes what is raised; None raises nothing, so that something else can happen at this moment."""
     after: bool = False
     """The call does its work before it fails, as when an answer gets lost."""
     cut: int | None = None
-    """``put_stream`` and ``read`` fail after so many bytes instead of at once."""
+    """``put_stream`` and ``read`` fail after so many bytes instead of at once, ``delete`` after so many objects."""
+
+    def strike(self) -> None:
+        """Raise the error, if there is one."""
+        if (error := self.error()) is not None:
+            raise error
 
 
 @dataclass
 class FaultyStore(ObjectStore):
-    """Delegates to ``inner``; ``calls`` lists the method and key of every call."""
+    """Delegates to ``inner``; see the attributes for what is noted."""
 
     inner: ObjectStore
     failures: list[Failure] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
+    """Method and key of every call; of a deletion the first key."""
+    objects: list[tuple[str, str]] = field(default_factory=list)
+    """Method and key of every object that was written or deleted, in order."""
 
     def __post_init__(self) -> None:
         self.url = self.inner.url
@@ -60,13 +72,19 @@ class FaultyStore(ObjectStore):
         """
         return self.fail("*", skip=number - 1, **arguments)
 
+    def enter(self, method: str, key: str) -> None:
+        """Note, or fail, a call of something else than a store, so that it has its place among the calls."""
+        self._leave(self._enter(method, key))
+        self.objects.append((method, key))
+
     def _enter(self, method: str, key: str) -> Failure | None:
         """Note the call; raise now if it fails at once, or return the failure that comes later."""
         with self._lock:
             self.calls.append((method, key))
             hit = next((f for f in self.failures if self._hits(f, method, key)), None)
-        if hit is not None and not hit.after and hit.cut is None:
-            raise hit.error()
+        if hit is not None and not hit.after and (hit.cut is None or method not in _CUTTABLE):
+            hit.strike()
+            return None
         return hit
 
     @staticmethod
@@ -82,11 +100,20 @@ class FaultyStore(ObjectStore):
     @staticmethod
     def _leave(failure: Failure | None) -> None:
         if failure is not None:
-            raise failure.error()
+            failure.strike()
 
-    def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
+    def put(
+        self,
+        key: str,
+        data: Buffer,
+        *,
+        kind: ObjectKind = "metadata",
+        if_absent: bool = False,
+        tags: Tags | None = None,
+    ) -> None:
         failure = self._enter("put", key)
-        self.inner.put(key, data, if_absent=if_absent, tags=tags)
+        self.inner.put(key, data, kind=kind, if_absent=if_absent, tags=tags)
+        self.objects.append(("put", key))
         self._leave(failure)
 
     def put_stream(
@@ -94,13 +121,14 @@ class FaultyStore(ObjectStore):
         key: str,
         chunks: Iterable[Buffer],
         *,
+        kind: ObjectKind = "archive",
         part_size: int | None = None,
         concurrency: int = 4,
         tags: Tags | None = None,
     ) -> int:
         failure = self._enter("put_stream", key)
         source = _cut(chunks, failure) if failure is not None and failure.cut is not None else chunks
-        size = self.inner.put_stream(key, source, part_size=part_size, concurrency=concurrency, tags=tags)
+        size = self.inner.put_stream(key, source, kind=kind, part_size=part_size, concurrency=concurrency, tags=tags)
         self._leave(failure)
         return size
 
@@ -145,7 +173,10 @@ class FaultyStore(ObjectStore):
     def delete(self, keys: Iterable[str], *, batch_size: int | None = None) -> None:
         names = tuple(keys)
         failure = self._enter("delete", names[0] if names else "")
+        if failure is not None:
+            names = names[: failure.cut]
         self.inner.delete(names, batch_size=batch_size)
+        self.objects.extend(("delete", name) for name in names)
         self._leave(failure)
 
     def check(self) -> None:
@@ -175,7 +206,7 @@ def _cut(chunks: Iterable[Buffer], failure: Failure) -> Iterator[Buffer]:
         view = memoryview(chunk)
         if view.nbytes > left:
             yield bytes(view[:left])
-            raise failure.error()
+            failure.strike()
         left -= view.nbytes
         yield chunk
-    raise failure.error()
+    failure.strike()

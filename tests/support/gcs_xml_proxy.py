@@ -2,7 +2,7 @@
 
 obstore writes through the XML API. This front takes those requests (PUT of an object, multipart uploads, DELETE),
 keeps the parts of unfinished uploads in memory, and hands every finished object to fake-gcs-server through its JSON
-API, with custom metadata, KMS key name and the precondition on the generation. All other requests go through
+API, with custom metadata, storage class, KMS key name and the precondition on the generation. All others go through
 unchanged, so that what was written is read back, listed and deleted by the real fake-gcs-server. Sources: Cloud
 Storage XML API reference, "PUT Object", "Multipart uploads", "x-goog-hash"; JSON API reference, "Objects: insert".
 """
@@ -77,6 +77,8 @@ class GcsXmlProxy:
         """Write an object through the JSON API; return its status and resource."""
         metadata = {k[len(_METADATA) :]: v for k, v in headers.items() if k.startswith(_METADATA)}
         resource = {"name": key, "metadata": metadata}
+        if storage_class := headers.get("x-goog-storage-class"):
+            resource["storageClass"] = storage_class
         if name := headers.get("x-goog-encryption-kms-key-name"):
             resource["kmsKeyName"] = name
         query = "uploadType=multipart"

@@ -14,7 +14,17 @@ from threading import RLock
 
 from barman_cloud.errors import BucketNotFoundError, ObjectChangedError, ObjectExistsError, ObjectNotFoundError
 from barman_cloud.store import providers
-from barman_cloud.store.base import Buffer, Capabilities, Listing, ObjectInfo, ObjectStore, Requests, StoreURL, Tags
+from barman_cloud.store.base import (
+    Buffer,
+    Capabilities,
+    Listing,
+    ObjectInfo,
+    ObjectKind,
+    ObjectStore,
+    RequestCounts,
+    StoreURL,
+    Tags,
+)
 from barman_cloud.store.options import StoreOptions
 from barman_cloud.store.provider import Provider
 from barman_cloud.store.url import refuse
@@ -66,10 +76,18 @@ class MemoryStore(ObjectStore):
 
     def __init__(self, url: StoreURL, bucket: _Bucket | None = None) -> None:
         self.url = url
-        self.requests = Requests()
+        self.requests = RequestCounts()
         self._bucket = bucket or _Bucket()
 
-    def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
+    def put(
+        self,
+        key: str,
+        data: Buffer,
+        *,
+        kind: ObjectKind = "metadata",
+        if_absent: bool = False,
+        tags: Tags | None = None,
+    ) -> None:
         self._request("put")
         content = bytes(data)
         etag = f'"{hashlib.sha256(content).hexdigest()}"'
@@ -84,6 +102,7 @@ class MemoryStore(ObjectStore):
         key: str,
         chunks: Iterable[Buffer],
         *,
+        kind: ObjectKind = "archive",
         part_size: int | None = None,
         concurrency: int = 4,
         tags: Tags | None = None,

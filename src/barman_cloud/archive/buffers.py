@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TypeAlias
 
-Buffer: TypeAlias = bytes | bytearray | memoryview
-"""Any contiguous buffer of bytes. A stage that yields one never changes it afterwards."""
+from barman_cloud.buffers import Buffer as Buffer
 
 
 def gather(chunks: Iterable[Buffer], size: int = 256 << 10) -> Iterator[Buffer]:

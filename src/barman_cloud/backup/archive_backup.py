@@ -7,6 +7,7 @@ archive of ``data`` holds these, the configuration files that lie outside PGDATA
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -147,6 +148,10 @@ class ArchiveMethod:
         self._archives.store_sidecar(checksums)
         self.failed_pages = checksums.failed if checksums else 0
         return self._archives.copy_stats()
+
+    def check_stored(self, run: Run, sizes: Mapping[str, int]) -> None:
+        assert self._archives is not None
+        self._archives.check_stored(sizes)
 
     def abort(self) -> None:
         """Abort all uploads."""

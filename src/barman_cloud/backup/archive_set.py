@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from barman_cloud import logs
@@ -187,7 +187,11 @@ class ArchiveSet:
         except AccessDeniedError as error:
             log.info("the archives are not counted: %s", error)
             return
-        sizes = {item.key: item.size for item in level.objects}
+        self.check_stored({item.key: item.size for item in level.objects})
+
+    def check_stored(self, sizes: Mapping[str, int]) -> None:
+        """Raise ``OperationError`` if an archive isn't among the stored objects (key to size), with the size sent."""
+        uploads = self._uploads
         for archive in self._archives:
             found = sizes.get(archive.key)
             if found != archive.size:

@@ -20,6 +20,7 @@ from barman_cloud.backup.scan import CONTROL_FILE, Tree, scan_data_directory, sc
 from barman_cloud.backup.signals import interruptible
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo
+from barman_cloud.catalog.identity import ArchiveIdentity, parse_system_identifier
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import BarmanCloudError, ConfigurationError, HookStatusError, OperationError
 from barman_cloud.store.base import ObjectStore
@@ -54,6 +55,9 @@ def run_hook_backup(
     ``OperationError`` if storing it fails; ``backup.info`` is stored last, so a failed run leaves no backup behind.
     """
     backup = read_hook_environment(environ, options)
+    if cluster := parse_system_identifier(backup.info.systemid):
+        identity = ArchiveIdentity(store, layout, accepted=options.request.accept_cluster, tags=options.request.tags)
+        identity.require(cluster, f"backup {backup.backup_id}")
     archives = ArchiveSet(make_uploads(options, store, layout, backup.backup_id), options.jobs)
     with interruptible():
         try:

@@ -22,11 +22,14 @@ from barman_cloud.backup.signals import interruptible
 from barman_cloud.backup.wal_check import missing_segments, warn_of_missing_wal
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo, Tablespace
+from barman_cloud.catalog.identity import ArchiveIdentity
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import (
     AccessDeniedError,
     BarmanCloudError,
     ObjectExistsError,
+    ObjectNotFoundError,
+    ObjectTooLargeError,
     OperationError,
 )
 from barman_cloud.postgres.archiving import archiving_problem
@@ -59,6 +62,8 @@ class BackupRequest:
     include_wal: bool = False
     """Store the WAL along that makes the backup consistent."""
     tags: Mapping[str, str] | None = None
+    accept_cluster: int | None = None
+    """System identifier of a cluster that may share the archive of another one."""
     wal_timeout: float = 0
     """Seconds to wait until the backup's WAL is in the archive; 0: look once."""
 
@@ -124,6 +129,9 @@ class CopyMethod(Protocol):
     def finish(self, run: Run, start: BackupStart, stop: BackupStop) -> dict[str, Any]:
         """Store what is known only after the stop call; returns ``copy_stats``."""
 
+    def check_stored(self, run: Run, sizes: Mapping[str, int]) -> None:
+        """Raise ``OperationError`` if an object of the backup isn't among those in its folder (key to size)."""
+
     def abort(self) -> None:
         """Stop transfers and undo what can be undone; called after any failure of the other methods but ``check``."""
 
@@ -137,6 +145,7 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
     began = time.monotonic()
     with interruptible(), closing(connect(request.connection)) as connection:
         method.check(connection)
+        _refuse_foreign_cluster(connection, store, layout, request)
         try:
             backup_id = call_interruptibly(lambda: unused_backup_id(store, layout))
             if name := request.backup_name:
@@ -158,6 +167,11 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
                 f"backup {backup_id} is complete but backup.info could not be stored: {reason_of(error)}",
                 hint="its archives are useless without it; take the backup again",
             ) from error
+        try:
+            call_interruptibly(lambda: _refuse_if_deleted(run, method))
+        except OperationError as error:
+            _fail(run, record, request, method, error)
+            raise _failure(info, error) from error
         log.info("backup %s is done after %.1f s; it ends at %s", backup_id, time.monotonic() - began, info.end_xlog)
         if not request.include_wal:
             _look_for_wal(run, request)
@@ -188,6 +202,20 @@ def reason_of(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def _refuse_foreign_cluster(connection: Connection, store: ObjectStore, layout: Layout, request: BackupRequest) -> None:
+    """Raise ``OperationError`` if the archive is another cluster's, before anything of this one is in it."""
+    try:
+        cluster = int(read_system_identifier(connection))
+    except BarmanCloudError as error:
+        log.debug("the system identifier can't be read: %s", error)
+        return  # the backup fails for the same reason, and the catalog shall say so
+    identity = ArchiveIdentity(store, layout, accepted=request.accept_cluster, tags=request.tags)
+    try:
+        call_interruptibly(lambda: identity.require(cluster, "this server"))
+    except BarmanCloudError as error:
+        raise OperationError(f"cannot begin a backup: {error}", hint=error.hint) from error
+
+
 class _Record:
     """The ``backup.info`` object of one backup. The first upload never replaces another backup's."""
 
@@ -207,12 +235,46 @@ class _Record:
             if data is not self._tried[-1]:
                 return  # this upload was abandoned, and must not replace the later state that overtook it
             # An upload of ours that was tried again, or interrupted, may have arrived all the same.
-            if run.store.get(key) not in self._tried:
+            if run.store.get(key, limit=backup_info.MAX_SIZE) not in self._tried:
                 raise OperationError(
                     f"another backup took the id {run.info.backup_id} at the same moment", hint="take the backup again"
                 ) from None
             run.store.put(key, data, tags=run.tags)
         self._ours = True
+
+    def require_untouched(self) -> None:
+        """Raise ``OperationError`` if the object isn't what was written; credentials that may not read are trusted."""
+        run = self._run
+        key = run.layout.backup_info(run.info.backup_id)
+        try:
+            found = run.store.get(key, limit=backup_info.MAX_SIZE)
+        except (ObjectNotFoundError, ObjectTooLargeError):
+            found = None
+        except AccessDeniedError as error:
+            log.info("backup.info is not looked at before it is replaced: %s", error)
+            return
+        if found not in self._tried:
+            raise OperationError(f"{run.store.object_url(key)} was deleted or replaced while the backup was made")
+
+
+def _refuse_if_deleted(run: Run, method: CopyMethod) -> None:
+    """Raise ``OperationError`` if a deletion of the backup began before the catalog said DONE.
+
+    The deletion puts an object beside ``backup.info`` before it marks this, so that a mark which DONE has replaced can
+    still be told (``catalog.deletion_mark``). What begins later finds DONE, and marks it.
+    """
+    layout, backup_id = run.layout, run.info.backup_id
+    try:
+        level = run.store.list_level(layout.backup_dir(backup_id))
+    except OperationError:
+        raise
+    except BarmanCloudError as error:
+        log.warning("backup %s is done, but could not be looked at once more: %s", backup_id, error)
+        return
+    sizes = {item.key: item.size for item in level.objects}
+    if layout.being_deleted(backup_id) in sizes:
+        raise OperationError("it was deleted while it was made", hint="take another backup")
+    method.check_stored(run, sizes)
 
 
 def _take(connection: Connection, run: Run, record: _Record, request: BackupRequest, method: CopyMethod) -> None:
@@ -252,6 +314,7 @@ def _take(connection: Connection, run: Run, record: _Record, request: BackupRequ
             mode.switch_wal()
             mode.create_restore_point(f"barman_{info.backup_id}")
     info.copy_stats = method.finish(run, start, stop)
+    call_interruptibly(record.require_untouched)
     info.backup_name = request.backup_name
     info.status = backup_info.DONE
 
@@ -294,6 +357,7 @@ def _fail(run: Run, record: _Record, request: BackupRequest, method: CopyMethod,
     info.error = f"failure {method.failure} ({reason_of(error)})"
     info.end_time = None
     info.copy_stats = None
+    info.snapshots_info = None
     info.backup_name = request.backup_name
     try:
         method.abort()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.layout import Layout
-from barman_cloud.errors import BarmanCloudError, ConfigurationError
+from barman_cloud.errors import BarmanCloudError, ConfigurationError, OperationError
 from barman_cloud.postgres.backup_mode import BackupMode, BackupStart, BackupStop, check_privileges
 from barman_cloud.postgres.connection import Connection, ServerMetadata
-from barman_cloud.snapshots.base import AttachedDisk, SnapshotOptions, SnapshotProvider, select_disks
-from barman_cloud.snapshots.mounts import Host, Mount, find_mounts
+from barman_cloud.snapshots.base import AttachedDisk, SnapshotOptions, SnapshotProvider, find_mounts, select_disks
+from barman_cloud.snapshots.mounts import Host, Mount
 from barman_cloud.snapshots.open import kind_of_store, open_provider
 from barman_cloud.snapshots.taking import SnapshotSet
 from barman_cloud.store.base import ObjectStore
@@ -112,6 +112,13 @@ class SnapshotMethod:
         run.info.snapshots_info = self._snapshots.info(self._mounts)
         took = round(time.monotonic() - self._began, 6)
         return {"copy_time": took, "total_time": took}
+
+    def check_stored(self, run: Run, sizes: Mapping[str, int]) -> None:
+        key = run.layout.backup_label(run.info.backup_id)
+        if key not in sizes:
+            raise OperationError(
+                f"{run.store.object_url(key)} has vanished", hint="was the backup deleted while it was made?"
+            )
 
     def abort(self) -> None:
         """Remove the snapshots that were made."""

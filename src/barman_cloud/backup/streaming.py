@@ -30,9 +30,9 @@ from barman_cloud.backup.scan import CONTROL_FILE, DATA
 from barman_cloud.backup.source import LABEL, LABEL_MODE, MANIFEST, MANIFEST_MODE
 from barman_cloud.catalog.backup_info import STREAMED, Tablespace
 from barman_cloud.errors import IntegrityError, OperationError
-from barman_cloud.postgres.backup_mode import BackupStart, BackupStop, create_restore_point, label_timeline
+from barman_cloud.postgres.backup_mode import BackupStart, BackupStop, create_restore_point, label_start, label_timeline
 from barman_cloud.postgres.connection import Connection, ServerMetadata, first_line
-from barman_cloud.postgres.wal import parse_lsn, segment_name
+from barman_cloud.postgres.wal import segment_name
 from barman_cloud.replication.base_backup import BaseBackup, BaseBackupOptions, StreamedTablespace, TarStream
 from barman_cloud.replication.refusals import require_streaming
 from barman_cloud.replication.session import ReplicationSession, ServerRefusal, open_session
@@ -266,8 +266,7 @@ def check_label(label: str, start_lsn: int, timeline: int, *, in_recovery: bool)
             + ("standby" if in_recovery else "primary"),
             hint="both must reach the same server: check the addresses, and what a proxy in between does",
         )
-    begin = re.search(r"START WAL LOCATION: (\S+) ", label)
-    if begin is None or parse_lsn(begin[1]) != start_lsn or label_timeline(label) != timeline:
+    if (label_start(label), label_timeline(label)) != (start_lsn, timeline):
         raise IntegrityError("the backup_label in the server's stream is of another backup")
 
 

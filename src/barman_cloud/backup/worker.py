@@ -198,6 +198,7 @@ def upload_archive(
         uploads.store.put_stream(
             key,
             _followed_by(throttle_stream(stored, uploads.throttle), turn.close),
+            kind="archive",
             part_size=part_size,
             concurrency=UPLOAD_CONCURRENCY,
             tags=uploads.tags,

@@ -7,16 +7,18 @@ a whole catalog for one key that it doesn't know, so nothing is ever added here:
 
 from __future__ import annotations
 
-import ast
 import re
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from barman_cloud.catalog.times import format_time, parse_time
+from barman_cloud.catalog.literals import evaluate, integer
+from barman_cloud.catalog.times import format_time, parse_time, with_offset_in_minutes
 from barman_cloud.errors import IntegrityError, OperationError
+
+MAX_SIZE = 1 << 20
+"""Bytes. A server with a thousand tablespaces has a fifth of it."""
 
 EMPTY = "EMPTY"
 STARTED = "STARTED"
@@ -25,14 +27,18 @@ DONE = "DONE"
 WAITING_FOR_WALS = "WAITING_FOR_WALS"
 COMPLETE = frozenset({DONE, WAITING_FOR_WALS})
 
+ANNOUNCED = "announced"
+"""A deletion that hasn't taken anything yet; see ``catalog.deletion_mark``."""
+BEGUN = "begun"
+"""A deletion that may have taken anything but ``backup.info``."""
+DELETION_LINES = {f"#deletion {stage}": stage for stage in (ANNOUNCED, BEGUN)}
+"""The comment that says it, which other readers skip."""
 STREAMED = "postgres"
 """The ``mode`` of a backup that PostgreSQL has streamed."""
 
 DEFAULT_SEGMENT_SIZE = 16 << 20
 
-_evaluating = threading.Lock()
-
-_NOT_STORED = frozenset({"backup_id"})
+_NOT_STORED = frozenset({"backup_id", "deletion"})
 _IGNORED_KEYS = frozenset({"backup_id", "backup_version"})
 _LEFT_OUT_WHEN_NULL = frozenset({"backup_name", "snapshots_info"})
 
@@ -150,6 +156,8 @@ class BackupInfo:
     config_file: str | None = None
     copy_stats: dict[str, Any] | None = None
     data_checksums: str | None = None
+    deletion: str | None = None
+    """``ANNOUNCED`` or ``BEGUN`` while the backup is being deleted; a comment of the file, not a key."""
     deduplicated_size: int | None = None
     encryption: str | None = None
     end_offset: int | None = None
@@ -203,6 +211,8 @@ def parse(text: str, backup_id: str) -> BackupInfo:
     values: dict[str, Any] = {}
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip() or line.startswith("#"):
+            if stage := DELETION_LINES.get(line.rstrip()):
+                values["deletion"] = stage
             continue
         key, equals, value = (part.strip() for part in line.partition("="))
         if not equals:
@@ -219,7 +229,7 @@ def parse(text: str, backup_id: str) -> BackupInfo:
             continue
         try:
             values[key] = codec.parse(value)
-        except (ValueError, SyntaxError, KeyError, TypeError, AttributeError, RecursionError, MemoryError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise UnreadableBackupInfoError(
                 f"backup.info of {backup_id}, line {number}: bad value of {key}: {_excerpt(value)}"
             ) from error
@@ -228,7 +238,7 @@ def parse(text: str, backup_id: str) -> BackupInfo:
 
 def dump(info: BackupInfo) -> str:
     """Write a ``backup.info``, ending in a newline. Line breaks inside plain values become blanks."""
-    lines = []
+    lines = [f"{line}\n" for line, stage in DELETION_LINES.items() if stage == info.deletion]
     for key in STORED_KEYS:
         value = getattr(info, key)
         if value is None:
@@ -247,6 +257,8 @@ def to_json_dict(info: BackupInfo) -> dict[str, Any]:
     """
     end_time = info.end_time if info.status == DONE else None
     times = {"begin_time": info.begin_time, "end_time": end_time}
+    # RFC 3339, by which clients read the ISO form, has no seconds in an offset.
+    iso = {f"{key}_iso": with_offset_in_minutes(time).isoformat() for key, time in times.items() if time}
     result: dict[str, Any] = {}
     for key in STORED_KEYS:
         value = getattr(info, key)
@@ -255,8 +267,7 @@ def to_json_dict(info: BackupInfo) -> dict[str, Any]:
         elif value is not None or key not in _LEFT_OUT_WHEN_NULL:
             result[key] = _JSON_FORM.get(key, _unchanged)(value) if value is not None else None
     result["backup_id"] = info.backup_id
-    result.update({f"{key}_iso": time.isoformat() for key, time in times.items() if time})
-    return result
+    return result | iso
 
 
 def _in_order(data: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
@@ -275,16 +286,9 @@ def _unchanged(value: Any) -> Any:
     return value
 
 
-def _evaluated(text: str) -> Any:
-    # CPython 3.11 counts the depth of the tree in a place that threads share, and raises SystemError when another one
-    # was there meanwhile; a garbage collection is enough for that.
-    with _evaluating:
-        return ast.literal_eval(text)
-
-
 def _literal(kind: type) -> Callable[[str], Any]:
     def parse_literal(text: str) -> Any:
-        value = _evaluated(text)
+        value = evaluate(text)
         if not isinstance(value, kind):
             raise TypeError(f"not a {kind.__name__}")
         return value
@@ -293,7 +297,7 @@ def _literal(kind: type) -> Callable[[str], Any]:
 
 
 def _parse_tablespaces(text: str) -> list[Tablespace] | None:
-    entries = _evaluated(text)
+    entries = evaluate(text)
     return [Tablespace(str(name), int(oid), str(location)) for name, oid, location in entries] or None
 
 
@@ -302,7 +306,7 @@ def _dump_tablespaces(tablespaces: list[Tablespace]) -> str:
 
 
 def _parse_snapshots(text: str) -> SnapshotsInfo:
-    return SnapshotsInfo.from_dict(_evaluated(text))
+    return SnapshotsInfo.from_dict(evaluate(text))
 
 
 def _dump_snapshots(info: SnapshotsInfo) -> str:
@@ -314,7 +318,7 @@ def _parse_ids(text: str) -> list[str] | None:
 
 
 _TEXT = _Codec(str, str)
-_INTEGER = _Codec(int, str)
+_INTEGER = _Codec(integer, str)
 _TIME = _Codec(parse_time, format_time)
 _OTHER_CODECS = {
     "backup_label": _Codec(_literal(str), repr),

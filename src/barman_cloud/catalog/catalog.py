@@ -11,7 +11,8 @@ from barman_cloud import logs
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo, UnknownKeyError, UnreadableBackupInfoError
 from barman_cloud.catalog.layout import ArchiveName, Layout
-from barman_cloud.errors import NotFoundError, ObjectNotFoundError, OperationError
+from barman_cloud.errors import NotFoundError, ObjectNotFoundError, ObjectTooLargeError, OperationError
+from barman_cloud.report.text import counted
 from barman_cloud.store.base import ObjectStore, Tags
 
 log = logs.get_logger(__name__)
@@ -42,12 +43,12 @@ class CatalogView:
     unreadable: dict[str, UnreadableBackupInfoError] = field(default_factory=dict)
 
     def require_readable(self, doing: str) -> None:
-        """Raise ``OperationError`` (1) naming every backup whose ``backup.info`` can't be read, if there is one."""
+        """Raise ``OperationError`` (1) naming every object that can't be read, if there is one."""
         if self.unreadable:
-            ids = ", ".join(self.unreadable)
-            first = next(iter(self.unreadable.values()))
+            reasons = "; ".join(map(str, self.unreadable.values()))
             raise OperationError(
-                f"{doing} needs the whole catalog, but backup.info can't be read of: {ids} ({first})",
+                f"{doing} needs the whole catalog, and of {counted(len(self.unreadable), 'backup')} "
+                f"({', '.join(self.unreadable)}) it isn't known what is needed: {reasons}",
                 hint="repair these objects, or remove the folders of those backups by hand",
             )
 
@@ -73,24 +74,36 @@ class Catalog:
                 view.backups[backup_id] = found
             elif found is not None:
                 view.unreadable[backup_id] = found
-        log.debug("%s: %d backups, %d unreadable", self.layout.base_dir, len(view.backups), len(view.unreadable))
+        log.debug(
+            "%s: %s, %d unreadable", self.layout.base_dir, counted(len(view.backups), "backup"), len(view.unreadable)
+        )
         return view
 
     def load_one(self, backup_id: str) -> BackupInfo:
         """Read one backup; ``NotFoundError`` if it isn't there, ``UnreadableBackupInfoError`` if it can't be parsed."""
+        return self.parse_info(backup_id, self.read_info(backup_id))
+
+    def parse_info(self, backup_id: str, text: str) -> BackupInfo:
+        """Return what the text of a ``backup.info`` says; ``UnreadableBackupInfoError`` names the object."""
+        try:
+            return backup_info.parse(text, backup_id)
+        except UnreadableBackupInfoError as error:
+            raise self._unreadable(backup_id, str(error)) from error
+
+    def read_info(self, backup_id: str) -> str:
+        """Return the text of a ``backup.info``; raises as :meth:`load_one` does."""
         key = self.layout.backup_info(backup_id)
         try:
-            data = self.store.get(key)
+            return self.store.get(key, limit=backup_info.MAX_SIZE).decode("utf-8")
         except ObjectNotFoundError as error:
             raise NotFoundError(
                 f"backup {backup_id} of server {self.layout.server} doesn't exist ({self.store.object_url(key)})",
                 hint="barman-cloud-backup-list shows what there is",
             ) from error
-        try:
-            text = data.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise UnreadableBackupInfoError(f"backup.info of {backup_id} is not UTF-8") from error
-        return backup_info.parse(text, backup_id)
+            raise self._unreadable(backup_id, "it is not UTF-8") from error
+        except ObjectTooLargeError as error:
+            raise UnreadableBackupInfoError(str(error), hint=error.hint) from error
 
     def save(self, info: BackupInfo, tags: Tags | None = None) -> None:
         """Write ``backup.info``, replacing the one that is there."""
@@ -133,6 +146,10 @@ class Catalog:
             return None
         except UnreadableBackupInfoError as error:
             return error
+
+    def _unreadable(self, backup_id: str, why: str) -> UnreadableBackupInfoError:
+        url = self.store.object_url(self.layout.backup_info(backup_id))
+        return UnreadableBackupInfoError(f"{url} can't be read: {why}")
 
     def _warn_of_foreign_archive(self, key: str) -> None:
         if ".tar" in key.rpartition("/")[2]:

@@ -1,59 +1,31 @@
 """Deleting backups and the WAL that only they needed, or telling what would be deleted.
 
-The order of one run: each backup with its archives first and ``backup.info`` last, so that a run which fails half-way
-can be repeated; then, for all of them, one pass over the WAL archive.
+The order of one run: each backup is marked and loses its archives (``catalog.removal``); then, for all of them, one
+pass over the WAL archive; then ``backup.info`` of each goes. So a run that is killed, or loses its store, leaves no
+half backup that counts as a good one, and the same command finishes the work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import TextIO
 
 from barman_cloud import logs
 from barman_cloud.catalog import dry_run, keep, retention
-from barman_cloud.catalog.backup_info import STARTED, BackupInfo
-from barman_cloud.catalog.catalog import Catalog, CatalogView, by_extraction
-from barman_cloud.catalog.layout import DATA, ArchiveName
+from barman_cloud.catalog.backup_info import ANNOUNCED, BEGUN, STARTED, BackupInfo
+from barman_cloud.catalog.backup_objects import BackupObjects
+from barman_cloud.catalog.catalog import Catalog, CatalogView
+from barman_cloud.catalog.deletion_mark import DeletionMark, original_of
+from barman_cloud.catalog.dry_run import Writer
+from barman_cloud.catalog.removal import DeletionOptions, refuse_if_kept, remove_data, remove_infos
 from barman_cloud.catalog.retention import Policy, Status
 from barman_cloud.catalog.wal_cleanup import NoCleanup, WalCleanup, plan_wal_cleanup
 from barman_cloud.catalog.wal_sweep import WalSweep
-from barman_cloud.errors import (
-    AccessDeniedError,
-    BarmanCloudError,
-    ConnectivityError,
-    LockedError,
-    OperationError,
-    StoreError,
-)
+from barman_cloud.errors import BarmanCloudError, ConnectivityError, OperationError, StoreError
 from barman_cloud.report.text import counted
 from barman_cloud.store.base import DeleteFailedError
 
 log = logs.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class DeletionOptions:
-    """How to delete. ``batch_size`` is in objects per request; None means as many as the store takes."""
-
-    dry_run: bool = False
-    batch_size: int | None = None
-    check_object_lock: bool = False
-    delete_snapshots: Callable[[BackupInfo], None] | None = None
-    """Deletes the volume snapshots of a snapshot backup; raises if one of them is still there afterwards."""
-
-
-@dataclass(frozen=True, slots=True)
-class BackupObjects:
-    """The objects of one backup, in the order in which they go; ``info`` is the last to go."""
-
-    backup_id: str
-    info: str
-    label: str | None
-    """The ``backup_label`` object; only of snapshot backups."""
-    archives: tuple[str, ...]
-    sidecars: tuple[str, ...]
 
 
 def delete_by_id(
@@ -62,7 +34,7 @@ def delete_by_id(
     backup_id: str,
     minimum_redundancy: int,
     options: DeletionOptions,
-    out: TextIO,
+    out: Writer,
 ) -> None:
     """Delete one backup, of whatever status.
 
@@ -73,13 +45,17 @@ def delete_by_id(
     if info is None:
         log.warning("backup %s of server %s doesn't exist: nothing is deleted", backup_id, catalog.layout.server)
         return
-    _refuse_if_kept(catalog, backup_id)
+    info = _settled(catalog, view, info, keep.read(catalog, backup_id), options)
+    if info.deletion != BEGUN:
+        refuse_if_kept(catalog, backup_id)
     if children := retention.children_of(view.backups, backup_id):
         raise OperationError(
             f"backup {backup_id} is not deleted: incremental backups build on it: {', '.join(children)}",
             hint="delete these first",
         )
     retention.check_redundancy(view.backups, backup_id, minimum_redundancy)
+    if info.deletion:
+        log.info("backup %s: going on with a deletion that wasn't finished", backup_id)
     if info.status == STARTED:
         log.warning("backup %s is STARTED: it may still be running", backup_id)
     _delete(catalog, view, [backup_id], {}, options, out, by_policy=False)
@@ -92,47 +68,40 @@ def delete_by_policy(
     minimum_redundancy: int,
     now: datetime,
     options: DeletionOptions,
-    out: TextIO,
+    out: Writer,
 ) -> None:
     """Delete every backup that ``policy`` calls obsolete. The verdict on each backup goes to the log at INFO."""
     keeps = keep.read_all(catalog)
+    for info in list(view.backups.values()):
+        _settled(catalog, view, info, keeps.get(info.backup_id), options)
     verdicts = retention.judge(view.backups, keeps, policy, minimum_redundancy, now)
     for backup_id, verdict in verdicts.items():
         log.info("backup %s: %s, %s", backup_id, verdict.status, verdict.reason)
     obsolete = retention.deletion_order(verdicts, view.backups)
-    log.info("%d of %d backups are obsolete", len(obsolete), len(verdicts))
+    log.info("%d of %s obsolete", len(obsolete), counted(len(verdicts), "backup"))
     assert all(verdicts[backup_id].status is Status.OBSOLETE for backup_id in obsolete)
     _delete(catalog, view, obsolete, keeps, options, out, by_policy=True)
 
 
-def find_objects(catalog: Catalog, info: BackupInfo) -> BackupObjects:
-    """List a backup's folder and return what belongs to the backup; what doesn't is named at INFO and stays.
+def _settled(
+    catalog: Catalog, view: CatalogView, info: BackupInfo, annotation: str | None, options: DeletionOptions
+) -> BackupInfo:
+    """Return what a killed deletion left of ``backup.info``, put right in the store and in ``view`` if it is kept.
 
-    Archives that should be there and aren't are a WARNING.
+    A deletion that was only announced gives way to an annotation. One that has begun doesn't: the annotation came after
+    it, and ``backup-keep`` said so.
     """
-    layout, backup_id = catalog.layout, info.backup_id
-    expected = {DATA, *(str(tablespace.oid) for tablespace in info.tablespaces or ())}
-    ours = (layout.archives_json(backup_id), layout.manifest(backup_id), layout.configuration(backup_id))
-    archives: list[ArchiveName] = []
-    sidecars: list[str] = []
-    for item in catalog.store.list_level(layout.backup_dir(backup_id)).objects:
-        name = layout.parse_archive_key(item.key)
-        if name is not None and name.base in expected:
-            archives.append(name)
-        elif item.key in ours:
-            sidecars.append(item.key)
-        elif item.key not in (layout.backup_info(backup_id), layout.backup_label(backup_id)):
-            log.info("%s is no part of the backup and stays", item.key)
-    if info.is_complete and not info.snapshots_info:
-        for base in sorted(expected - {name.base for name in archives}):
-            log.warning("backup %s has no archive '%s'", backup_id, base)
-    return BackupObjects(
-        backup_id,
-        layout.backup_info(backup_id),
-        layout.backup_label(backup_id) if info.snapshots_info else None,
-        tuple(name.key for name in sorted(archives, key=by_extraction)),
-        tuple(sidecars),
-    )
+    if info.deletion != ANNOUNCED or annotation is None:
+        return info
+    original = original_of(catalog.read_info(info.backup_id))
+    if original is None:
+        return info
+    if not options.dry_run:
+        mark = DeletionMark(catalog, info.backup_id)
+        mark.announce()
+        mark.take_back()
+    view.backups[info.backup_id] = catalog.parse_info(info.backup_id, original)
+    return view.backups[info.backup_id]
 
 
 def _delete(
@@ -141,7 +110,7 @@ def _delete(
     backup_ids: Sequence[str],
     keeps: keep.Keeps,
     options: DeletionOptions,
-    out: TextIO,
+    out: Writer,
     *,
     by_policy: bool,
 ) -> None:
@@ -149,9 +118,10 @@ def _delete(
     failure: BarmanCloudError | None = None
     for backup_id in backup_ids:
         try:
-            if by_policy and not options.dry_run:
-                _refuse_if_kept(catalog, backup_id)
-            deleted.append(_delete_backup(catalog, view.backups[backup_id], options))
+            info = view.backups[backup_id]
+            if by_policy and not options.dry_run and info.deletion != BEGUN:
+                refuse_if_kept(catalog, backup_id)
+            deleted.append(remove_data(catalog, info, options))
         except BarmanCloudError as error:
             failure = error
             break
@@ -161,60 +131,15 @@ def _delete(
     if options.dry_run:
         dry_run.report(catalog.store, catalog.layout, deleted, plans, out)
     else:
-        _clean_wal(catalog, [plan for plan in plans if isinstance(plan, WalCleanup)], options)
+        try:
+            _clean_wal(catalog, [plan for plan in plans if isinstance(plan, WalCleanup)], options)
+        except ConnectivityError:
+            raise
+        except BarmanCloudError as error:
+            failure = failure or error
+        remove_infos(catalog, deleted, options)
     if failure:
         raise failure
-
-
-def _refuse_if_kept(catalog: Catalog, backup_id: str) -> None:
-    annotation = keep.read(catalog, backup_id)
-    if annotation is not None:
-        raise OperationError(
-            f"backup {backup_id} is not deleted: it has a keep annotation ({keep.label(annotation) or 'empty'})",
-            hint="barman-cloud-backup-keep --release removes it",
-        )
-
-
-def _delete_backup(catalog: Catalog, info: BackupInfo, options: DeletionOptions) -> BackupObjects:
-    objects = find_objects(catalog, info)
-    if options.check_object_lock:
-        _refuse_if_locked(catalog, info.backup_id, objects.archives + objects.sidecars)
-    if options.dry_run:
-        return objects
-    if objects.label:
-        if options.delete_snapshots:
-            options.delete_snapshots(info)
-        _delete_objects(catalog, [objects.label], options)
-    _delete_objects(catalog, objects.archives + objects.sidecars, options)
-    _delete_objects(catalog, [objects.info], options)
-    log.info("backup %s is deleted: %s", info.backup_id, counted(len(objects.archives), "archive"))
-    return objects
-
-
-def _delete_objects(catalog: Catalog, keys: Sequence[str], options: DeletionOptions) -> None:
-    """Delete ``keys``; whatever refuses it, and however, the answer is an ``OperationError`` (1), as Barman's is."""
-    try:
-        if keys:
-            catalog.store.delete(keys, batch_size=options.batch_size)
-    except DeleteFailedError as error:
-        for key, reason in error.failures.items():
-            log.error("%s can't be deleted: %s", catalog.store.object_url(key), reason)  # noqa: TRY400
-        raise
-    except (AccessDeniedError, StoreError) as error:
-        raise OperationError(str(error), hint=error.hint) from error
-
-
-def _refuse_if_locked(catalog: Catalog, backup_id: str, keys: Sequence[str]) -> None:
-    """Ask about every object before the first is deleted."""
-    locks = [lock for lock in catalog.map(catalog.store.object_lock, keys) if lock]
-    for lock in locks:
-        log.error("%s is locked: %s", catalog.store.object_url(lock.key), lock.reason)
-    if locks:
-        raise LockedError(
-            f"backup {backup_id} is not deleted: {len(locks)} of its {len(keys)} objects are locked "
-            f"({locks[0].key}: {locks[0].reason})",
-            hint="nothing of this backup was deleted; repeat the command when the locks have ended",
-        )
 
 
 def _plan(
@@ -257,10 +182,12 @@ def _clean_wal(catalog: Catalog, plans: Sequence[WalCleanup], options: DeletionO
         for key, reason in error.failures.items():
             log.error("%s is left behind: %s", catalog.store.object_url(key), reason)  # noqa: TRY400
         if any(map(sweep.goes_as_a_whole, error.failures)):
-            raise StoreError(f"of {count} WAL objects {len(error.failures)} could not be deleted") from error
+            raise StoreError(f"{len(error.failures)} of {counted(count, 'WAL object')} could not be deleted") from error
+    except ConnectivityError:
+        raise
     except BarmanCloudError as error:
         if catalog.store.capabilities.prefix_delete:
             raise
         log.error("the WAL archive is not cleaned: %s", error)  # noqa: TRY400
     else:
-        log.info("%d WAL objects are deleted", count)
+        log.info("deleted %s", counted(count, "WAL object"))

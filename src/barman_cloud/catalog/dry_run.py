@@ -6,17 +6,21 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, TextIO
+from typing import Protocol
 
+from barman_cloud.catalog.backup_objects import BackupObjects
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.catalog.wal_cleanup import NoCleanup, WalCleanup
 from barman_cloud.catalog.wal_sweep import WalSweep
 from barman_cloud.store.base import ObjectStore
 
-if TYPE_CHECKING:
-    from barman_cloud.catalog.deletion import BackupObjects
-
 _SPILL = 1 << 20
+
+
+class Writer(Protocol):
+    """What lines are written to, such as an open file."""
+
+    def write(self, text: str, /) -> int: ...
 
 
 def report(
@@ -24,7 +28,7 @@ def report(
     layout: Layout,
     backups: Sequence[BackupObjects],
     plans: Sequence[WalCleanup | NoCleanup],
-    out: TextIO,
+    out: Writer,
 ) -> None:
     """Print what deleting ``backups`` and following ``plans``, one for each of them, would delete.
 
@@ -59,7 +63,7 @@ def _objects_of(objects: BackupObjects) -> Iterable[str]:
     yield f"objects {[*objects.archives, *objects.sidecars, objects.info]}"
 
 
-def _copy_line(file: tempfile.SpooledTemporaryFile[str], out: TextIO) -> None:
+def _copy_line(file: tempfile.SpooledTemporaryFile[str], out: Writer) -> None:
     if file.tell():
         before, after = _line("objects [|]").split("|")
         out.write(before)

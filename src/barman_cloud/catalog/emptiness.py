@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from itertools import islice
 
-from barman_cloud import logs
-from barman_cloud.archive.compression import decompress_stream
+from barman_cloud.catalog.identity import identifier_of
 from barman_cloud.catalog.layout import Layout, WalObject
-from barman_cloud.errors import BarmanCloudError, OperationError
-from barman_cloud.postgres.wal import parse_page_header
+from barman_cloud.errors import OperationError
+from barman_cloud.report.text import counted
 from barman_cloud.store.base import ObjectStore
-
-log = logs.get_logger(__name__)
 
 _LOOKED_AT = 100
 """Objects that are looked at for one that tells which cluster it is of."""
-
-_HEAD = 1 << 20
-"""Bytes of an object that are read for a segment's header."""
 
 
 def require_safe_for_new_cluster(store: ObjectStore, layout: Layout, timeline: int | None) -> None:
@@ -46,8 +40,8 @@ def require_safe_for_new_cluster(store: ObjectStore, layout: Layout, timeline: i
         )
     names = {wal.name for wal in seen} | {wal.name for wal in found}
     raise OperationError(
-        f"the WAL archive {store.object_url(layout.wals_dir)} holds {len(names)} files of timeline {timeline} "
-        f"or later, such as {whose}",
+        f"the WAL archive {store.object_url(layout.wals_dir)} holds {counted(len(names), 'file')} "
+        f"of timeline {timeline} or later, such as {whose}",
         hint="another cluster has gone on from the same past; archive to a server name or URL of its own",
     )
 
@@ -60,10 +54,5 @@ def _describe(store: ObjectStore, wal: WalObject) -> str:
     text = f"{wal.name} of timeline {wal.timeline}"
     if not _is_segment(wal):
         return text
-    try:
-        chunks = decompress_stream(store.read(wal.key, end=_HEAD, concurrency=1), wal.compression)
-        header = parse_page_header(next(iter(chunks)))
-    except (BarmanCloudError, StopIteration) as error:
-        log.info("%s doesn't tell its system identifier: %s", wal.key, error)
-        return text
-    return f"{text}, written by the cluster with system identifier {header.system_identifier}"
+    identifier = identifier_of(store, wal)
+    return f"{text}, written by the cluster with system identifier {identifier}" if identifier else text

@@ -11,6 +11,7 @@ from barman_cloud.errors import (
     AccessDeniedError,
     NotFoundError,
     ObjectNotFoundError,
+    ObjectTooLargeError,
     OperationError,
     SelectionError,
     StoreError,
@@ -22,6 +23,9 @@ FULL = "full"
 """Kept with all WAL since."""
 STANDALONE = "standalone"
 """Kept with only the WAL that makes it consistent."""
+
+MAX_SIZE = 64 << 10
+"""Bytes of an annotation that is read."""
 
 Keeps = Mapping[str, str]
 """Backup id to content of its annotation. Any content keeps the backup; all but exactly ``standalone`` mean full."""
@@ -54,13 +58,10 @@ def keep(catalog: Catalog, backup_id: str, target: str) -> None:
 
     ``OperationError`` (1) if it isn't DONE, ``SelectionError`` (4) if it isn't there.
     """
-    try:
-        info = catalog.load_one(backup_id)
-    except NotFoundError as error:
-        raise SelectionError(str(error), hint=error.hint) from error
-    if info.status != DONE:
-        raise OperationError(f"backup {backup_id} can't be kept: it is {info.status}, not DONE")
+    _require_done(catalog, backup_id)
     catalog.store.put(catalog.layout.keep(backup_id), target.encode("ascii"))
+    # A deletion marks the backup, then looks for an annotation: one of the two sees the other.
+    _require_done(catalog, backup_id)
 
 
 def release(catalog: Catalog, backup_id: str) -> None:
@@ -73,6 +74,20 @@ def release(catalog: Catalog, backup_id: str) -> None:
 def label(annotation: str) -> str:
     """Return the first line of an annotation, for people."""
     return annotation.splitlines()[0] if annotation else ""
+
+
+def _require_done(catalog: Catalog, backup_id: str) -> None:
+    try:
+        info = catalog.load_one(backup_id)
+    except NotFoundError as error:
+        raise SelectionError(str(error), hint=error.hint) from error
+    if info.deletion:
+        raise OperationError(
+            f"backup {backup_id} can't be kept: it is being deleted",
+            hint="repeat the command when that deletion has ended, or has failed",
+        )
+    if info.status != DONE:
+        raise OperationError(f"backup {backup_id} can't be kept: it is {info.status}, not DONE")
 
 
 def _double_slash(catalog: Catalog, backup_id: str) -> str | None:
@@ -95,9 +110,12 @@ def _kept_through_a_double_slash(catalog: Catalog) -> set[str]:
 
 def _read(catalog: Catalog, key: str) -> str | None:
     try:
-        return catalog.store.get(key).decode("utf-8", "replace")
+        return catalog.store.get(key, limit=MAX_SIZE).decode("utf-8", "replace")
     except ObjectNotFoundError:
         return None
+    except ObjectTooLargeError as error:
+        log.warning("%s; it keeps the backup all the same", error)
+        return FULL
 
 
 def _read_twin(catalog: Catalog, backup_id: str) -> str | None:

@@ -9,6 +9,8 @@ The layout is Barman's (``docs/reference/format.md`` describes it object by obje
                                        annotations/keep
                                        archives.json, backup_manifest,          ours; Barman ignores them
                                        configuration.tar
+                                       being_deleted                            ours, for a moment
+    <prefix>/<server>/system_identifiers                                        ours
     <prefix>/<server>/wals/<timeline><log>/<segment>[.partial|.<offset>.backup][.gz]
                            <timeline>.history[.gz]
     <prefix>/<server>/maintenance/…                                             ours: leases, history of scheduled runs
@@ -94,6 +96,11 @@ class Layout:
         return f"{self.prefix}/{self.server}/" if self.prefix else f"{self.server}/"
 
     @property
+    def identity(self) -> str:
+        """The key of the object that says which cluster the WAL archive and the backups are of."""
+        return f"{self.root}system_identifiers"
+
+    @property
     def base_dir(self) -> str:
         return f"{self.root}base/"
 
@@ -114,6 +121,10 @@ class Layout:
 
     def backup_label(self, backup_id: str) -> str:
         return f"{self.backup_dir(backup_id)}backup_label"
+
+    def being_deleted(self, backup_id: str) -> str:
+        """Return the key of what a deletion puts beside a backup that is still being made."""
+        return f"{self.backup_dir(backup_id)}being_deleted"
 
     def keep(self, backup_id: str) -> str:
         return f"{self.backup_dir(backup_id)}annotations/keep"

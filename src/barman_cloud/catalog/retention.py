@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeAlias
 
 from barman_cloud import logs
-from barman_cloud.catalog.backup_info import DONE, STARTED, BackupInfo
+from barman_cloud.catalog.backup_info import ANNOUNCED, BEGUN, DONE, STARTED, BackupInfo
 from barman_cloud.catalog.keep import STANDALONE, Keeps
 from barman_cloud.catalog.times import format_time
 from barman_cloud.errors import OperationError, UnexpectedError, UsageError
+from barman_cloud.report.text import counted
 
 log = logs.get_logger(__name__)
 
@@ -77,22 +78,39 @@ def judge(
 ) -> dict[str, Verdict]:
     """Return a verdict for every backup, ids ascending.
 
-    Only DONE backups count, kept ones too. A backup and the incremental backups that build on it are judged as one: by
-    the backup at their root, and none of them is obsolete while one of them is kept, or is being taken.
+    Only DONE backups count, kept ones too, and those of each cluster (system identifier) by themselves. A backup and
+    the incremental backups that build on it are judged as one: by the backup at their root, and none of them is
+    obsolete while one of them is kept, or is being taken.
     ``UnexpectedError`` if the window begins before the year 1.
     """
     roots = find_roots(backups)
     done = [info for backup_id, info in backups.items() if info.status == DONE and roots[backup_id] == backup_id]
     done.sort(key=lambda info: info.backup_id, reverse=True)
-    if isinstance(policy, Redundancy):
-        by_root = _judge_redundancy(done, policy, minimum_redundancy)
-    else:
-        by_root = _judge_window(done, policy, minimum_redundancy, now)
+    by_root: dict[str, Verdict] = {}
+    for of_cluster in by_cluster(done).values():
+        if isinstance(policy, Redundancy):
+            by_root |= _judge_redundancy(of_cluster, policy, minimum_redundancy)
+        else:
+            by_root |= _judge_window(of_cluster, policy, minimum_redundancy, now)
     held = _held_families(backups, keeps, roots)
     return {
         backup_id: _final_verdict(backups[backup_id], keeps.get(backup_id), roots[backup_id], by_root, held)
         for backup_id in sorted(backups)
     }
+
+
+def by_cluster(backups: Iterable[BackupInfo]) -> dict[str, list[BackupInfo]]:
+    """Return the backups of each cluster, by its system identifier, in their order.
+
+    Backups that don't tell theirs are taken for those of the only cluster, or, if there are several, of one more.
+    """
+    backups = list(backups)
+    known = {info.systemid for info in backups if info.systemid}
+    only = known.pop() if len(known) == 1 else ""
+    result: dict[str, list[BackupInfo]] = {}
+    for info in backups:
+        result.setdefault(info.systemid or only, []).append(info)
+    return result
 
 
 def find_roots(backups: Mapping[str, BackupInfo]) -> dict[str, str]:
@@ -134,10 +152,12 @@ def deletion_order(verdicts: Mapping[str, Verdict], backups: Mapping[str, Backup
 
 def check_redundancy(backups: Mapping[str, BackupInfo], backup_id: str, minimum_redundancy: int) -> None:
     """Refuse (``OperationError``) to delete a DONE backup by id if fewer than the minimum of DONE ones would remain."""
-    remaining = sum(info.status == DONE for other, info in backups.items() if other != backup_id)
+    done = [info for info in backups.values() if info.status == DONE]
+    cluster = next((group for group in by_cluster(done).values() if backups[backup_id] in group), [])
+    remaining = len(cluster) - 1
     if backups[backup_id].status == DONE and remaining < minimum_redundancy:
         raise OperationError(
-            f"backup {backup_id} is not deleted: {remaining} DONE backups would remain, "
+            f"backup {backup_id} is not deleted: {counted(remaining, 'DONE backup')} would remain, "
             f"and the minimum redundancy is {minimum_redundancy}",
             hint="take another backup first, or lower --minimum-redundancy",
         )
@@ -195,6 +215,8 @@ def _held_families(backups: Mapping[str, BackupInfo], keeps: Keeps, roots: Mappi
 def _final_verdict(
     info: BackupInfo, keep: str | None, root: str, by_root: Mapping[str, Verdict], held: Mapping[str, str]
 ) -> Verdict:
+    if info.deletion == BEGUN or (info.deletion == ANNOUNCED and keep is None):
+        return Verdict(Status.OBSOLETE, "its deletion was begun and not finished")
     if info.status != DONE:
         return Verdict(Status.NONE, f"it is {info.status}, not DONE")
     if keep is not None:

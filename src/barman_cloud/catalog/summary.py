@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from barman_cloud.catalog.backup_info import DONE, BackupInfo, to_json_dict
@@ -10,6 +10,7 @@ from barman_cloud.catalog.catalog import CatalogView
 from barman_cloud.catalog.keep import Keeps, label
 from barman_cloud.catalog.times import format_time, format_to_the_second
 from barman_cloud.report.json_text import document
+from barman_cloud.report.terminal import printable
 from barman_cloud.report.text import Section, duration, page, size, table
 
 UNREADABLE = "UNREADABLE"
@@ -28,9 +29,28 @@ def list_as_text(view: CatalogView, keeps: Keeps) -> str:
     return table(_WIDTHS, [_TITLES, *(rows[backup_id] for backup_id in sorted(rows))])
 
 
-def list_as_json(backups: Iterable[BackupInfo]) -> str:
-    """Return ``{"backups_list": [...]}``."""
-    return document({"backups_list": [to_json_dict(info) for info in backups]})
+def list_as_json(view: CatalogView) -> str:
+    """Return ``{"backups_list": [...]}``, ids ascending.
+
+    Of a backup that can't be read there is its id, ``UNREADABLE`` as its status and the reason as its error; all else
+    is null. A client then neither takes it for a backup that can be restored, nor for one that is gone.
+    """
+    entries = {backup_id: to_json_dict(info) for backup_id, info in view.backups.items()}
+    nothing = {**to_json_dict(BackupInfo("")), "xlog_segment_size": None, "status": UNREADABLE}
+    entries.update(
+        (backup_id, {**nothing, "error": str(error), "backup_id": backup_id})
+        for backup_id, error in view.unreadable.items()
+    )
+    return document({"backups_list": [entries[backup_id] for backup_id in sorted(entries)]})
+
+
+def describe_clusters(clusters: Mapping[str, Sequence[BackupInfo]]) -> str:
+    """Return one line that says which backups are of which cluster (system identifier to backups)."""
+    return "; ".join(
+        f"{'with system identifier ' + systemid if systemid else 'without a system identifier'}: "
+        + ", ".join(info.backup_id for info in backups)
+        for systemid, backups in clusters.items()
+    )
 
 
 def show_as_json(info: BackupInfo) -> str:
@@ -38,9 +58,9 @@ def show_as_json(info: BackupInfo) -> str:
     return document({info.server_name: to_json_dict(info)})
 
 
-def show_as_text(info: BackupInfo) -> str:
-    """Return the page of one backup."""
-    sections = [Section(None, [_general(info)]), Section("Server information", [_server(info)])]
+def show_as_text(info: BackupInfo, server: str) -> str:
+    """Return the page of one backup of ``server``, as the bucket calls it."""
+    sections = [Section(None, [_general(info, server)]), Section("Server information", [_server(info)])]
     if info.is_complete:
         sections += [
             Section("Snapshot information", list(_snapshots(info))),
@@ -49,7 +69,7 @@ def show_as_text(info: BackupInfo) -> str:
         ]
     text = page(f"Backup {info.backup_id}", sections)
     if not info.is_complete and info.error:
-        text += f"  {'Error':<23}: {info.error}\n"
+        text += f"  {'Error':<23}: {printable(info.error)}\n"
     return text
 
 
@@ -65,9 +85,11 @@ def _set(lines: Iterable[_Line]) -> list[_Line]:
     return [(label, value) for label, value in lines if value is not None]
 
 
-def _general(info: BackupInfo) -> list[_Line]:
+def _general(info: BackupInfo, server: str) -> list[_Line]:
     lines = _set([("Backup Name", info.backup_name)])
     lines += [("Server Name", info.server_name)]
+    if info.server_name != server:  # most backups hold a constant there
+        lines += [("Stored As Server", server)]
     lines += _set([("System Id", info.systemid)])
     lines += [("Status", info.status)]
     if info.is_complete:
@@ -118,7 +140,11 @@ def _base_backup(info: BackupInfo) -> Iterator[_Line]:
 
 
 def _copy_time(stats: dict[str, Any]) -> str | None:
-    copying, analysing = stats.get("copy_time") or 0, stats.get("analysis_time") or 0
+    copying, analysing = _number(stats.get("copy_time")), _number(stats.get("analysis_time"))
     if copying <= 0:
         return None
     return duration(copying) + (f" + {duration(analysing)} startup" if analysing >= 1 else "")
+
+
+def _number(value: object) -> float:
+    return value if isinstance(value, int | float) else 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time as time_module
-from datetime import datetime
+from datetime import UTC, datetime
 
 _POSIX_ZONE = re.compile(r"([A-Za-z]{3,})([+-])(\d{1,2}(?::\d\d)?)\s*$")
 
@@ -88,3 +88,16 @@ def format_time(time: datetime) -> str:
 def format_to_the_second(time: datetime) -> str:
     """Return ``YYYY-MM-DD HH:MM:SS`` in the offset that the time was written with, the form of the console list."""
     return time.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def with_offset_in_minutes(time: datetime) -> datetime:
+    """Return the same instant, in UTC if its offset has seconds, as local times before the age of zones do."""
+    offset = time.utcoffset()
+    return time if offset is None or offset.total_seconds() % 60 == 0 else _in_utc(time)
+
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:  # the first or the last day that there is
+        return time.replace(tzinfo=UTC)

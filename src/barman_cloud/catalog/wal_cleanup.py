@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from barman_cloud.catalog.backup_info import EMPTY, FAILED, BackupInfo
+from barman_cloud.catalog.backup_info import ANNOUNCED, EMPTY, FAILED, BackupInfo
 from barman_cloud.catalog.keep import STANDALONE, Keeps
 from barman_cloud.postgres.wal import WalKind, parse_wal_name
 
@@ -120,7 +120,7 @@ def _needs_of(remaining: Mapping[str, BackupInfo], keeps: Keeps) -> Needs | str:
     """Return the needs of the backups that stay, or the id of one whose need isn't known."""
     floors, ranges = set(), set()
     for backup_id, info in sorted(remaining.items()):
-        if info.status in (FAILED, EMPTY):
+        if info.status in (FAILED, EMPTY) and info.deletion != ANNOUNCED:
             continue
         begin, end = _segment(info.begin_wal), _segment(info.end_wal)
         if begin is None:

@@ -76,8 +76,10 @@ def add_arguments(parser: Declarations) -> None:
     parser.add_extension(
         "--nice", type=values.non_negative, metavar="N", help="run with this niceness and idle disk priority"
     )
+    options.add_accept_cluster(parser)
     options.add_tags(parser)
     options.add_encryption(parser)
+    options.add_storage_class(parser)
     _add_snapshots(parser)
 
 
@@ -226,6 +228,7 @@ def _backup_options(args: Arguments) -> BackupOptions:
             keepalive_interval=args.keepalive_interval,
             include_wal=args.include_wal,
             tags=options.tags_from(args),
+            accept_cluster=args.accept_cluster,
             wal_timeout=_wal_timeout(args),
         ),
         jobs=args.jobs,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -43,9 +42,11 @@ def add_arguments(parser: Declarations) -> None:
 
 
 def run(args: Arguments) -> int | None:
-    from barman_cloud.catalog import deletion, selection
+    from barman_cloud.catalog import deletion, selection, servers
     from barman_cloud.catalog.catalog import Catalog
+    from barman_cloud.catalog.removal import DeletionOptions
     from barman_cloud.catalog.retention import parse_policy
+    from barman_cloud.report.terminal import StandardOutput
 
     if args.dry_run and not args.quiet:
         # stdout keeps the lines that scripts parse; a dry run is made by somebody who wants the reasons as well.
@@ -53,20 +54,21 @@ def run(args: Arguments) -> int | None:
     policy = None if args.retention_policy is None else parse_policy(args.retention_policy)
     with options.store_from(args) as store:
         catalog = Catalog(store, options.layout_from(args, store))
-        how = deletion.DeletionOptions(
+        how = DeletionOptions(
             dry_run=args.dry_run,
             batch_size=args.batch_size,
             check_object_lock=_can_check_locks(args, store),
-            delete_snapshots=partial(_delete_snapshots, args),
+            check_snapshots=partial(_for_snapshots, args, "check_snapshots"),
+            delete_snapshots=partial(_for_snapshots, args, "delete_snapshots"),
         )
-        view = catalog.load()
+        view = servers.load(catalog)
         view.require_readable("a deletion")
         if policy:
             now = datetime.now().astimezone()
-            deletion.delete_by_policy(catalog, view, policy, args.minimum_redundancy, now, how, sys.stdout)
+            deletion.delete_by_policy(catalog, view, policy, args.minimum_redundancy, now, how, StandardOutput())
         else:
             backup_id = selection.resolve(args.backup_id, lambda: view)
-            deletion.delete_by_id(catalog, view, backup_id, args.minimum_redundancy, how, sys.stdout)
+            deletion.delete_by_id(catalog, view, backup_id, args.minimum_redundancy, how, StandardOutput())
     return None
 
 
@@ -76,13 +78,14 @@ def _can_check_locks(args: Arguments, store: ObjectStore) -> bool:
     return args.check_object_lock and store.capabilities.object_lock
 
 
-def _delete_snapshots(args: Arguments, info: BackupInfo) -> None:
+def _for_snapshots(args: Arguments, action: str, info: BackupInfo) -> None:
+    """Call a function of ``snapshots.deletion`` for a snapshot backup."""
+    from barman_cloud.snapshots import deletion
     from barman_cloud.snapshots.base import SnapshotOptions
-    from barman_cloud.snapshots.deletion import delete_snapshots
 
     if info.snapshots_info:
         how = SnapshotOptions(aws_profile=args.aws_profile, azure_credential=args.azure_credential)
-        delete_snapshots(info.snapshots_info, info.backup_id, how)
+        getattr(deletion, action)(info.snapshots_info, info.backup_id, how)
 
 
 COMMAND = Command("backup-delete", add_arguments, run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from barman_cloud.cli import options
@@ -10,9 +11,6 @@ from barman_cloud.cli.command import main as run_command
 
 if TYPE_CHECKING:
     from barman_cloud.cli.plain import Arguments, Declarations
-
-RETRY_BUDGET = 60.0
-"""Seconds that passing failures of the store are borne: somebody waits for the answer."""
 
 
 def add_arguments(parser: Declarations) -> None:
@@ -29,17 +27,18 @@ def add_arguments(parser: Declarations) -> None:
 
 
 def run(args: Arguments) -> int | None:
-    from barman_cloud.catalog import keep, selection
+    from barman_cloud.catalog import keep, selection, servers
     from barman_cloud.catalog.catalog import Catalog
+    from barman_cloud.report.terminal import write
 
-    with options.store_from(args, retry_budget=RETRY_BUDGET) as store:
+    with options.store_from(args) as store:
         catalog = Catalog(store, options.layout_from(args, store))
-        backup_id = selection.resolve(args.backup_id, catalog.load)
+        backup_id = selection.resolve(args.backup_id, partial(servers.load, catalog))
         if args.release:
             keep.release(catalog, backup_id)
         elif args.status:
             annotation = keep.read(catalog, backup_id)
-            print(f"Keep: {'nokeep' if annotation is None else keep.label(annotation)}")
+            write(f"Keep: {'nokeep' if annotation is None else keep.label(annotation)}\n")
         else:
             keep.keep(catalog, backup_id, args.target)
     return None

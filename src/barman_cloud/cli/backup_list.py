@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
+from barman_cloud import logs
 from barman_cloud.cli import options
 from barman_cloud.cli.command import Command
 from barman_cloud.cli.command import main as run_command
@@ -12,8 +12,7 @@ from barman_cloud.cli.command import main as run_command
 if TYPE_CHECKING:
     from barman_cloud.cli.plain import Arguments, Declarations
 
-RETRY_BUDGET = 60.0
-"""Seconds that passing failures of the store are borne: somebody waits for the answer."""
+log = logs.get_logger(__name__)
 
 
 def add_arguments(parser: Declarations) -> None:
@@ -22,18 +21,23 @@ def add_arguments(parser: Declarations) -> None:
 
 
 def run(args: Arguments) -> int | None:
-    """Print every backup, or fail: a list that leaves one out would look complete to whoever reads it."""
-    from barman_cloud.catalog import keep, summary
+    """Print every backup, those that can't be read included: who reads the list takes it for complete."""
+    from barman_cloud.catalog import keep, servers, summary
     from barman_cloud.catalog.catalog import Catalog
+    from barman_cloud.catalog.retention import by_cluster
+    from barman_cloud.report.terminal import write
 
-    with options.store_from(args, retry_budget=RETRY_BUDGET) as store:
+    with options.store_from(args) as store:
         catalog = Catalog(store, options.layout_from(args, store))
-        view = catalog.load()
+        view = servers.load(catalog)
         if args.format == "console":
-            sys.stdout.write(summary.list_as_text(view, keep.read_all(catalog)))
-        view.require_readable("the list")
-        if args.format != "console":
-            sys.stdout.write(summary.list_as_json(view.backups.values()))
+            write(summary.list_as_text(view, keep.read_all(catalog)))
+        else:
+            write(summary.list_as_json(view))
+    for error in view.unreadable.values():
+        log.warning("%s", error)
+    if len(clusters := by_cluster(view.backups.values())) > 1:
+        log.warning("these are backups of %d clusters: %s", len(clusters), summary.describe_clusters(clusters))
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from barman_cloud.cli import options
@@ -12,9 +12,6 @@ from barman_cloud.cli.command import main as run_command
 if TYPE_CHECKING:
     from barman_cloud.cli.plain import Arguments, Declarations
 
-RETRY_BUDGET = 60.0
-"""Seconds that passing failures of the store are borne: somebody waits for the answer."""
-
 
 def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "source_url")
@@ -23,13 +20,17 @@ def add_arguments(parser: Declarations) -> None:
 
 
 def run(args: Arguments) -> int | None:
-    from barman_cloud.catalog import selection, summary
+    from barman_cloud.catalog import selection, servers, summary
     from barman_cloud.catalog.catalog import Catalog
+    from barman_cloud.report.terminal import write
 
-    with options.store_from(args, retry_budget=RETRY_BUDGET) as store:
+    with options.store_from(args) as store:
         catalog = Catalog(store, options.layout_from(args, store))
-        info = catalog.load_one(selection.resolve(args.backup_id, catalog.load))
-        sys.stdout.write(summary.show_as_text(info) if args.format == "console" else summary.show_as_json(info))
+        info = catalog.load_one(selection.resolve(args.backup_id, partial(servers.load, catalog)))
+        if args.format == "console":
+            write(summary.show_as_text(info, args.server_name))
+        else:
+            write(summary.show_as_json(info))
     return None
 
 

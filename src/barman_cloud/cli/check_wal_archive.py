@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
 log = logs.get_logger(__name__)
 
-RETRY_BUDGET = 30.0
-"""Seconds that passing failures of the store are borne: somebody waits for the answer."""
-
 
 def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "destination_url")
@@ -29,7 +26,7 @@ def run(args: Arguments) -> int | None:
     from barman_cloud.catalog import emptiness
     from barman_cloud.errors import BucketNotFoundError
 
-    with options.store_from(args, retry_budget=RETRY_BUDGET) as store:
+    with options.store_from(args) as store:
         try:
             store.check()
         except BucketNotFoundError:

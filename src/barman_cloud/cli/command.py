@@ -5,31 +5,19 @@ A command module holds ``COMMAND`` and a ``main()`` of one line; what it is abou
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from barman_cloud import logs
 from barman_cloud.cli.plain import Arguments, PlainParser
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError, BucketNotFoundError, ConnectivityError
 
 if TYPE_CHECKING:
     from barman_cloud.cli.plain import Declarations
 
 log = logs.get_logger("barman_cloud")
-
-SUMMARIES = {
-    "backup": "Take a base backup of a PostgreSQL cluster and store it.",
-    "backup-delete": "Delete backups, by name or by retention policy, and the WAL that no other backup needs.",
-    "backup-keep": "Keep a backup regardless of retention policies, release it, or tell whether it is kept.",
-    "backup-list": "List the backups of a server.",
-    "backup-show": "Show one backup in detail.",
-    "check-wal-archive": "Check that the WAL archive is safe to use for a new cluster.",
-    "restore": "Restore a base backup into a directory.",
-    "wal-archive": "Store one WAL file; for archive_command.",
-    "wal-restore": "Fetch one WAL file; for restore_command.",
-}
 
 
 class Command(NamedTuple):
@@ -48,20 +36,27 @@ class Command(NamedTuple):
     """``--test`` is handled by ``run`` itself."""
 
 
-def main(command: Command, argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run ``command`` and return its exit code; errors are logged here and nowhere else."""
+def main(
+    command: Command, argv: Sequence[str] | None = None, prog: str | None = None, deadline: Deadline | None = None
+) -> int:
+    """Run ``command`` and return its exit code; errors are logged here and nowhere else.
+
+    ``deadline`` is that of a command which began before it came here.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     args = parse(command, words, prog)
+    args.deadline = deadline or args.deadline
     logs.configure(args.verbose - args.quiet)
-    _show_what_the_terminal_lacks()
     if command.interrupt_exit_code is None:
         import signal
 
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         code = _run(command, args)
-        if sys.stdout is not None:
-            sys.stdout.flush()  # what can't be written is an error like any other
+        if "barman_cloud.report.terminal" in sys.modules:  # or nothing was written
+            from barman_cloud.report.terminal import flush
+
+            flush()  # what can't be written is an error like any other
         return code
     except BarmanCloudError as error:
         _log_error(str(error), error.hint)
@@ -72,8 +67,9 @@ def main(command: Command, argv: Sequence[str] | None = None, prog: str | None =
         _log_error("interrupted", None)
         return command.interrupt_exit_code or 1
     except BrokenPipeError:
-        # The reader of our output went away; a second flush at exit must not fail as well.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from barman_cloud.report.terminal import give_up_stdout
+
+        give_up_stdout()  # the reader of our output went away
         return 4
     except OSError as error:
         _log_error(describe(error), None)
@@ -85,28 +81,23 @@ def main(command: Command, argv: Sequence[str] | None = None, prog: str | None =
         return 4
 
 
-def _show_what_the_terminal_lacks() -> None:
-    """Let characters that the output's encoding lacks, and bytes that are no text, be printed as escapes.
-
-    Names of databases, tablespaces and backups may hold any. Standard error does so by itself.
-    """
-    reconfigure = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure:
-        reconfigure(errors="backslashreplace")
-
-
 def parse(command: Command, words: list[str], prog: str | None = None) -> Arguments:
-    """Return the values of a command line, and itself; a wrong one ends the process with 3, ``--help`` with 0."""
+    """Return the values of a command line, itself, and the deadline that begins now.
+
+    A wrong one ends the process with 3, ``--help`` with 0.
+    """
     plain = PlainParser()
     command.add_arguments(plain)
     args = plain.parse(words)
     if args is None:
+        from barman_cloud.cli.commands import SUMMARIES
         from barman_cloud.cli.parser import Parser
 
         parser = Parser(prog=prog or f"barman-cloud-{command.name}", description=SUMMARIES[command.name])
         command.add_arguments(parser)
         args = parser.parse_args(words, Arguments())
     args.command_line = words
+    args.deadline = Deadline.of_command(command.name, args.timeout, test=args.test)
     args.is_umbrella = prog is not None
     return args
 

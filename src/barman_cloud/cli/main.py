@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib import import_module
+from difflib import get_close_matches
 
 from barman_cloud import __version__
-from barman_cloud.cli.command import SUMMARIES
 from barman_cloud.cli.command import main as run_command
+from barman_cloud.cli.commands import OWN, PROGRAMS, SUMMARIES, load
+from barman_cloud.report.terminal import write
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,29 +17,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else None
     if name in SUMMARIES:
-        module = import_module(f"barman_cloud.cli.{name.replace('-', '_')}")
-        return run_command(module.COMMAND, arguments[1:], prog=f"barman-cloud {name}")
+        return run_command(load(name), arguments[1:], prog=f"barman-cloud {name}")
     if name in ("-V", "--version"):
-        print(f"barman-cloud {__version__}")
+        write(f"barman-cloud {__version__}\n")
         return 0
     if name in ("--help", "-h", "help"):
-        print(_help())
+        write(f"{_help()}\n")
         return 0
+    close = get_close_matches(name or "", SUMMARIES, 1)
     problem = f"unknown command '{name}'" if name else "a command is needed"
+    if close:
+        problem += f"; is it '{close[0]}'?"
     print(f"barman-cloud: error: {problem}; 'barman-cloud --help' lists them", file=sys.stderr)
     return 3
 
 
 def _help() -> str:
     width = max(map(len, SUMMARIES))
-    lines = [f"  {name:{width}}  {summary}" for name, summary in SUMMARIES.items()]
     return "\n".join(
         [
             "usage: barman-cloud COMMAND [options] …",
             "",
-            "Each command is also installed as barman-cloud-COMMAND.",
+            *(f"  {name:{width}}  {summary}" for name, summary in OWN.items()),
             "",
-            *lines,
+            "Also installed as barman-cloud-COMMAND:",
+            "",
+            *(f"  {name:{width}}  {summary}" for name, summary in PROGRAMS.items()),
             "",
             "'barman-cloud COMMAND --help' tells the options of one.",
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from barman_cloud import __version__
+from barman_cloud import __version__, logs
 from barman_cloud.cli import values
 from barman_cloud.store import providers
 
@@ -29,10 +29,18 @@ def add_common(parser: Declarations, url: str) -> None:
     )
     parser.add_argument("--help", action="help", help="print this help and exit")
     level = parser.add_mutually_exclusive_group()
-    level.add_argument("-v", "--verbose", action="count", default=0, help="log more (-vv: still more)")
+    level.add_argument(
+        "-v", "--verbose", action="count", default=0, help="log what is done (-vv: also each request to the store)"
+    )
     level.add_argument("-q", "--quiet", action="count", default=0, help="log less (-qq: nothing)")
     parser.add_argument(
         "-t", "--test", action="store_true", help="check that the bucket exists and can be reached, then exit"
+    )
+    parser.add_extension(
+        "--timeout",
+        type=values.positive,
+        metavar="SECONDS",
+        help="give up after this time (which commands count it how, and the defaults: docs/reference/timeouts.md)",
     )
     parser.add_argument(
         "--cloud-provider",
@@ -102,21 +110,43 @@ def add_encryption(parser: Declarations) -> None:
     parser.add_argument("--kms-key-name", help="Google: KMS key")
 
 
+def add_accept_cluster(parser: Declarations) -> None:
+    """Add the consent to what ``catalog.identity`` refuses."""
+    parser.add_extension(
+        "--accept-cluster", type=values.positive, metavar="ID",
+        help="let the cluster with this system identifier share the archive of another one",
+    )  # fmt: skip
+
+
 def add_format(parser: Declarations) -> None:
-    parser.add_argument("--format", default="console", help="console (default) or json")
+    parser.add_argument(
+        "--format", choices=("console", "json"), default="console", help="how to print it (default console)"
+    )
 
 
-def store_from(args: Arguments, *, retry_budget: float | None = None) -> ObjectStore:
-    """Open the store that the command line names; ``retry_budget`` in seconds overrides the store's default."""
+def add_storage_class(parser: Declarations) -> None:
+    """Add the class of storage of archives and WAL segments, for the commands that write them."""
+    parser.add_extension(
+        "--storage-class",
+        metavar="CLASS",
+        help="class of storage for archives and WAL segments, such as STANDARD_IA, Cool or NEARLINE",
+    )
+
+
+def store_from(args: Arguments) -> ObjectStore:
+    """Open the store that the command line names."""
     from barman_cloud.store.open import open_store
     from barman_cloud.store.options import StoreOptions
 
     given = {
         name: getattr(args, name) for name in StoreOptions.__annotations__ if getattr(args, name, None) is not None
     }
-    if retry_budget is not None:
-        given["retry_budget"] = retry_budget
-    return open_store(url_from(args), args.cloud_provider, StoreOptions(**given))
+    store = open_store(url_from(args), args.cloud_provider, StoreOptions(**given))
+    if logs.enabled(logs.DEBUG):
+        from barman_cloud.store.traced import TracedStore
+
+        return TracedStore(store)
+    return store
 
 
 def url_from(args: Arguments) -> str:
@@ -141,3 +171,10 @@ def layout_from(args: Arguments, store: ObjectStore) -> Layout:
     from barman_cloud.catalog.layout import Layout
 
     return Layout.of(store.url, args.server_name)
+
+
+def writes_unicode() -> bool:
+    """Whether standard output can show more than ASCII."""
+    import sys
+
+    return sys.stdout is not None and (sys.stdout.encoding or "ascii").lower().replace("-", "").startswith("utf")

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from barman_cloud.cli import values
+from barman_cloud.logs import escape_controls
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,6 +25,8 @@ class Parser(argparse.ArgumentParser):
         self._extensions: set[str] = set()
         self.extra_positional: str | None = None
         """A trailing optional positional: filled from what argparse, before Python 3.13, finds behind later options."""
+        self._words: list[str] = []
+        """The command line."""
         kwargs.setdefault("add_help", False)
         kwargs.setdefault("formatter_class", _HelpFormatter)
         super().__init__(*args, **kwargs)
@@ -34,10 +40,46 @@ class Parser(argparse.ArgumentParser):
         return (group or self).add_argument(*flags, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(3, f"{self.prog}: error: {message}\n")
+        """End with 3 and one line: what is wrong comes before what all the options are."""
+        is_about_unknown = message.startswith("unrecognized arguments")
+        unknown = message.split() if is_about_unknown else self._unknown_options()
+        parts = [message] if is_about_unknown else [message, *(f"unknown option {flag}" for flag in unknown)]
+        if close := self._close_to(unknown):
+            parts.append(f"did you mean {close}?")
+        text = "; ".join(parts)
+        self.exit(3, f"{self.prog}: error: {escape_controls(text)} ('{self.prog} --help' lists the options)\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print help and version; argparse's own takes no notice of an output that can't be written."""
+        if file is not None and file is sys.stderr:
+            file.write(message)
+            return
+        from barman_cloud.report import terminal
+
+        try:
+            terminal.write(message)
+        except OSError as error:
+            terminal.give_up_stdout()
+            print(f"{self.prog}: {terminal.STDOUT}: {error.strerror or error}", file=sys.stderr)
+            raise SystemExit(4) from None
+
+    def _unknown_options(self) -> list[str]:
+        """Return the long options on the command line that are none, not even abbreviated."""
+        words = self._words[: self._words.index("--")] if "--" in self._words else self._words
+        flags = dict.fromkeys(word.partition("=")[0] for word in words if word.startswith("--"))
+        return [flag for flag in flags if not any(known.startswith(flag) for known in self._option_string_actions)]
+
+    def _close_to(self, words: Sequence[str]) -> str | None:
+        """Return the option that is closest to one of the long options in ``words``, which aren't known."""
+        from difflib import get_close_matches
+
+        known = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        flags = [word.partition("=")[0] for word in words if word.startswith("--")]
+        found = (get_close_matches(flag, known, 1) for flag in flags if flag not in known)
+        return next((close[0] for close in found if close), None)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._words = list(sys.argv[1:] if args is None else args)
         values, rest = self.parse_known_args(args, namespace)
         missing = self.extra_positional
         if len(rest) == 1 and not rest[0].startswith("-") and missing and getattr(values, missing) is None:

@@ -102,6 +102,7 @@ def run(args: Arguments) -> None:
     from barman_cloud.archive.allocator import keep_freed_buffers
     from barman_cloud.catalog.catalog import Catalog
     from barman_cloud.catalog.wal_archive import WalArchive
+    from barman_cloud.report.terminal import write
     from barman_cloud.restore import configuration, recovery_settings
     from barman_cloud.restore.places import parse_tablespace_rules
 
@@ -133,7 +134,7 @@ def run(args: Arguments) -> None:
             _restore_archives(args, store, layout, info, rules, settings)
     if settings:
         changes = configuration.explain_changes(target.absolute(), info)
-        print("\n".join([*recovery_settings.explain(settings, target), *changes]))
+        write("".join(f"{line}\n" for line in [*recovery_settings.explain(settings, target), *changes]))
     else:
         configuration.warn_of_astray(target.absolute(), info)
 
@@ -142,6 +143,7 @@ def _restore_archives(
     args: Arguments, store: ObjectStore, layout: Layout, info: BackupInfo, rules: dict[str, str],
     settings: RecoverySettings | None,
 ) -> None:  # fmt: skip
+    from barman_cloud.report.terminal import write
     from barman_cloud.restore.archive_restore import restore_backup
     from barman_cloud.restore.room import mebibytes
 
@@ -149,9 +151,9 @@ def _restore_archives(
         store, layout, info, Path(args.recovery_dir), rules, args.jobs, settings, delta=args.delta, force=args.force
     )
     if kept := report.comparison:
-        print(
+        write(
             f"Kept {kept.kept_files} files ({mebibytes(kept.kept_size)}), wrote {report.files} "
-            f"({mebibytes(report.size)}), removed {kept.removed} that are not in the backup."
+            f"({mebibytes(report.size)}), removed {kept.removed} that are not in the backup.\n"
         )
 
 
@@ -160,6 +162,7 @@ def _describe(
     settings: RecoverySettings | None,
 ) -> None:  # fmt: skip
     """Print what would be done."""
+    from barman_cloud.report.terminal import write
     from barman_cloud.restore.dry_run import describe_restore
     from barman_cloud.restore.recovery_settings import explain
 
@@ -168,7 +171,7 @@ def _describe(
         lines = [f"Would write the backup_label of backup {info.backup_id} into {target}"]
     else:
         lines = describe_restore(store, layout, info, target, rules, args.jobs, delta=args.delta, force=args.force)
-    print("\n".join([*lines, *(explain(settings, target) if settings else ())]))
+    write("".join(f"{line}\n" for line in [*lines, *(explain(settings, target) if settings else ())]))
 
 
 def _tell_of_ignored_target(args: Arguments) -> None:

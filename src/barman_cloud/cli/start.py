@@ -46,13 +46,15 @@ def wal_archive() -> NoReturn:
     """Run ``barman-cloud-wal-archive`` and end the process with its exit code."""
     gc.disable()  # these processes end before there is anything to collect
     try:
+        from barman_cloud.deadline import Deadline
         from barman_cloud.wal import archive_spool
 
-        if archive_spool.answer(sys.argv[1:]):
+        deadline = Deadline.of_command_line("wal-archive", sys.argv[1:])
+        if archive_spool.answer(sys.argv[1:], deadline):
             _leave(0)
         from barman_cloud.cli.wal_archive import main
 
-        code = main()
+        code = main(deadline)
     except BaseException as error:  # noqa: BLE001
         code = _ended_by(error, interrupted=130)
     _leave(code)
@@ -62,13 +64,15 @@ def wal_restore() -> NoReturn:
     """Run ``barman-cloud-wal-restore`` and end the process with its exit code."""
     gc.disable()
     try:
+        from barman_cloud.deadline import Deadline
         from barman_cloud.wal import restore_spool
 
-        if restore_spool.answer(sys.argv[1:]):
+        deadline = Deadline.of_command_line("wal-restore", sys.argv[1:])
+        if restore_spool.answer(sys.argv[1:], deadline):
             _leave(0)
         from barman_cloud.cli.wal_restore import main
 
-        code = main()
+        code = main(deadline)
     except BaseException as error:  # noqa: BLE001
         code = _ended_by(error, interrupted=130)  # above 125, PostgreSQL stops recovery
     _leave(code)

@@ -7,6 +7,10 @@ The grammar is that of the original commands, oddities included where scripts ma
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 _BACKUP_ID = r"\d{8}T\d{6}"
 _RESERVED_NAMES = frozenset(
@@ -16,6 +20,7 @@ _SIZE = r"(?ai)(?P<number>\d+(?:\.\d+)?)(?P<unit>(?P<letter>[KMGTPEZY])?(?P<i>I)
 _LETTERS = "KMGTPEZY"
 _TAG_TEXT = r"(?a)[A-Za-z0-9\s_.:/=+\-@]*"
 _FIRST_NORMAL_XID = 3
+_AGE_UNITS = (("mo", 31 * 86400), ("s", 1), ("m", 60), ("h", 3600), ("d", 86400), ("w", 7 * 86400))
 _LOCK_DATE = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{1,6}Z"
 
 
@@ -159,3 +164,15 @@ def lock_date(text: str) -> str:
     except ValueError:
         raise _refusal(f"'{text}' is not of the form YYYY-MM-DDThh:mm:ss.fZ") from None
     return text
+
+
+def age(text: str) -> timedelta:
+    """Return a length of time such as ``90 minutes``, ``12h``, ``3 DAYS`` or ``2w``; a month counts 31 days."""
+    from datetime import timedelta
+
+    found = re.fullmatch(r"(?ai)\s*(\d+)\s*(s|m|h|d|w|seconds?|min(?:utes?)?|hours?|days?|weeks?|months?)\s*", text)
+    if not found or int(found[1]) < 1:
+        raise _refusal(f"'{text}' is not a length of time; write for example 90min, 12h or 3d")
+    unit = found[2].lower()
+    seconds = next(length for name, length in _AGE_UNITS if unit.startswith(name))
+    return timedelta(seconds=int(found[1]) * seconds)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from barman_cloud.cli.plain import Arguments, Declarations
+    from barman_cloud.deadline import Deadline
     from barman_cloud.store.base import ObjectStore
     from barman_cloud.wal.archiver import Archiver
     from barman_cloud.wal.spool import Directory
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 log = logs.get_logger(__name__)
 
 MIB = 1024**2
-RETRY_BUDGET = 60.0
-"""Seconds to keep trying; PostgreSQL calls again by itself."""
 
 
 def add_arguments(parser: Declarations) -> None:
@@ -40,6 +39,7 @@ def add_arguments(parser: Declarations) -> None:
     options.add_tags(parser)
     options.add_tags(parser, "history-", "timeline history files, instead of the other tags")
     options.add_encryption(parser)
+    options.add_storage_class(parser)
     azure = parser.add_argument_group("Azure uploads")
     azure.add_argument(
         "--max-block-size", type=values.size, default=4 * MIB, metavar="SIZE", help="of a block (default 4MB)"
@@ -69,6 +69,7 @@ def add_arguments(parser: Declarations) -> None:
         "--overwrite", action="store_true", help="replace an archived file of the same name and other content"
     )
     parser.add_extension("--skip-page-check", action="store_true", help="archive a file although it is damaged")
+    options.add_accept_cluster(parser)
 
 
 def run(args: Arguments) -> None:
@@ -82,13 +83,13 @@ def run(args: Arguments) -> None:
         except SpoolError as error:
             log.warning("archiving without --parallel: %s (hint: %s)", error, error.hint)
         else:
-            held = archive_spool.holds(directory, path)
+            held = archive_spool.holds(directory, path, args.deadline)
             _have_others_archived(directory, path, args.command_line)
             if held:
                 log.info("WAL file %s was archived ahead", path)
                 archive_spool.release_cache(path)
                 return
-    with options.store_from(args, retry_budget=RETRY_BUDGET) as store:
+    with options.store_from(args) as store:
         archiver_from(args, store).archive(path)
 
 
@@ -110,6 +111,7 @@ def spool_directory(args: Arguments) -> Directory:
 
 def archiver_from(args: Arguments, store: ObjectStore) -> Archiver:
     """Return an archiver that stores as the options say."""
+    from barman_cloud.catalog.identity import ArchiveIdentity
     from barman_cloud.wal.archiver import ArchiveOptions, Archiver
 
     wal_options = ArchiveOptions(
@@ -120,7 +122,28 @@ def archiver_from(args: Arguments, store: ObjectStore) -> Archiver:
         overwrite=args.overwrite,
         check_content=not args.skip_page_check,
     )
-    return Archiver(store, options.layout_from(args, store), wal_options)
+    layout = options.layout_from(args, store)
+    identity = ArchiveIdentity(
+        store, layout, accepted=args.accept_cluster, notes=_notes(args), tags=options.tags_from(args)
+    )
+    return Archiver(store, layout, wal_options, identity)
+
+
+def _notes(args: Arguments) -> Directory | None:
+    """Return a directory for what calls tell each other about this archive, or None if there is no place for one.
+
+    Containers often have a read-only root, and still ``/dev/shm``.
+    """
+    from barman_cloud.errors import SpoolError
+    from barman_cloud.wal import spool
+
+    default = spool.default_spool_dir("archive")
+    for parent in (args.spool_dir or default, f"/dev/shm/{os.path.basename(default)}"):  # noqa: S108 - the user's own
+        try:
+            return spool.prepare(parent, "archive", options.spool_key(args))
+        except SpoolError as error:
+            log.debug("no notes between calls in %s: %s", parent, error)
+    return None
 
 
 def _have_others_archived(directory: Directory, path: str, command_line: Sequence[str]) -> None:
@@ -165,5 +188,5 @@ def _hook_path(environ: Mapping[str, str]) -> str:
 COMMAND = Command("wal-archive", add_arguments, run, validate)
 
 
-def main() -> int:
-    return run_command(COMMAND)
+def main(deadline: Deadline | None = None) -> int:
+    return run_command(COMMAND, deadline=deadline)

@@ -24,6 +24,7 @@ def main() -> int:
     from barman_cloud import logs
     from barman_cloud.cli import wal_archive, wal_restore
     from barman_cloud.cli.command import parse
+    from barman_cloud.deadline import Deadline
     from barman_cloud.errors import BarmanCloudError, UnexpectedError
 
     command, directory_of, work = {
@@ -31,6 +32,8 @@ def main() -> int:
         "restore": (wal_restore.COMMAND, wal_restore.spool_directory, _restore),
     }[kind]
     args = parse(command, arguments)
+    # Short, because the command that waits for a file tries on by itself.
+    args.deadline = Deadline(Deadline.of_command(command.name, args.timeout).seconds / 4)
     try:
         directory = directory_of(args)
         # Opened for the first line: a process that finds another one at work must not touch the file.
@@ -60,8 +63,7 @@ def _archive(args: Arguments, directory: Directory, path: str) -> None:
     from barman_cloud.cli import options, wal_archive
     from barman_cloud.wal.archive_ahead import Uploader
 
-    # Short, because the command that waits for a file tries on by itself.
-    with options.store_from(args, retry_budget=wal_archive.RETRY_BUDGET / 4) as store:
+    with options.store_from(args) as store:
         archiver = wal_archive.archiver_from(args, store)
         os.chdir("/")  # nothing of ours may keep a file system busy
         Uploader(archiver, directory, jobs=args.parallel - 1).run(path)
@@ -71,7 +73,7 @@ def _restore(args: Arguments, directory: Directory, position: str) -> None:
     from barman_cloud.cli import options, wal_restore
     from barman_cloud.wal.restore_ahead import Prefetcher
 
-    with options.store_from(args, retry_budget=wal_restore.RETRY_BUDGET) as store:
+    with options.store_from(args) as store:
         restorer = wal_restore.restorer_from(args, store)
         os.chdir("/")
         Prefetcher(restorer, directory, jobs=args.parallel).run(position)

@@ -13,14 +13,12 @@ from barman_cloud.errors import NotFoundError, RecoveryAbortedError, SpoolError
 
 if TYPE_CHECKING:
     from barman_cloud.cli.plain import Arguments, Declarations
+    from barman_cloud.deadline import Deadline
     from barman_cloud.store.base import ObjectStore
     from barman_cloud.wal.restorer import Restorer
     from barman_cloud.wal.spool import Directory
 
 log = logs.get_logger(__name__)
-
-RETRY_BUDGET = 120.0
-"""Seconds to keep trying: whatever fails after that looks to PostgreSQL like the end of the archive."""
 
 
 def add_arguments(parser: Declarations) -> None:
@@ -93,11 +91,11 @@ def _restore(args: Arguments) -> None:
             except OSError as error:
                 log.warning("restoring without --parallel: no process can be started: %s", error)
 
-    if directory is not None and ahead and restore_spool.serve(directory, name.text, args.wal_dest):
+    if directory is not None and ahead and restore_spool.serve(directory, name.text, args.wal_dest, args.deadline):
         log.info("restored WAL file %s to %s, fetched ahead", name.text, args.wal_dest)
         fetch_ahead()
         return
-    with options.store_from(args, retry_budget=RETRY_BUDGET) as store:
+    with options.store_from(args) as store:
         restorer = restorer_from(args, store, directory)
         damaged = directory is not None and restore_spool.is_damaged(directory, name.text)
         # What follows is fetched while this segment is: the background process takes as long to start.
@@ -136,5 +134,5 @@ def validate(args: Arguments) -> None:
 COMMAND = Command("wal-restore", add_arguments, run, validate, connectivity_exit_code=2)
 
 
-def main() -> int:
-    return run_command(COMMAND)
+def main(deadline: Deadline | None = None) -> int:
+    return run_command(COMMAND, deadline=deadline)

@@ -25,6 +25,7 @@ from barman_cloud.postgres.wal import parse_lsn
 log = logs.get_logger(__name__)
 
 _START_TIMELINE = "START TIMELINE: "
+_START_LOCATION = "START WAL LOCATION: "
 _JOIN_TIMEOUT = 2.0
 
 _BEGIN = (
@@ -201,6 +202,14 @@ def label_timeline(label: str) -> int:
         if line.startswith(_START_TIMELINE):
             return int(line.removeprefix(_START_TIMELINE))
     raise OperationError("the server's backup label has no timeline")
+
+
+def label_start(label: str) -> int:
+    """Return the LSN at which recovery begins, as the text of a ``backup_label`` says; errors as above."""
+    for line in label.splitlines():
+        if line.startswith(_START_LOCATION):
+            return parse_lsn(line.removeprefix(_START_LOCATION).partition(" ")[0])
+    raise OperationError("the server's backup label has no location")
 
 
 def create_restore_point(connection: Connection, name: str) -> None:

@@ -32,7 +32,7 @@ def parse_history(data: bytes, timeline: int) -> tuple[Switch, ...]:
     """
     name = history_name(timeline)
     found: list[Switch] = []
-    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
+    for number, line in enumerate(data.decode("utf-8", "replace").split("\n"), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         match = _LINE.match(line)

@@ -11,11 +11,10 @@ import enum
 import re
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
+from barman_cloud.buffers import Buffer as Buffer
 from barman_cloud.errors import IntegrityError, UsageError
-
-Buffer: TypeAlias = bytes | bytearray | memoryview
 
 DEFAULT_SEGMENT_SIZE = 16 << 20
 MIN_SEGMENT_SIZE = 1 << 20

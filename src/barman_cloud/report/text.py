@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from barman_cloud.report.terminal import printable
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
 
 
 def table(widths: Sequence[int], rows: Iterable[Sequence[str]]) -> str:
     """Return rows in left-aligned columns; a longer value pushes the rest of its row to the right."""
-    return "".join("".join(value.ljust(width) for value, width in zip(row, widths, strict=True)) + "\n" for row in rows)
+    return "".join(
+        "".join(printable(value).ljust(width) for value, width in zip(row, widths, strict=True)) + "\n" for row in rows
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ def page(heading: str, sections: Iterable[Section]) -> str:
         if section.title and any(section.blocks):
             lines.append(f"  {section.title}:")
         for block in filter(None, section.blocks):
-            lines += [f"{indent}{label:<{width}}: {value}" for label, value in block]
+            lines += [f"{indent}{printable(label):<{width}}: {printable(str(value))}" for label, value in block]
             lines.append("")
     return "".join(f"{line}\n" for line in lines)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from barman_cloud import logs
-from barman_cloud.catalog.backup_info import BackupInfo, SnapshotsInfo
+from barman_cloud.catalog.backup_info import MAX_SIZE, BackupInfo, SnapshotsInfo
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import ConfigurationError, SnapshotError
 from barman_cloud.restore.durability import replace_file
@@ -52,7 +52,7 @@ def restore_snapshot_backup(
             f"recovery directory {target} is not a directory",
             hint="it is the data directory on the mounted disk, such as the one that was backed up",
         )
-    write_label(target, store.get(layout.backup_label(info.backup_id)))
+    write_label(target, store.get(layout.backup_label(info.backup_id), limit=MAX_SIZE))
     log.info("wrote %s; the data directory is ready for recovery", target / _LABEL)
 
 

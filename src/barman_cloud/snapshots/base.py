@@ -20,7 +20,7 @@ from barman_cloud import logs
 from barman_cloud.errors import ConfigurationError, OperationError, SnapshotError
 
 if TYPE_CHECKING:
-    from barman_cloud.snapshots.mounts import Host
+    from barman_cloud.snapshots.mounts import Host, Mount
 
 log = logs.get_logger(__name__)
 
@@ -207,6 +207,26 @@ def select_disks(attached: Sequence[AttachedDisk], instance: str, names: Sequenc
             raise SnapshotError(f"disk {name} is given twice (also as {chosen[disk.id]})")
         chosen[disk.id] = name
     return [replace(disk, name=chosen[disk.id]) for disk in attached if disk.id in chosen]
+
+
+def find_mounts(
+    provider: SnapshotProvider, disks: Sequence[AttachedDisk], instance: str, host: Host
+) -> dict[str, Mount]:
+    """Return where each disk (by id) is mounted; ``SnapshotError`` if one isn't on this machine, or not mounted."""
+    mounts = {}
+    for disk in disks:
+        device = provider.local_device(disk, host)
+        if device is None:
+            raise SnapshotError(
+                f"no block device of this machine is disk {disk.name}",
+                hint=f"run this on instance {instance}, to which the disk is attached",
+            )
+        mount = host.find_mount(device)
+        if mount is None:
+            raise SnapshotError(f"disk {disk.name} ({device}) is not mounted")
+        log.debug("disk %s is %s, mounted on %s (%s)", disk.name, mount.device, mount.mount_point, mount.options)
+        mounts[disk.id] = mount
+    return mounts
 
 
 def await_settled(provider: SnapshotProvider, name: str, unsettled: Callable[[], bool]) -> None:

@@ -24,6 +24,12 @@ def delete_snapshots(info: SnapshotsInfo, backup_id: str, options: SnapshotOptio
             log.info("deleted snapshot %s of backup %s", identifier, backup_id)
 
 
+def check_snapshots(info: SnapshotsInfo, backup_id: str, options: SnapshotOptions) -> None:
+    """Raise what :func:`delete_snapshots` would raise before it deletes anything."""
+    with open_recorded(info, options) as provider:
+        deletable_snapshots(provider, info, backup_id)
+
+
 def deletable_snapshots(provider: SnapshotProvider, info: SnapshotsInfo, backup_id: str) -> list[str]:
     """Return which of the snapshots exist; raises as :func:`delete_snapshots` does if one must not be deleted."""
     found = []

@@ -16,15 +16,11 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from barman_cloud import logs
 from barman_cloud.errors import SnapshotError
-from barman_cloud.snapshots.base import AttachedDisk, SnapshotProvider
-
-log = logs.get_logger(__name__)
 
 _AZURE_DATA_CONTROLLER = re.compile(r"\{?f8b3781[b-d]-1e82-4818-a1c3-63d806ec15bb\}?", re.IGNORECASE)
 _FINDMNT_SECONDS = 60
@@ -137,26 +133,6 @@ class Host:
             return None
         device = Path(os.path.normpath(path.parent / path.readlink())).name
         return f"/dev/{device}" if (self.root / "sys/class/block" / device).exists() else None
-
-
-def find_mounts(
-    provider: SnapshotProvider, disks: Sequence[AttachedDisk], instance: str, host: Host
-) -> dict[str, Mount]:
-    """Return where each disk (by id) is mounted; ``SnapshotError`` if one isn't on this machine, or not mounted."""
-    mounts = {}
-    for disk in disks:
-        device = provider.local_device(disk, host)
-        if device is None:
-            raise SnapshotError(
-                f"no block device of this machine is disk {disk.name}",
-                hint=f"run this on instance {instance}, to which the disk is attached",
-            )
-        mount = host.find_mount(device)
-        if mount is None:
-            raise SnapshotError(f"disk {disk.name} ({device}) is not mounted")
-        log.debug("disk %s is %s, mounted on %s (%s)", disk.name, mount.device, mount.mount_point, mount.options)
-        mounts[disk.id] = mount
-    return mounts
 
 
 def _read(path: Path) -> str:

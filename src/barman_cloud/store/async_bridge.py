@@ -2,7 +2,7 @@
 
 A blocking call of obstore is driven by the thread that makes it, which has to be woken for each 16 KiB that arrive: a
 hundred switches of threads for each MiB. An asynchronous one is driven by obstore's own threads until it is done, and
-only whole pieces cross over. That is a tenth of the time of a restore, and more where the network is quick.
+only whole pieces change threads. That is a tenth of the time of a restore, and more where the network is quick.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ def call(function: Callable[[], Awaitable[T]]) -> T:
     return asyncio.run_coroutine_threadsafe(run(), loop).result()
 
 
-def iterate(items: AsyncIterable[T]) -> Iterator[T]:
-    """Yield the items; the next one is on its way while the caller works on one. Errors are raised in their turn."""
+def iterate(items: AsyncIterable[T], timeout: float) -> Iterator[T]:
+    """Yield the items; the next one is on its way while the caller works on one. Errors are raised in their turn.
+
+    Raises ``TimeoutError`` when the next one doesn't come within ``timeout`` seconds.
+    """
     iterator = aiter(items)
 
     async def step() -> tuple[T] | None:
@@ -40,7 +43,7 @@ def iterate(items: AsyncIterable[T]) -> Iterator[T]:
 
     loop = _loop()
     coming = asyncio.run_coroutine_threadsafe(step(), loop)
-    while (item := coming.result()) is not None:
+    while (item := coming.result(timeout)) is not None:
         coming = asyncio.run_coroutine_threadsafe(step(), loop)
         yield item[0]
         del item

@@ -5,12 +5,15 @@ suite that every implementation passes. What holds for all methods:
 
 * Keys are full keys inside the bucket (they include the path of the URL) and are used 1:1: no normalising, no quoting.
 * Every method may be called from several threads at once.
-* A request that fails for a passing reason (refused connection, time-out, 429, 5xx) is tried again with growing pauses
-  until the retry budget of the store is used up; only then :class:`~barman_cloud.errors.ConnectivityError` is raised.
+* A request that meets a transient error (refused connection, time-out, 429, 5xx) is tried again with growing pauses
+  until the command's deadline (``barman_cloud.deadline``); only then
+  :class:`~barman_cloud.errors.ConnectivityError` is raised. A request that isn't answered ends by then as well.
 * Other failures raise at once: ``ObjectNotFoundError``, ``BucketNotFoundError``, ``AccessDeniedError`` or
   ``StoreError``, each with one line that names the object as a URL and holds no secret.
 * Nothing is visible under a key before it is complete: a put that fails or is interrupted leaves the old object, or
   none, and no parts behind (parts of a killed process can't be avoided; buckets want a lifecycle rule for them).
+* Bytes that change on the way to a cloud store are noticed and sent again, and so are those that change on the way back
+  where the whole object is read (``store.integrity``); ranges are checked by whoever knows the checksum of the whole.
 
 Values here, as elsewhere on the path of ``wal-archive`` and ``wal-restore``, are named tuples: making a dataclass takes
 a millisecond, and loading its module five more, at every start.
@@ -21,17 +24,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
+from barman_cloud.buffers import Buffer as Buffer
 from barman_cloud.errors import ObjectTooLargeError, OperationError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-Buffer: TypeAlias = bytes | bytearray | memoryview
-"""What flows through the pipe; any contiguous buffer of bytes."""
-
 Tags: TypeAlias = Mapping[str, str]
+
+ObjectKind: TypeAlias = Literal["archive", "wal", "metadata"]
+"""What an object is, for what depends on it: a storage class holds for archives and WAL segments only."""
 
 
 class StoreURL(NamedTuple):
@@ -101,7 +105,7 @@ class DeleteFailedError(OperationError):
         self.failures = dict(failures)
 
 
-class Requests:
+class RequestCounts:
     """Requests made so far by kind (``put``, ``get``, ``list`` …), for benchmarks and tests."""
 
     def __init__(self) -> None:
@@ -118,16 +122,25 @@ class ObjectStore(ABC):
 
     url: StoreURL
     capabilities: Capabilities
-    requests: Requests
+    requests: RequestCounts
 
     @abstractmethod
-    def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
+    def put(
+        self,
+        key: str,
+        data: Buffer,
+        *,
+        kind: ObjectKind = "metadata",
+        if_absent: bool = False,
+        tags: Tags | None = None,
+    ) -> None:
         """Store ``data`` under ``key``, atomically, in one request if the store allows it.
 
         Overwrites, unless ``if_absent``: then an existing object raises ``ObjectExistsError`` and is left as it is, and
-        of several writers at the same time exactly one succeeds (where ``capabilities.conditional_create``; otherwise
-        a HEAD before the PUT is the best there is). A retried conditional create whose first try did arrive may report
-        ``ObjectExistsError``: callers compare content.
+        of several writers at the same time exactly one succeeds. Where the server takes no notice of the condition
+        (``capabilities.conditional_create`` is false), the object is looked for before and read back afterwards, which
+        leaves a race only to writers that are slower than that. A retried conditional create whose first try did arrive
+        may report ``ObjectExistsError``: callers compare content.
         """
 
     @abstractmethod
@@ -136,6 +149,7 @@ class ObjectStore(ABC):
         key: str,
         chunks: Iterable[Buffer],
         *,
+        kind: ObjectKind = "archive",
         part_size: int | None = None,
         concurrency: int = 4,
         tags: Tags | None = None,
@@ -144,7 +158,7 @@ class ObjectStore(ABC):
 
         ``chunks`` is consumed in the calling thread, once, and may be of any sizes, empty ones included. Parts of
         ``part_size`` bytes (default: a small multiple of the minimum) are uploaded up to ``concurrency`` at a time, so
-        memory is about ``part_size * (concurrency + 2)``. An exception raised by ``chunks`` propagates unchanged, and
+        memory is about ``part_size * (concurrency + 1)``. An exception raised by ``chunks`` propagates unchanged, and
         the upload is aborted.
         """
 

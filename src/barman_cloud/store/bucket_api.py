@@ -1,14 +1,13 @@
-"""What a provider can be asked that obstore has no verb for: one class per provider implements this."""
+"""What a provider can be asked that obstore has no verb for: one class per provider implements each of these."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
-from barman_cloud.store.base import Buffer, Capabilities, ObjectInfo, Tags
+from barman_cloud.buffers import Buffer
+from barman_cloud.store.base import ObjectInfo, Tags
 from barman_cloud.store.failures import RequestFailedError, unreadable
-
-T = TypeVar("T")
 
 LISTING = "a complete listing of this bucket and prefix"
 """What the answer to a listing has to be, for messages."""
@@ -34,37 +33,30 @@ class Page(NamedTuple):
         return self
 
 
-class PartUploads(Protocol):
-    """Uploads in parts of keys that obstore can't name. One call is at most one request, which may be made again."""
+class Attributes(NamedTuple):
+    """What an object is stored with besides its bytes."""
 
-    def begin(self, key: str, tags: Tags | None) -> str:
-        """Begin an upload and return its id."""
-
-    def put_part(self, key: str, upload: str, number: int, data: Buffer) -> str:
-        """Upload part ``number`` (from 1) and return the name that ``finish`` wants to hear."""
-
-    def finish(self, key: str, upload: str, parts: Sequence[str], tags: Tags | None) -> None:
-        """Make the object out of its parts, in this order."""
-
-    def abort(self, key: str, upload: str) -> None: ...
+    tags: Tags | None = None
+    metadata: Mapping[str, str] = {}
+    """User metadata; names without dashes and underscores."""
+    storage_class: str | None = None
+    """The provider's own name of it."""
 
 
 class BucketApi(Protocol):
     """The requests of a provider that obstore has no verb for. One call is one request and is never retried here."""
 
-    @property
-    def uploads(self) -> PartUploads: ...
-
     def list_page(self, prefix: str, *, delimiter: str, start_after: str | None, token: str | None) -> Page: ...
 
-    def get(self, key: str) -> bytes: ...
+    def get(self, key: str) -> bytes:
+        """Return the whole object; ``IntegrityError`` if it isn't what it was stored as."""
 
     def get_range(self, key: str, start: int, end: int, etag: str | None) -> tuple[Buffer, int, str | None]:
         """Return the bytes, the size of the whole object, and its ETag."""
 
     def head(self, key: str) -> ObjectInfo: ...
 
-    def put(self, key: str, data: Buffer, *, if_absent: bool, tags: Tags | None) -> None: ...
+    def put(self, key: str, data: Buffer, *, if_absent: bool, attributes: Attributes) -> None: ...
 
     def delete_one(self, key: str) -> None: ...
 
@@ -75,24 +67,25 @@ class BucketApi(Protocol):
     def close(self) -> None: ...
 
 
-class Requester(Protocol):
-    """A cloud store as those see it who make requests for it (``CloudStore`` says what the methods do)."""
+class Part(NamedTuple):
+    """A part of an upload: its number, from 1, and its bytes in pieces."""
 
-    capabilities: Capabilities
-    partial_answers: bool
+    number: int
+    pieces: list[Buffer]
+    size: int
 
-    @property
-    def provider_api(self) -> BucketApi: ...
 
-    @property
-    def reader(self) -> Any: ...
+class PartsApi(Protocol):
+    """An upload in parts. One call is at most one request and is never retried here."""
 
-    def attempt(
-        self, kind: str, key: str | None, action: Callable[[], T], *, stopped: Callable[[], bool] = ...
-    ) -> T: ...
+    def begin(self, key: str, attributes: Attributes) -> str:
+        """Return what names the upload from now on."""
 
-    def translate(self, error: BaseException, key: str | None) -> Exception: ...
+    def put_part(self, key: str, upload: str, part: Part) -> str:
+        """Return what :meth:`complete` has to call the part; ``AlteredError`` if the store says it has other bytes."""
 
-    def head(self, key: str) -> ObjectInfo: ...
+    def complete(self, key: str, upload: str, parts: Sequence[str]) -> None:
+        """Make the object of its parts, in order."""
 
-    def object_url(self, key: str) -> str: ...
+    def abort(self, key: str, upload: str) -> None:
+        """Drop the upload and all its parts."""

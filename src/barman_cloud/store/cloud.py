@@ -1,220 +1,87 @@
-"""What the three cloud stores have in common: bytes travel through obstore, everything else through a
-:class:`BucketApi`.
+"""What the three cloud stores have in common: objects in one piece travel through obstore, everything else through a
+:class:`BucketApi` and a :class:`PartsApi`.
 
-obstore moves bytes cheaply (no GIL, parallel parts, ranges), but it normalises keys, lists by whole path segments only,
-and hides error details of batches. So listing, deleting, locks, bucket requests, and the few keys that obstore can't
-name (``a//b``, ``a/``) are our own small HTTP requests, one class per provider.
-
-Requests that can be made again are retried here, where a signal gets through and a warning can be logged; the parts of
-a streamed upload can't be, so obstore retries those (``store.clients``).
+obstore moves bytes cheaply (no GIL, ranges), but it normalises keys, lists by whole path segments only, hides error
+details of batches, and sends the parts of an upload again without a word. So listing, deleting, locks, bucket requests,
+parts, and the few keys that obstore can't name (``a//b``, ``a/``) are our own HTTP requests, by classes per provider.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
 
+from barman_cloud import logs
 from barman_cloud.errors import (
     AccessDeniedError,
-    BarmanCloudError,
-    ObjectExistsError,
     ObjectNotFoundError,
     OperationError,
     StoreError,
 )
-from barman_cloud.store.base import Buffer, Listing, ObjectInfo, ObjectStore, Requests, StoreURL, Tags
-from barman_cloud.store.bucket_api import BucketApi, Page
-from barman_cloud.store.clients import DOWNLOAD_TIMEOUT, READ_TIMEOUT, client_options, retry_config, upload_timeout
-from barman_cloud.store.failures import Failure, RequestFailedError, failure_of, first_line, to_error
+from barman_cloud.store.base import Buffer, Listing, ObjectInfo, ObjectKind, Tags
+from barman_cloud.store.bucket_api import Attributes, Page
+from barman_cloud.store.cloud_client import CloudClient
+from barman_cloud.store.integrity import CHECKSUM, is_intact, metadata_of, require_intact
 from barman_cloud.store.obstore_limits import head_by, obstore_can_name, refuse_html
-from barman_cloud.store.retry import Retry
-from barman_cloud.store.upload import CountedChunks, frozen, rejoined, slices
+from barman_cloud.store.put import put_whole
+from barman_cloud.store.upload import frozen, rejoined, slices, upload_parts
 
-T = TypeVar("T")
+logger = logs.get_logger(__name__)
+
 Keys: TypeAlias = list[str]
 
 PART_SIZE = 16 << 20
 SINGLE_PUT_LIMIT = 64 << 20
 """Above this size a body in memory is sent in parts."""
-MOST_ADAPTATIONS = 3
-"""Times that one request is made anew because a setting was wrong: region and checksum, and one more."""
-MOST_EMPTY_PAGES = 1000
-"""Pages of a listing in a row that may be empty; Azure sends some while it skips what was deleted."""
-_WITHOUT_BODY = ("head", "lock")
-"""Kinds of requests whose refusal may come without a word."""
 SINGLE_DELETES = 8
 """Deletions in flight where there is no batch request."""
+MOST_EMPTY_PAGES = 1000
+"""Pages of a listing in a row that may be empty; Azure sends some while it skips what was deleted."""
+READS = 3
+"""Times that an object is read before it counts as damaged."""
 
 
-class CloudStore(ObjectStore):
+class CloudStore(CloudClient):
     """An object store of a cloud provider; the subclasses say how clients are made and what the provider can do."""
 
     part_size = PART_SIZE
     single_put_limit = SINGLE_PUT_LIMIT
     put_concurrency = 4
-    _api: Any = None
-    """What ``provider_api`` returned, once somebody asked; loading it costs more than a PUT."""
-
-    def __init__(self, url: StoreURL, *, retry: Retry) -> None:
-        self.url = url
-        self.requests = Requests()
-        self._retry = retry
-        self._clients: dict[tuple[str, float], Any] = {}
-        self._proven = False
-        """A request has succeeded: address, region and credentials are right."""
-        self.partial_answers = True
-        """Whether obstore takes the store's answers to ranges; reading finds out."""
-
-    @property
-    @abstractmethod
-    def provider_api(self) -> BucketApi:
-        """The provider's other requests, loaded when first needed."""
-
-    @abstractmethod
-    def _make_client(self, client_options: dict[str, Any], retry_config: dict[str, Any], purpose: str) -> Any:
-        """Return a new obstore store for this bucket and purpose (see ``store.clients``)."""
-
-    def _put_extras(self, tags: Tags | None) -> dict[str, Any]:
-        """Return the keyword arguments of ``obstore.put`` that carry ``tags``."""
-        return {"tags": dict(tags)} if tags else {}
-
-    def _read_timeout(self) -> float:
-        return READ_TIMEOUT
-
-    def _client(self, purpose: str, timeout: float) -> Any:
-        """Return the client for ``purpose`` (see ``store.clients``) whose whole requests may take ``timeout``
-        seconds.
-        """
-        client = self._clients.get((purpose, timeout))
-        if client is None:
-            options = client_options(purpose, timeout, self._read_timeout())
-            client = self._make_client(options, retry_config(purpose, self._retry), purpose)
-            self._clients[purpose, timeout] = client
-        return client
-
-    @property
-    def reader(self) -> Any:
-        return self._client("read", DOWNLOAD_TIMEOUT)
-
-    # Errors -------------------------------------------------------------------------------------------------------
-
-    def attempt(
-        self, kind: str, key: str | None, action: Callable[[], T], *, stopped: Callable[[], bool] = lambda: False
-    ) -> T:
-        """Run a request that may be made again, and turn its failure into our error.
-
-        ``action`` must fetch its client anew each time, because :meth:`_adapt` may have thrown the old one away.
-        """
-
-        def once() -> T:
-            self.requests.add(kind)
-            try:
-                result = action()
-            except (KeyboardInterrupt, SystemExit, GeneratorExit):
-                raise
-            except BaseException as error:  # noqa: BLE001 - raised again, as what it means
-                explained = self._explained(kind, key, error)
-                raise self.translate(explained, key) from explained
-            self._proven = True
-            return result
-
-        for _ in range(MOST_ADAPTATIONS):
-            try:
-                return self._retry.call(once, stopped=stopped)
-            except BarmanCloudError as error:
-                if error.__cause__ is None or not self._adapt(kind, failure_of(error.__cause__)):
-                    raise
-        return self._retry.call(once, stopped=stopped)
-
-    def _explained(self, kind: str, key: str | None, error: BaseException) -> BaseException:
-        """Return why a HEAD failed, in the store's own words: its answer has no body, that to a GET has one.
-
-        That an object isn't there is believed without words, once the store has done something for these credentials.
-        """
-        failure = failure_of(error)
-        silent = failure is not None and failure.status in (400, 401, 403, 404, 409) and not failure.code
-        if not silent or kind not in _WITHOUT_BODY or key is None:
-            return error
-        if failure is not None and failure.status == 404 and self._proven:
-            return error
-        self.requests.add("get")
-        try:
-            self.provider_api.get_range(key, 0, 1, None)
-        except RequestFailedError as explained:
-            return error if explained.failure.status is None else explained
-        return error
-
-    def _adapt(self, kind: str, failure: Failure | None) -> bool:
-        """Change the setting that ``failure`` of a request of ``kind`` shows to be wrong; tell whether to try again."""
-        return False
-
-    def _settle(self) -> None:
-        """Find out whatever :meth:`_adapt` may have to know, before a stream that can't be sent twice."""
-
-    def translate(self, error: BaseException, key: str | None) -> Exception:
-        """Return our error for what a request raised; what isn't a failure of a request is returned as it is.
-
-        A panic of obstore's isn't an ``Exception``: nobody who handles errors would see it.
-        """
-        if isinstance(error, BarmanCloudError):
-            return error
-        failure = failure_of(error)
-        if failure is None:
-            if isinstance(error, Exception):
-                return error
-            name = self.object_url(key or "")
-            return StoreError(f"{name}: the client library failed ({type(error).__name__}: {first_line(error)})")
-        return to_error(failure, self.object_url("").rstrip("/"), None if key is None else self.object_url(key))
 
     # Writing ------------------------------------------------------------------------------------------------------
 
-    def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
+    def put(
+        self,
+        key: str,
+        data: Buffer,
+        *,
+        kind: ObjectKind = "metadata",
+        if_absent: bool = False,
+        tags: Tags | None = None,
+    ) -> None:
         view = memoryview(data).cast("B")
-        if not obstore_can_name(key) and (if_absent or view.nbytes <= self.single_put_limit):
-            self.attempt("put", key, lambda: self.provider_api.put(key, view, if_absent=if_absent, tags=tags))
-        elif not obstore_can_name(key):
-            self.put_stream(key, slices(view, self.part_size), concurrency=self.put_concurrency, tags=tags)
-        elif view.nbytes > self.single_put_limit and not if_absent:
-            self._put_parts(key, slices(view, self.part_size), self.part_size, self.put_concurrency, tags)
+        attributes = self.attributes(kind, tags)
+        if view.nbytes > self.single_put_limit and not if_absent:
+            upload_parts(self, key, slices(view, self.part_size), self.part_size, self.put_concurrency, attributes)
+            return
+        attributes = attributes._replace(metadata=metadata_of(view))
+        if obstore_can_name(key):
+            self._put_whole(key, view, if_absent=if_absent, attributes=attributes)
         else:
-            self._put_single(key, view, if_absent=if_absent, tags=tags)
+            self.attempt(
+                "put", key, lambda: self.provider_api.put(key, view, if_absent=if_absent, attributes=attributes)
+            )
 
-    def _put_single(self, key: str, data: memoryview, *, if_absent: bool, tags: Tags | None) -> None:
-        import obstore
-
-        timeout = upload_timeout(data.nbytes)
-        mode = "create" if if_absent else "overwrite"
-
-        def send() -> None:
-            client = self._client("write", timeout)
-            if if_absent and not self.capabilities.conditional_create:
-                self._refuse_existing(client, key)
-            obstore.put(client, key, data, mode=mode, use_multipart=False, **self._put_extras(tags))  # type: ignore[arg-type]
-
-        self.attempt("put", key, send)
-
-    def _refuse_existing(self, client: Any, key: str) -> None:
-        """Look before a conditional create, on stores that may take no notice of its condition.
-
-        It is done by the client that will write, since another one costs more than the request.
-        """
-        self.requests.add("head")
-        try:
-            head_by(client, key)
-        except Exception as error:
-            refusal = self.translate(error, key)
-            # The PUT that follows says more about a store that refuses everything.
-            if not isinstance(refusal, ObjectNotFoundError | AccessDeniedError):
-                raise self._explained("head", key, error) from error
-        else:
-            raise ObjectExistsError(f"{self.object_url(key)} exists already")
+    def _put_whole(self, key: str, data: memoryview, *, if_absent: bool, attributes: Attributes) -> None:
+        put_whole(self, key, data, if_absent=if_absent, attributes=attributes)
 
     def put_stream(
         self,
         key: str,
         chunks: Iterable[Buffer],
         *,
+        kind: ObjectKind = "archive",
         part_size: int | None = None,
         concurrency: int = 4,
         tags: Tags | None = None,
@@ -227,60 +94,10 @@ class CloudStore(ObjectStore):
             first.append(frozen(chunk))
             buffered += memoryview(chunk).nbytes
             if buffered > size:
-                if not obstore_can_name(key):
-                    from barman_cloud.store.part_uploads import upload_in_parts
-
-                    return upload_in_parts(self, key, rejoined(first, source), size, concurrency, tags)
-                return self._put_parts(key, rejoined(first, source), size, concurrency, tags)
-        # A stream of one part costs one request instead of three, and unlike a multipart upload can be sent again.
-        body = memoryview(b"".join(first))
-        if obstore_can_name(key):
-            self._put_single(key, body, if_absent=False, tags=tags)
-        else:
-            self.attempt("put", key, lambda: self.provider_api.put(key, body, if_absent=False, tags=tags))
+                return upload_parts(self, key, rejoined(first, source), size, concurrency, self.attributes(kind, tags))
+        # A stream of one part costs one request instead of three.
+        self.put(key, b"".join(first), kind=kind, tags=tags)
         return buffered
-
-    def _put_parts(
-        self, key: str, chunks: Iterable[Buffer], part_size: int, concurrency: int, tags: Tags | None
-    ) -> int:
-        import obstore
-
-        self._settle()
-        counter = CountedChunks(chunks, self.capabilities.max_parts * part_size, self.object_url(key))
-        client = self._client("stream", upload_timeout(part_size * concurrency))
-        self.requests.add("multipart")
-        try:
-            obstore.put(
-                client,
-                key,
-                counter,
-                use_multipart=True,
-                chunk_size=part_size,
-                max_concurrency=concurrency,
-                **self._put_extras(tags),
-            )
-        except Exception as error:
-            if counter.failure is not None:
-                raise counter.failure from None
-            if not self._was_completed(key, counter, error):
-                raise self.translate(error, key) from error
-        finally:
-            self.requests.add("part", -(-counter.size // part_size))
-        return counter.size
-
-    def _was_completed(self, key: str, counter: CountedChunks, error: Exception) -> bool:
-        """Tell whether an upload that failed at its end is there all the same.
-
-        When the answer to the completing request gets lost, its repetition finds no parts any more.
-        """
-        failure = failure_of(error)
-        gone = failure is not None and (failure.status == 404 or failure.code == "InvalidBlockList")
-        if not counter.exhausted or not gone:
-            return False
-        try:
-            return self.head(key).size == counter.size
-        except BarmanCloudError:
-            return False
 
     # Reading ------------------------------------------------------------------------------------------------------
 
@@ -291,13 +108,21 @@ class CloudStore(ObjectStore):
             return self.attempt("get", key, lambda: self.provider_api.get(key))
         import obstore
 
-        def fetch() -> Buffer:
+        def fetch() -> tuple[memoryview, object]:
             answer = obstore.get(self.reader, key)
             refuse_html(answer.attributes)
             self.refuse_larger(key, answer.meta["size"], limit)  # the body is still on its way
-            return memoryview(answer.bytes())
+            self.deadline.moved(answer.meta["size"])
+            return memoryview(answer.bytes()), answer.attributes.get(CHECKSUM)
 
-        return self.attempt("get", key, fetch)
+        for number in range(1, READS + 1):
+            data, checksum = self.attempt("get", key, fetch)
+            if is_intact(data, checksum):
+                return data
+            if number == READS:
+                require_intact(self.object_url(key), data, checksum)
+            logger.warning("%s arrived with another checksum than it was stored with; reading it again", key)
+        raise AssertionError
 
     def read(
         self,
@@ -394,8 +219,3 @@ class CloudStore(ObjectStore):
 
     def create_bucket(self) -> None:
         self.attempt("create", None, lambda: self.provider_api.create_bucket())
-
-    def close(self) -> None:
-        if self._api is not None:
-            self._api.close()
-        self._clients.clear()

@@ -21,9 +21,13 @@ from barman_cloud.errors import (
     StoreError,
 )
 
-_PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504, 509})
-_PASSING_CODES = frozenset(
+_TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504, 509})
+_TRANSIENT_CODES = frozenset(
     {
+        "BadDigest",  # of bytes that changed on the way, as the next three
+        "Md5Mismatch",
+        "XAmzContentChecksumMismatch",
+        "XAmzContentSHA256Mismatch",
         "ConditionalRequestConflict",
         "InternalError",
         "OperationAborted",
@@ -88,7 +92,7 @@ class Failure(NamedTuple):
     exists: bool = False
     """A conditional create found the object."""
     certificate: bool = False
-    """The server's certificate isn't trusted, which no retry will mend."""
+    """The server's certificate isn't trusted, which no retry will change."""
     region: str = ""
     """The region that the store says it, or the bucket, is in."""
     unreadable: bool = False
@@ -126,7 +130,7 @@ def to_error(failure: Failure, bucket_url: str, object_url: str | None) -> Barma
         )
     if failure.code in _LOCK_CODES:
         return LockedError(f"{name} is locked ({what})")
-    if failure.status in _PASSING_STATUS or failure.code in _PASSING_CODES:
+    if failure.status in _TRANSIENT_STATUS or failure.code in _TRANSIENT_CODES:
         return TransientError(f"{name}: the store keeps failing ({what})", answered=True)
     if failure.status == 407:
         return AccessDeniedError(

@@ -14,24 +14,33 @@ import io
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from urllib.parse import unquote, urlsplit
 
+from barman_cloud.buffers import Buffer
 from barman_cloud.errors import ConfigurationError
-from barman_cloud.store.clients import upload_timeout
+from barman_cloud.store.clients import CONNECT_TIMEOUT
 from barman_cloud.store.failures import Failure, RequestFailedError, unreadable
+from barman_cloud.store.upload import slices
 
-CONNECT_TIMEOUT = 10.0
+if TYPE_CHECKING:
+    from barman_cloud.deadline import Deadline
+
+Body: TypeAlias = Buffer | list[Buffer]
+"""What is sent: a buffer, or several one after the other."""
+
 ANSWER_TIMEOUT = 300.0
 """Seconds that one answer may take to arrive, however steadily it drips."""
 SLOWEST_ANSWER = 64 << 10
 """Bytes per second for which an answer is given more time: an object may be large."""
 LARGEST_ANSWER = 64 << 20
 """Bytes of an answer that doesn't say how long it is."""
+_PIECE = 256 << 10
+"""Bytes that are sent or received between two notes of the progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +76,21 @@ class HttpClient:
         connect_timeout: float = CONNECT_TIMEOUT,
         answer_timeout: float = ANSWER_TIMEOUT,
         largest_answer: int | None = None,
+        deadline: Deadline | None = None,
     ) -> None:
         """``base_url`` has scheme and host (its path is ignored).
 
         ``timeout``: seconds between bytes; ``answer_timeout``: seconds for a whole answer. ``largest_answer``: bytes;
-        None believes an answer that says its length, and bounds one that doesn't.
+        None believes an answer that says its length, and bounds one that doesn't. ``deadline`` is told of the bytes
+        that are on their way; who calls keeps it.
         """
         parts = urlsplit(base_url)
         self._secure = parts.scheme == "https"
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._secure else 80)
-        self._timeout = timeout
-        self._connect_timeout = connect_timeout
+        self._timeout = timeout if deadline is None else deadline.silence(timeout)
+        self._connect_timeout = connect_timeout if deadline is None else deadline.silence(connect_timeout)
+        self._deadline = deadline
         self._answer_timeout = answer_timeout
         self._largest_answer = largest_answer
         self._tls = tls_context(ca_file) if self._secure else None
@@ -86,7 +98,7 @@ class HttpClient:
         self._idle: list[_Connection] = []
         self._lock = Lock()
 
-    def request(self, method: str, target: str, headers: Mapping[str, str], body: bytes | memoryview = b"") -> Response:
+    def request(self, method: str, target: str, headers: Mapping[str, str], body: Body = b"") -> Response:
         """Send one request and read its whole answer, whatever its status; raise ``RequestFailedError`` if none
         comes.
         """
@@ -116,7 +128,7 @@ class HttpClient:
         method: str,
         target: str,
         headers: Mapping[str, str],
-        body: bytes | memoryview,
+        body: Body,
     ) -> Response:
         sent = dict(headers)
         if self._proxy and not self._secure:
@@ -125,7 +137,7 @@ class HttpClient:
                 sent["proxy-authorization"] = self._proxy.authorization
         try:
             connection.limit_time(self._timeout, self._answer_timeout)
-            early = _send(connection, method, target, sent, body)
+            early = self._send(connection, method, target, sent, body)
             answer = early or connection.getresponse()
             response = self._read(connection, answer)
         except BaseException:
@@ -144,10 +156,50 @@ class HttpClient:
         if length is not None and self._largest_answer is None:
             limit = length
             connection.limit_time(self._timeout, max(self._answer_timeout, length / SLOWEST_ANSWER))
-        body = answer.read(limit + 1) if length is None else answer.read() if length <= limit else None
-        if body is None or len(body) > limit:
+        size, pieces = 0, []
+        while (length or 0) <= limit and (piece := answer.read(_PIECE)):
+            self._note(len(piece))
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
+                break
+        if max(size, length or 0) > limit:
             raise http.client.HTTPException(f"the answer has more than {limit} bytes")
+        if answer.length:  # reading by the piece doesn't raise it
+            raise http.client.IncompleteRead(b"", answer.length)
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return Response(answer.status, {k.lower(): v for k, v in answer.getheaders()}, body)
+
+    def _send(
+        self, connection: _Connection, method: str, target: str, headers: dict[str, str], body: Body
+    ) -> http.client.HTTPResponse | None:
+        """Send a request. A server that refuses it may answer, and close the connection, before it has read the body:
+        that answer is returned, because no repetition would end otherwise.
+        """
+        parts = [memoryview(part).cast("B") for part in (body if isinstance(body, list) else [body])]
+        if size := sum(map(len, parts)):
+            headers.setdefault("content-length", str(size))
+        # The time-out of a socket is that of everything that one call sends, which is a piece.
+        connection.sock.settimeout(self._timeout)
+        try:
+            connection.request(method, target, body=self._pieces(parts) if size else None, headers=headers)
+        except (BrokenPipeError, ConnectionResetError):
+            with suppress(OSError, http.client.HTTPException):
+                answer = connection.getresponse()
+                if answer.status >= 300:
+                    return answer
+            raise
+        return None
+
+    def _pieces(self, parts: Sequence[memoryview]) -> Iterator[Buffer]:
+        for part in parts:
+            for piece in slices(part, _PIECE):
+                yield piece
+                self._note(len(piece))
+
+    def _note(self, size: int) -> None:
+        if self._deadline is not None:
+            self._deadline.moved(size)
 
     def _connect(self) -> _Connection:
         host, port, authorization = self._proxy or Proxy(self._host, self._port)
@@ -214,25 +266,6 @@ class _Timed(io.RawIOBase):
     def close(self) -> None:
         self._received.close()
         super().close()
-
-
-def _send(
-    connection: _Connection, method: str, target: str, headers: dict[str, str], body: bytes | memoryview
-) -> http.client.HTTPResponse | None:
-    """Send a request. A server that refuses it may answer, and close the connection, before it has read the body: that
-    answer is returned, because no repetition would end otherwise.
-    """
-    # The time-out of a socket is that of the whole body when it sends one.
-    connection.sock.settimeout(upload_timeout(memoryview(body).nbytes))
-    try:
-        connection.request(method, target, body=bytes(body) or None, headers=headers)
-    except (BrokenPipeError, ConnectionResetError):
-        with suppress(OSError, http.client.HTTPException):
-            answer = connection.getresponse()
-            if answer.status >= 300:
-                return answer
-        raise
-    return None
 
 
 def _check_sendable(target: str, headers: Mapping[str, str]) -> None:

@@ -2,7 +2,8 @@
 
 ``wal-archive`` runs once for each segment: what one run finds out by a refused request, the next ones needn't. Each
 kind of fact is a small file of lines ``moment value address`` in the user's cache directory. All of it may be lost at
-any time, and a wrong value costs a request: whoever reads one checks it like what anybody says.
+any time. A wrong region costs a request; a wrong answer about what a store does costs a promise (``s3.behaviour``), so
+nothing is trusted for longer than a day, and the directory must be one that nobody else can write to.
 """
 
 from __future__ import annotations
@@ -38,6 +39,12 @@ def remember(kind: str, address: str, value: str, environ: Mapping[str, str]) ->
         os.replace(temporary, file)
     except OSError:
         pass
+
+
+def can_remember(environ: Mapping[str, str]) -> bool:
+    """Tell whether there is a place to remember anything."""
+    file = _file("", environ, create=True)
+    return file is not None and os.access(os.path.dirname(file), os.W_OK)
 
 
 def _file(kind: str, environ: Mapping[str, str], *, create: bool) -> str | None:

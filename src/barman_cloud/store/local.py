@@ -28,8 +28,9 @@ from barman_cloud.store.base import (
     DeleteFailedError,
     Listing,
     ObjectInfo,
+    ObjectKind,
     ObjectStore,
-    Requests,
+    RequestCounts,
     StoreURL,
     Tags,
 )
@@ -45,12 +46,20 @@ class LocalStore(ObjectStore):
 
     def __init__(self, url: StoreURL) -> None:
         self.url = url
-        self.requests = Requests()
+        self.requests = RequestCounts()
         self._root = Path(url.bucket)
 
     # Writing ------------------------------------------------------------------------------------------------------
 
-    def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
+    def put(
+        self,
+        key: str,
+        data: Buffer,
+        *,
+        kind: ObjectKind = "metadata",
+        if_absent: bool = False,
+        tags: Tags | None = None,
+    ) -> None:
         self._write(key, (data,), if_absent)
 
     def put_stream(
@@ -58,6 +67,7 @@ class LocalStore(ObjectStore):
         key: str,
         chunks: Iterable[Buffer],
         *,
+        kind: ObjectKind = "archive",
         part_size: int | None = None,
         concurrency: int = 4,
         tags: Tags | None = None,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from barman_cloud.deadline import Deadline
+
 
 class StoreOptions(NamedTuple):
     """What the command line says about the store; options of another provider than the URL's mean nothing."""
@@ -24,8 +26,14 @@ class StoreOptions(NamedTuple):
     """Bytes, as ``max_single_put_size``."""
     max_concurrency: int | None = None
     max_single_put_size: int | None = None
-    retry_budget: float = 240.0
-    """Seconds that passing failures of one request are borne."""
+    storage_class: str | None = None
+    """The provider's name of a class for archives and WAL segments."""
+    deadline: Deadline | None = None
+    """When the command gives up; None: after four minutes of failures in a row."""
+
+    def retry_until(self) -> Deadline:
+        """Return the deadline that requests are tried again until."""
+        return self.deadline or Deadline()
 
     def __repr__(self) -> str:
         return "StoreOptions(…)"  # names of key files are in it

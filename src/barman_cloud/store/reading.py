@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from barman_cloud import logs
 from barman_cloud.errors import ConnectivityError, ObjectChangedError, StoreError
 from barman_cloud.store import async_bridge
+from barman_cloud.store.clients import READ_TIMEOUT
 from barman_cloud.store.obstore_limits import obstore_can_name, refuse_html
 from barman_cloud.store.ranges import read_ahead, while_quick
 from barman_cloud.store.upload import handed_over, slices
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
 
     from barman_cloud.store.base import Buffer
-    from barman_cloud.store.bucket_api import Requester
+    from barman_cloud.store.cloud_client import CloudClient
 
 log = logs.get_logger(__name__)
 
@@ -25,7 +26,7 @@ _PIECE = 1 << 20
 
 
 def read_object(
-    store: Requester, key: str, start: int, end: int | None, etag: str | None, concurrency: int, range_size: int
+    store: CloudClient, key: str, start: int, end: int | None, etag: str | None, concurrency: int, range_size: int
 ) -> Iterator[Buffer]:
     """Yield bytes ``start`` to ``end`` of an object; see ``ObjectStore.read`` for the rest."""
     first_end = start + range_size
@@ -55,7 +56,7 @@ def read_object(
         closed = True
 
 
-def _read_whole(store: Requester, key: str, start: int, end: int, etag: str | None) -> Generator[Buffer, None, int]:
+def _read_whole(store: CloudClient, key: str, start: int, end: int, etag: str | None) -> Generator[Buffer, None, int]:
     """Yield what follows ``start`` from one answer, for stores whose partial answers obstore doesn't take.
 
     Returns where it stopped: before ``end`` if the connection was cut, or is so slow that several will be faster.
@@ -73,14 +74,16 @@ def _read_whole(store: Requester, key: str, start: int, end: int, etag: str | No
         raise _changed(store, key)
     position = 0
     try:
-        for chunk in while_quick(async_bridge.iterate(result.stream(min_chunk_size=_PIECE))):
+        pieces = async_bridge.iterate(result.stream(min_chunk_size=_PIECE), store.deadline.silence(READ_TIMEOUT))
+        for chunk in while_quick(pieces):
             begin, position = position, position + len(chunk)
             if position > start:
                 yield memoryview(chunk)[max(0, start - begin) : end - begin]
             if position >= end:
                 break
     except Exception as error:
-        failure = store.translate(error, key)
+        # No piece in time is one more reason to ask for the rest by ranges, which keep the deadline.
+        failure = ConnectivityError("no answer") if isinstance(error, TimeoutError) else store.translate(error, key)
         if not isinstance(failure, ConnectivityError):
             raise failure from error
         log.info("%s; going on by ranges", failure)
@@ -88,7 +91,7 @@ def _read_whole(store: Requester, key: str, start: int, end: int, etag: str | No
 
 
 def _first_range(
-    store: Requester, key: str, start: int, end: int, etag: str | None
+    store: CloudClient, key: str, start: int, end: int, etag: str | None
 ) -> tuple[list[Buffer], int, str | None] | None:
     """Return the bytes, the size of the whole object and its ETag; None when nothing of it lies in the range."""
     try:
@@ -104,7 +107,7 @@ def _first_range(
 
 
 def _range(
-    store: Requester,
+    store: CloudClient,
     key: str,
     start: int,
     end: int,
@@ -126,13 +129,16 @@ def _range(
         if not partial_answers:
             data, size, version = store.provider_api.get_range(key, start, end, etag)
             return list(slices(memoryview(data), _PIECE)), size, version
-        reader = store.reader
-        return async_bridge.call(lambda: receive(reader))
+        reader, moved = store.reader, store.deadline.progress()
+        return async_bridge.call(lambda: receive(reader, moved))
 
-    async def receive(reader: Any) -> tuple[list[Buffer], int, str | None]:
+    async def receive(reader: Any, moved: Callable[[int], None]) -> tuple[list[Buffer], int, str | None]:
         result = await obstore.get_async(reader, key, options=options)
         refuse_html(result.attributes)
-        pieces: list[Buffer] = [memoryview(chunk) async for chunk in result.stream(min_chunk_size=_PIECE)]
+        pieces: list[Buffer] = []
+        async for chunk in result.stream(min_chunk_size=_PIECE):
+            pieces.append(memoryview(chunk))
+            moved(len(chunk))
         return pieces, result.meta["size"], result.meta["e_tag"]
 
     try:
@@ -150,5 +156,5 @@ def _range(
     return pieces, size, version
 
 
-def _changed(store: Requester, key: str) -> ObjectChangedError:
+def _changed(store: CloudClient, key: str) -> ObjectChangedError:
     return ObjectChangedError(f"{store.object_url(key)} has changed since it was last read")

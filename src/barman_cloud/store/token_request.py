@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import AccessDeniedError
 from barman_cloud.store.failures import RequestFailedError, TransientError
 from barman_cloud.store.http import HttpClient, Response
@@ -63,6 +64,6 @@ def ask(
         return answer
 
     try:
-        return Retry(budget, attempts).call(once)
+        return Retry(Deadline(budget), attempts).call(once)
     finally:
         client.close()

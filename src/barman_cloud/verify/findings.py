@@ -67,6 +67,8 @@ class Report:
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Numbers for monitoring: name (Prometheus form, without prefix) to value; times in seconds since 1970."""
     recoverable: tuple[TimeRange, ...] = ()
+    backup_times: tuple[datetime, ...] = ()
+    """When the complete backups ended."""
 
     @property
     def level(self) -> Level:

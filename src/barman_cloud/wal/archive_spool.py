@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from barman_cloud.deadline import Deadline
     from barman_cloud.wal.spool import Directory
 
 TRUSTED_SECONDS = 600
@@ -43,13 +44,13 @@ def record(directory: Directory, name: str, line: str) -> None:
     directory.write(name, line)
 
 
-def holds(directory: Directory, path: str) -> bool:
+def holds(directory: Directory, path: str, deadline: Deadline) -> bool:
     """Tell whether the file at ``path`` was archived, lately, with the content that it has now.
 
     Waits while the background process works on it.
     """
     name = os.path.basename(path)
-    background_client.await_work(directory, name)
+    background_client.await_work(directory, name, deadline)
     try:
         line = _entry(directory, name)
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -63,7 +64,7 @@ def holds(directory: Directory, path: str) -> bool:
         return False
 
 
-def answer(arguments: Sequence[str]) -> bool:
+def answer(arguments: Sequence[str], deadline: Deadline) -> bool:
     """Tell whether this ``wal-archive`` command line is already done with. A cheap guess: False means "look closer"."""
     if "BARMAN_HOOK" in os.environ:
         return False
@@ -73,7 +74,7 @@ def answer(arguments: Sequence[str]) -> bool:
         return False
     constant, (path,) = command
     directory = spool.directory_of_command(spool_dir, constant)
-    if directory is None or not holds(directory, path):
+    if directory is None or not holds(directory, path, deadline):
         return False
     background_client.announce(directory, os.path.abspath(path))
     release_cache(path)

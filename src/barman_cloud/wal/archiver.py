@@ -23,8 +23,9 @@ from barman_cloud.wal.wal_file import WalFile
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from barman_cloud.catalog.identity import ArchiveIdentity
     from barman_cloud.catalog.layout import Layout
-    from barman_cloud.store.base import Buffer, ObjectStore
+    from barman_cloud.store.base import Buffer, ObjectKind, ObjectStore
 
 log = logs.get_logger(__name__)
 
@@ -57,10 +58,14 @@ class _RecycledError(BarmanCloudError):
 class Archiver:
     """Stores WAL files of one server. Safe to use from several threads."""
 
-    def __init__(self, store: ObjectStore, layout: Layout, options: ArchiveOptions) -> None:
+    def __init__(
+        self, store: ObjectStore, layout: Layout, options: ArchiveOptions, identity: ArchiveIdentity | None = None
+    ) -> None:
+        """``identity`` refuses the files of a cluster that the archive isn't of."""
         self._objects = store
         self._layout = layout
         self._options = options
+        self._identity = identity
 
     def archive(self, path: str) -> None:
         """Store the WAL file at ``path``. On return it is durable in the store, with this content.
@@ -102,6 +107,8 @@ class Archiver:
             return archive_spool.identity(file.status, checksum)
 
     def _store(self, file: WalFile, pieces: Callable[[int], Iterator[bytes]]) -> None:
+        if self._identity and (cluster := file.system_identifier) is not None:
+            self._identity.require(cluster, file.path)
         key = self._layout.wal(file.name.text, SUFFIX.get(self._options.compression or "", ""))
         if not self._options.overwrite and not _is_inner_segment(file.name):
             self._compare_other_compressions(file, key)
@@ -116,14 +123,15 @@ class Archiver:
     def _upload(self, file: WalFile, key: str, pieces: Callable[[int], Iterator[bytes]]) -> None:
         """Store the file by one conditional create, or in parts if it stays too large when compressed."""
         tags = self._tags_of(file.name)
+        kind: ObjectKind = "wal" if file.name.kind in (WalKind.SEGMENT, WalKind.PARTIAL) else "metadata"
         body, rest = self._packed(file, pieces)
         if rest is None:
-            self._objects.put(key, body, if_absent=not self._options.overwrite, tags=tags)
+            self._objects.put(key, body, kind=kind, if_absent=not self._options.overwrite, tags=tags)
             return
         if not self._options.overwrite:
             self._refuse_existing(key)
         chunks = _chunks(body, rest)
-        self._objects.put_stream(key, chunks, part_size=PART_SIZE, concurrency=CONCURRENCY, tags=tags)
+        self._objects.put_stream(key, chunks, kind=kind, part_size=PART_SIZE, concurrency=CONCURRENCY, tags=tags)
 
     def _packed(
         self, file: WalFile, pieces: Callable[[int], Iterator[bytes]]

@@ -17,10 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from barman_cloud.deadline import Deadline
     from barman_cloud.wal.spool import Directory, Kind
 
-PATIENCE = 60.0
-"""Seconds to wait for a file that is being worked on before doing the work a second time."""
 _PAUSE = 0.003
 
 
@@ -56,9 +55,13 @@ def start(directory: Directory, command: Kind, request: str, arguments: Sequence
     os.posix_spawn(sys.executable, program, os.environ, file_actions=null, setsid=True)
 
 
-def await_work(directory: Directory, name: str) -> None:
-    """Wait while the background process works on ``name``, unless it has worked on it for longer than ``PATIENCE``."""
-    while not directory.holds(name) and _age(directory, f"{name}.part") < PATIENCE and _is_alive(directory):
+def await_work(directory: Directory, name: str, deadline: Deadline) -> None:
+    """Wait while the background process works on ``name``, unless it has worked on it for long.
+
+    That is half the time that the command has: the other half is left to do the work a second time.
+    """
+    marker, half = f"{name}.part", deadline.seconds / 2
+    while not directory.holds(name) and _age(directory, marker) < half < deadline.left() and _is_alive(directory):
         import time
 
         time.sleep(_PAUSE)

@@ -20,19 +20,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from barman_cloud.deadline import Deadline
     from barman_cloud.wal.spool import Directory
 
 
 _DAMAGED = ".damaged"
 
 
-def serve(directory: Directory, name: str, destination: str) -> bool:
+def serve(directory: Directory, name: str, destination: str, deadline: Deadline) -> bool:
     """Put the segment ``name`` at ``destination`` if it was fetched ahead; wait for it if it is on its way.
 
     False if it isn't there (any more), or doesn't belong to the cluster that asks. Raises OSError when it can't be put
     at its destination.
     """
-    background_client.await_work(directory, name)
+    background_client.await_work(directory, name, deadline)
     if not directory.holds(name):
         return False
     if not _fits(directory, name, destination):
@@ -62,7 +63,7 @@ def forget_damage(directory: Directory, name: str) -> None:
     directory.remove(f"{name}{_DAMAGED}")
 
 
-def answer(arguments: Sequence[str]) -> bool:
+def answer(arguments: Sequence[str], deadline: Deadline) -> bool:
     """Do what this ``wal-restore`` command line asks if the segment was fetched ahead; False means "look closer"."""
     spool_dir = spool.spool_dir_of(arguments, "restore")
     command = spool.command_of(arguments, variable=2)
@@ -73,7 +74,7 @@ def answer(arguments: Sequence[str]) -> bool:
         return False
     directory = spool.directory_of_command(spool_dir, constant)
     try:
-        if directory is None or not serve(directory, name, destination):
+        if directory is None or not serve(directory, name, destination, deadline):
             return False
     except OSError:
         return False

@@ -21,8 +21,8 @@ AT_ONCE = 32 << 20
 RANGE_SIZE = 8 << 20
 CONCURRENCY = 2
 
-SMALL_FILE_LIMIT = 4 << 20
-"""Bytes of a history or ``.backup`` file at most: ten thousand timelines."""
+SMALL_FILE_LIMIT = 1 << 20
+"""Bytes of a history or ``.backup`` file at most (``postgres.timeline.LARGEST_HISTORY``, which costs an import)."""
 
 
 class Stored(NamedTuple):

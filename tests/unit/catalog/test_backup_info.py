@@ -169,6 +169,7 @@ def test_json_has_no_end_time_unless_done(status: str) -> None:
 _words = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_size=1).filter(
     lambda text: text == text.strip() and text != "None"
 )
+_tablespaces = st.builds(Tablespace, st.text(), st.integers(0, (1 << 63) - 1), st.text())
 _times = st.datetimes(
     datetime(1990, 1, 1),
     datetime(2100, 1, 1),
@@ -185,10 +186,10 @@ _times = st.datetimes(
         backup_name=st.none() | _words,
         begin_time=st.none() | _times,
         end_time=st.none() | _times,
-        cluster_size=st.none() | st.integers(0),
+        cluster_size=st.none() | st.integers(0, (1 << 63) - 1),
         error=st.none() | _words,
         included_files=st.none() | st.lists(st.text(st.characters(codec="utf-8"))),
-        tablespaces=st.none() | st.lists(st.builds(Tablespace, st.text(), st.integers(0), st.text()), min_size=1),
+        tablespaces=st.none() | st.lists(_tablespaces, min_size=1),
         status=st.sampled_from(["DONE", "FAILED", "STARTED", "EMPTY"]),
     )
 )

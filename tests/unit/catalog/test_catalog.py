@@ -30,9 +30,9 @@ def test_metadata_is_read_several_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
     together = threading.Barrier(READERS)
     plain = MemoryStore.get
 
-    def get(self: MemoryStore, key: str) -> bytes:
+    def get(self: MemoryStore, key: str, *, limit: int | None = None) -> bytes:
         together.wait(timeout=10)
-        return plain(self, key)
+        return plain(self, key, limit=limit)
 
     monkeypatch.setattr(MemoryStore, "get", get)
     assert len(catalog.load().backups) == READERS * 2
@@ -42,9 +42,9 @@ def test_a_backup_that_goes_while_the_catalog_is_read_is_no_error(monkeypatch: p
     catalog = fill(memory_catalog(), [backup(A, segment(1)), backup(B, segment(2))])
     plain = MemoryStore.get
 
-    def get(self: MemoryStore, key: str) -> bytes:
+    def get(self: MemoryStore, key: str, *, limit: int | None = None) -> bytes:
         self.delete([catalog.layout.backup_info(A)])
-        return plain(self, key)
+        return plain(self, key, limit=limit)
 
     monkeypatch.setattr(MemoryStore, "get", get)
     assert set(catalog.load().backups) <= {A, B}
@@ -142,4 +142,4 @@ def test_the_log_counts_what_was_read(caplog: pytest.LogCaptureFixture) -> None:
     catalog = fill(memory_catalog(), [backup(A, segment(1))])
     with caplog.at_level(logging.DEBUG, "barman_cloud"):
         catalog.load()
-    assert "1 backups, 0 unreadable" in caplog.text
+    assert "1 backup, 0 unreadable" in caplog.text

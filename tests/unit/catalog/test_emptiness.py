@@ -58,7 +58,7 @@ def test_earlier_timelines_may_be_there() -> None:
     names = [segment(1), f"{segment(1)}.gz", segment(1, timeline=2), "00000002.history", "0000000B.history"]
     catalog = fill(memory_catalog(), [], names)
     assert check(catalog, "--timeline", "12") == 0
-    with pytest.raises(OperationError, match=r"holds 1 files of timeline 10 or later, such as 0000000B\.history"):
+    with pytest.raises(OperationError, match=r"holds 1 file of timeline 10 or later, such as 0000000B\.history"):
         check(catalog, "--timeline", "10")
     with pytest.raises(OperationError, match="holds 3 files of timeline 2"):
         check(catalog, "--timeline", "2")

@@ -173,7 +173,7 @@ def test_minimum_redundancy_of_a_deletion_by_id() -> None:
     backups = done(1, 2) | {day(3): backup(day(3), status="FAILED")}
     check_redundancy(backups, day(1), 1)
     check_redundancy(backups, day(3), 2)
-    with pytest.raises(OperationError, match="1 DONE backups would remain"):
+    with pytest.raises(OperationError, match="1 DONE backup would remain"):
         check_redundancy(backups, day(1), 2)
 
 
@@ -216,3 +216,24 @@ def test_redundancy_promises_the_newest(entries: list[tuple[int, str, str | None
     for key, info in backups.items():
         expected = info.status == "DONE" and key not in keeps and key not in newest
         assert (verdicts[key].status is Status.OBSOLETE) == expected
+
+
+def test_the_backups_of_each_cluster_count_by_themselves() -> None:
+    old = {day(n): backup(day(n), systemid="1") for n in (1, 2)}
+    new = {day(n): backup(day(n), systemid="2") for n in (3, 4, 5)}
+    verdicts = judge(old | new, {}, Redundancy(1), 0, NOW)
+    valid = [backup_id for backup_id, verdict in verdicts.items() if verdict.status is Status.VALID]
+    assert valid == [day(2), day(5)]
+    verdicts = judge(old | new, {}, RecoveryWindow(0), 0, NOW)
+    assert [b for b, verdict in verdicts.items() if verdict.status is Status.VALID] == [day(2), day(5)]
+    with pytest.raises(OperationError, match="0 DONE backups would remain"):
+        check_redundancy({day(1): old[day(1)]} | new, day(1), 1)
+
+
+def test_a_backup_that_does_not_tell_its_cluster_is_of_the_only_one_or_of_one_more() -> None:
+    unknown = {day(1): backup(day(1)), day(2): backup(day(2))}
+    one = unknown | {day(3): backup(day(3), systemid="1")}
+    assert [b for b, v in judge(one, {}, Redundancy(1), 0, NOW).items() if v.status is Status.VALID] == [day(3)]
+    two = one | {day(4): backup(day(4), systemid="2")}
+    valid = [b for b, v in judge(two, {}, Redundancy(1), 0, NOW).items() if v.status is Status.VALID]
+    assert valid == [day(2), day(3), day(4)]

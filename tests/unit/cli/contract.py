@@ -34,7 +34,7 @@ TAGS: list[Row] = [
     (("--tag",), "tag", [], "a,b", [("a", "b")]),
     (("--tags",), "tags", None, "a,b", [("a", "b")]),
 ]
-FORMAT: list[Row] = [(("--format",), "format", "console", "xml", "xml")]
+FORMAT: list[Row] = [(("--format",), "format", "console", "json", "json")]
 
 COMMANDS: dict[str, tuple[list[str], list[Row]]] = {
     "backup": (

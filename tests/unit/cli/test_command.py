@@ -16,6 +16,7 @@ from barman_cloud.cli import options
 from barman_cloud.cli.command import Command, main
 from barman_cloud.cli.main import main as umbrella
 from barman_cloud.cli.plain import Arguments
+from barman_cloud.report.terminal import write
 
 log = logging.getLogger("barman_cloud")
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} \[\d+\] (?P<level>[A-Z]+): (?P<text>.*)")
@@ -108,7 +109,7 @@ def test_a_name_that_the_terminal_lacks_is_printed_escaped(encoding: str, monkey
     terminal = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(terminal, encoding=encoding))
     name = "über €, \udce9"
-    assert main(command(lambda _args: print(name)), ["u", "s"]) == 0
+    assert main(command(lambda _args: write(f"{name}\n")), ["u", "s"]) == 0
     assert terminal.getvalue() == f"{name}\n".encode(encoding, "backslashreplace")
 
 
@@ -125,6 +126,8 @@ def test_umbrella_knows_the_commands(capsys: Any) -> None:
     assert umbrella(["--help"]) == 0
     assert "wal-restore" in capsys.readouterr().out
     assert umbrella(["nonsense"]) == 3
+    assert umbrella(["backup-lst"]) == 3
+    assert "is it 'backup-list'?" in capsys.readouterr().err
     assert umbrella([]) == 3
     with pytest.raises(SystemExit) as end:
         umbrella(["backup-list", "--version"])

@@ -100,6 +100,38 @@ def test_usage_errors_end_with_3_and_an_empty_stdout(name: str, argv: list[str],
     assert err.splitlines()[-1].startswith(f"barman-cloud-{name}: ")
 
 
+@pytest.mark.parametrize(("name", "argv"), REFUSED)
+def test_a_usage_error_is_one_line(name: str, argv: list[str], capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        parser_of(name).parse_args(argv)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--help" in line or "not of the form key,value" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "argv", "says"),
+    [
+        ("backup-list", ["u", "s", "--fromat", "json"], ["--fromat", "did you mean --format?"]),
+        ("backup-list", ["--fromat=json"], ["server_name", "unknown option --fromat", "did you mean --format?"]),
+        ("backup", ["u", "s", "--immediate-chekpoint"], ["did you mean --immediate-checkpoint?"]),
+        ("wal-archive", ["u", "s", "w", "--paralel=2"], ["did you mean --parallel?"]),
+        ("restore", ["u", "s", "latest"], ["recovery_dir"]),
+        ("restore", ["u", "s", "b", "d", "--xyzzy"], ["unrecognized arguments: --xyzzy"]),
+        ("backup-list", ["u", "s", "--format", "xml"], ["xml", "console", "json"]),
+        ("backup-list", ["u", "s", "--no\x1bsuch"], [r"--no\x1bsuch"]),
+    ],
+)
+def test_a_usage_error_names_what_is_wrong_and_what_may_be_meant(
+    name: str, argv: list[str], says: list[str], capsys: Any
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        parser_of(name).parse_args(argv)
+    assert end.value.code == 3
+    err = capsys.readouterr().err
+    assert all(text in err for text in says), err
+    assert ("did you mean" in err) is any("did you mean" in text for text in says)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_and_version_go_to_stdout(name: str, capsys: Any) -> None:
     for flag, start in (

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from barman_cloud.errors import ConfigurationError, OperationError
-from barman_cloud.postgres.backup_mode import label_timeline
+from barman_cloud.postgres.backup_mode import label_start, label_timeline
 from barman_cloud.postgres.connection import ConnectionParameters, _arguments, _settle, connect, first_line
 
 LABEL = "START WAL LOCATION: 0/5000028 (file 000000010000000000000005)\nLABEL: START TIMELINE: 9\nSTART TIMELINE: 3\n"
@@ -60,6 +60,13 @@ def test_a_refused_connection_is_one_line() -> None:
 def test_the_first_line_of_an_error_is_told_without_its_prefix() -> None:
     assert first_line(ValueError("FATAL:  no\nDETAIL: more")) == "no"
     assert first_line(ValueError()) == "ValueError"
+
+
+@pytest.mark.parametrize("location", ["0/5000028", "0/05000028"])
+def test_the_location_of_a_label_as_any_version_writes_it(location: str) -> None:
+    assert label_start(LABEL.replace("0/5000028", location)) == 0x5000028
+    with pytest.raises(OperationError):
+        label_start("LABEL: START WAL LOCATION: 0/5000028 (file x)\n")
 
 
 def test_the_timeline_of_a_label() -> None:

@@ -34,6 +34,7 @@ def name(text: str) -> WalName:
         ("00000002.history", b"1\t0/03000000\tof PostgreSQL 19\n"),
         ("00000002.history", b"# written by hand\n  1 A/B\n"),
         ("00000002.history", b'1\t0/3000000\tat restore point "caf\xe9"\n'),
+        ("00000002.history", '1\t0/3000000\tat restore point "a\u2028b\x0b\x85"\n'.encode()),
         ("00000002.history", FIRST.replace(b"\n", b"\r\n")),
     ],
 )

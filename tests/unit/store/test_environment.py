@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError, ConfigurationError
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.store.environment import clean, clean_process, clean_secret, clean_url
@@ -72,7 +73,7 @@ def environment(provider: str, name: str, value: str) -> dict[str, str]:
 
 def stored(provider: str, environ: Mapping[str, str]) -> tuple[Any, Any]:
     """Return the settings and credentials that a store was opened with."""
-    store: Any = open_store(URLS[provider], None, StoreOptions(retry_budget=0.1), environ)
+    store: Any = open_store(URLS[provider], None, StoreOptions(deadline=Deadline(0.1)), environ)
     credentials = store._credentials() if provider != "google" or "STORAGE_EMULATOR_HOST" in environ else None
     if provider == "azure":  # derived signatures have the time in them
         credentials = credentials.sas if "SAS_TOKEN" in "".join(environ) else None
@@ -151,7 +152,7 @@ def test_a_session_token_of_another_key_is_not_sent(moto: StoreServer, monkeypat
     with fault_proxy(moto.endpoint) as proxy:
         monkeypatch.setenv("AWS_SESSION_TOKEN", "STRAY\n")
         environ = {name: value for name, value in moto.environ.items() if "ENDPOINT" not in name}
-        with open_store(url, None, StoreOptions(endpoint_url=proxy.endpoint, retry_budget=5), environ) as store:
+        with open_store(url, None, StoreOptions(endpoint_url=proxy.endpoint, deadline=Deadline(5)), environ) as store:
             store.put("k", b"x")
             assert store.get("k") == b"x"
             assert [info.key for info in store.list("")] == ["k"]
@@ -226,7 +227,7 @@ def test_no_setting_makes_the_client_library_panic(provider: str, data: st.DataO
 
 
 def asked(provider: str, environ: Mapping[str, str], ask: Callable[[ObjectStore], object]) -> None:
-    with open_store(URLS[provider], None, StoreOptions(retry_budget=0.01), environ) as store:
+    with open_store(URLS[provider], None, StoreOptions(deadline=Deadline(0.01)), environ) as store:
         ask(store)
 
 

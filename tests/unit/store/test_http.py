@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import ConfigurationError, ConnectivityError
 from barman_cloud.store.http import HttpClient, proxy_for
 from barman_cloud.store.open import open_store
@@ -53,7 +54,7 @@ def test_a_private_authority(tmp_path: Path) -> None:
     """Both our requests and obstore's trust the bundle, and without it both say what is wrong."""
     with servers.rclone_s3(tls=True) as server:
         url = server.new_bucket()
-        options = StoreOptions(endpoint_url=server.endpoint, retry_budget=5)
+        options = StoreOptions(endpoint_url=server.endpoint, deadline=Deadline(5))
         store = open_store(url, None, options, server.environ)
         store.put("k", b"x")
         assert [info.key for info in store.list("")] == ["k"]

@@ -131,11 +131,12 @@ def test_importing_stays_cheap() -> None:
     """Opening a store and putting an object loads obstore, and neither an SDK nor an HTTP library."""
     program = (
         "import sys\n"
+        "from barman_cloud.deadline import Deadline\n"
         "from barman_cloud.errors import ConnectivityError\n"
         "from barman_cloud.store.open import open_store\n"
         "from barman_cloud.store.options import StoreOptions\n"
         "environ = {'AWS_ACCESS_KEY_ID': 'a', 'AWS_SECRET_ACCESS_KEY': 'b', 'HOME': '/nonexistent'}\n"
-        "options = StoreOptions(endpoint_url='http://127.0.0.1:9', retry_budget=0.01)\n"
+        "options = StoreOptions(endpoint_url='http://127.0.0.1:9', deadline=Deadline(0.01))\n"
         "try:\n"
         "    open_store('s3://b', None, options, environ).put('k', b'x')\n"
         "except ConnectivityError:\n"

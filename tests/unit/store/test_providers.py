@@ -24,7 +24,7 @@ from tests.support.privileges import PROJECT
 from tests.support.segments import Cluster
 
 OURS = {name: entry for name, entry in providers.TABLE.items() if entry.module.startswith("barman_cloud.")}
-COMMON_OPTIONS = {"retry_budget"}
+COMMON_OPTIONS = {"deadline"}
 """Fields of ``StoreOptions`` that mean the same to every provider."""
 
 

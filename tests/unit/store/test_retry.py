@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from barman_cloud import deadline as deadline_module
+from barman_cloud.deadline import SLOWEST, Deadline
 from barman_cloud.errors import StoreError
 from barman_cloud.store import retry as module
 from barman_cloud.store.failures import TransientError
@@ -21,8 +25,9 @@ from barman_cloud.store.retry import Retry
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses made; time passes by them alone."""
     made: list[float] = []
-    monkeypatch.setattr(module.time, "sleep", made.append)
-    monkeypatch.setattr(module.time, "monotonic", lambda: sum(made))
+    clock = SimpleNamespace(sleep=made.append, monotonic=lambda: sum(made))
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(deadline_module, "time", clock)
     return made
 
 
@@ -32,41 +37,68 @@ def failing(times: int) -> Callable[[], str]:
     def action() -> str:
         if left[0]:
             left[0] -= 1
-            raise TransientError("s3://b/k: not now", answered=True)
+            raise TransientError("s3://b/k: 503 SlowDown", answered=True)
         return "done"
 
     return action
 
 
-def test_passing_failures_are_borne(pauses: list[float]) -> None:
-    assert Retry(60).call(failing(4)) == "done"
+def test_transient_errors_are_retried_with_growing_pauses(pauses: list[float]) -> None:
+    assert Retry(Deadline(60)).call(failing(4)) == "done"
     assert len(pauses) == 4
     for number, pause in enumerate(pauses):
         assert 0.6 * 0.25 * 2**number <= pause <= 0.25 * 2**number
 
 
-def test_the_budget_ends_it(pauses: list[float]) -> None:
+@pytest.mark.parametrize("total", [False, True])
+def test_the_deadline_ends_it(pauses: list[float], total: bool) -> None:
     with pytest.raises(TransientError):
-        Retry(100).call(failing(1000))
-    assert 60 < sum(pauses) <= 100
+        Retry(Deadline(100, total=total)).call(failing(1000))
+    assert 99 < sum(pauses) <= 100
     assert max(pauses) <= 20
+
+
+def test_a_total_deadline_is_spent_once_by_all_requests(pauses: list[float]) -> None:
+    retry = Retry(Deadline(100, total=True))
+    for _ in range(3):
+        with contextlib.suppress(TransientError):
+            retry.call(failing(5))
+    with pytest.raises(TransientError):
+        retry.call(failing(1000))
+    assert sum(pauses) <= 100
+
+
+def test_a_run_of_failures_is_spent_once_by_all_requests(pauses: list[float]) -> None:
+    """What is asked after the last failure, to clean up for example, gets one try and no budget of its own."""
+    retry = Retry(Deadline(100))
+    for _ in range(3):
+        with pytest.raises(TransientError):
+            retry.call(failing(1000))
+    assert sum(pauses) <= 100
+
+
+def test_a_success_ends_a_run_of_failures(pauses: list[float]) -> None:
+    retry = Retry(Deadline(100))
+    for _ in range(10):
+        assert retry.call(failing(6)) == "done"
+    assert sum(pauses) > 70
 
 
 def test_attempts_end_it(pauses: list[float]) -> None:
     with pytest.raises(TransientError):
-        Retry(100, max_attempts=3).call(failing(1000))
+        Retry(Deadline(100), max_attempts=3).call(failing(1000))
     assert len(pauses) == 2
 
 
 def test_one_attempt_means_no_retry(pauses: list[float]) -> None:
     with pytest.raises(TransientError):
-        Retry(100, max_attempts=1).call(failing(1))
+        Retry(Deadline(100), max_attempts=1).call(failing(1))
     assert pauses == []
 
 
-def test_the_caller_may_lose_patience(pauses: list[float]) -> None:
+def test_the_caller_may_stop_it(pauses: list[float]) -> None:
     with pytest.raises(TransientError):
-        Retry(100).call(failing(1000), stopped=lambda: len(pauses) >= 2)
+        Retry(Deadline(100)).call(failing(1000), stopped=lambda: len(pauses) >= 2)
     assert len(pauses) == 2
 
 
@@ -75,8 +107,112 @@ def test_other_failures_are_final(pauses: list[float]) -> None:
         raise StoreError("no")
 
     with pytest.raises(StoreError):
-        Retry(100).call(action)
+        Retry(Deadline(100)).call(action)
     assert pauses == []
+
+
+def test_a_store_that_never_answered_is_given_up_sooner(pauses: list[float]) -> None:
+    def action() -> None:
+        raise TransientError("s3://b/k: connection refused")
+
+    with pytest.raises(TransientError):
+        Retry(Deadline(240)).call(action)
+    assert sum(pauses) <= module.FIRST_CONTACT
+
+
+def test_a_retry_after_five_seconds_is_a_warning_with_the_stores_reason(
+    pauses: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "barman_cloud")
+    Retry(Deadline(60)).call(failing(6))
+    levels = [record.levelname for record in caplog.records]
+    assert levels[:3] == ["INFO"] * 3
+    assert "WARNING" in levels
+    assert all("503 SlowDown" in record.message for record in caplog.records)
+    first = levels.index("WARNING")
+    assert sum(pauses[:first]) < module.QUIET <= sum(pauses[: first + 1])
+
+
+def test_many_threads_in_trouble_warn_once(pauses: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    retry = Retry(Deadline(1000))
+    pauses.append(0.0)
+
+    def action() -> None:
+        if sum(pauses) < 30:
+            raise TransientError("s3://b/k: 503", answered=True)
+
+    threads = [threading.Thread(target=retry.call, args=(action,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 1 <= sum(record.levelname == "WARNING" for record in caplog.records) <= sum(pauses) / module.QUIET + 1
+
+
+@pytest.mark.parametrize("total", [False, True])
+def test_a_request_without_an_answer_ends_by_the_deadline(total: bool) -> None:
+    release = threading.Event()
+    began = time.monotonic()
+    with pytest.raises(TransientError, match="s3://b/k: the store doesn't answer in time"):
+        Retry(Deadline(0.3, total=total)).call(lambda: release.wait(60), name="s3://b/k")
+    assert time.monotonic() - began < (5 if total else module.LAST_TRY + 5)
+    release.set()
+
+
+def test_bytes_on_their_way_give_a_slow_link_more_time() -> None:
+    deadline = Deadline(0.2, total=True)
+
+    def slow() -> str:
+        for _ in range(6):
+            time.sleep(0.1)
+            deadline.moved(SLOWEST // 8)
+        return "done"
+
+    assert Retry(deadline).call(slow) == "done"
+
+
+def test_an_answer_that_drips_is_no_progress() -> None:
+    deadline = Deadline(0.3, total=True)
+    ended = threading.Event()
+
+    def drip() -> None:
+        while not ended.wait(0.02):
+            deadline.moved(1)
+
+    with pytest.raises(TransientError):
+        Retry(deadline).call(drip)
+    ended.set()
+
+
+def test_bytes_of_a_try_that_failed_count_for_nothing() -> None:
+    """A store that takes each upload and answers 503 would never be given up otherwise."""
+    deadline = Deadline(1, total=True)
+    tries = []
+
+    def action() -> None:
+        tries.append(deadline.moved(100 * SLOWEST))
+        raise TransientError("s3://b/k: 503", answered=True)
+
+    began = time.monotonic()
+    with pytest.raises(TransientError):
+        Retry(deadline).call(action)
+    assert len(tries) >= 2
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        (["--timeout", "7", "s3://b", "main"], 7),
+        (["--timeout=8", "s3://b"], 8),
+        (["--timeout", "soon"], 25),
+        (["--timeout"], 25),
+        (["s3://b", "main"], 25),
+    ],
+)
+def test_a_command_line_that_was_not_parsed_yet_has_its_deadline(words: list[str], seconds: float) -> None:
+    deadline = Deadline.of_command_line("wal-restore", words)
+    assert (deadline.seconds, deadline.total) == (seconds, True)
 
 
 @given(st.integers(0, 500), st.integers(0, 500), st.integers(1, 200), st.integers(1, 5))

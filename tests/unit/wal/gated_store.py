@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from barman_cloud.errors import StoreError
-from barman_cloud.store.base import Buffer, StoreURL, Tags
+from barman_cloud.store.base import Buffer, ObjectKind, StoreURL, Tags
 from tests.support.memory_store import MemoryStore
 
 
@@ -23,9 +23,17 @@ class GatedStore(MemoryStore):
         self._pass(key)
         return super().get_buffer(key, limit=limit)
 
-    def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
+    def put(
+        self,
+        key: str,
+        data: Buffer,
+        *,
+        kind: ObjectKind = "metadata",
+        if_absent: bool = False,
+        tags: Tags | None = None,
+    ) -> None:
         self._pass(key)
-        super().put(key, data, if_absent=if_absent, tags=tags)
+        super().put(key, data, kind=kind, if_absent=if_absent, tags=tags)
 
     def _pass(self, key: str) -> None:
         self.open.wait(10)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from barman_cloud.catalog.layout import Layout
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import SpoolError
 from barman_cloud.wal import archive_spool, background_client
 from barman_cloud.wal.archive_ahead import Uploader
@@ -72,7 +73,7 @@ def test_a_window_is_kept_ahead_of_the_archiver(
             assert gated_store.get(layout.wal(name)) == (cluster.wal / name).read_bytes()
         if number + 1 < len(paths):
             cluster.archived(path)
-            assert archive_spool.holds(opened(spool_dir), str(paths[number + 1]))
+            assert archive_spool.holds(opened(spool_dir), str(paths[number + 1]), Deadline())
             assert background_client.announce(opened(spool_dir), str(paths[number + 1]))
 
 
@@ -141,7 +142,7 @@ def test_a_file_on_its_way_is_waited_for(
     wait_for(lambda: (spool_dir / f"{second.name}.part").exists(), timeout=10)
     threading.Timer(0.2, gated_store.open.set).start()
     began = time.monotonic()
-    assert archive_spool.holds(opened(spool_dir), str(second))
+    assert archive_spool.holds(opened(spool_dir), str(second), Deadline())
     assert time.monotonic() - began > 0.1
 
 
@@ -157,7 +158,7 @@ def test_a_failed_upload_is_left_to_its_own_call(
     gated_store.broken.add(layout.wal(paths[1].name))
     start(paths[0])
     _await_acknowledged(spool_dir, paths[2].name)
-    assert not archive_spool.holds(opened(spool_dir), str(paths[1]))
+    assert not archive_spool.holds(opened(spool_dir), str(paths[1]), Deadline())
     assert paths[1].name in caplog.text
 
 
@@ -195,7 +196,7 @@ def test_leftovers_of_a_killed_one_are_cleared(start: Start, cluster: Cluster, s
     first, second = cluster.add(1), cluster.add(2)
     for name in (f"{second.name}.part", f"{second.name}.99.tmp", segment_name(77)):
         (spool_dir / name).write_bytes(b"")
-    assert not archive_spool.holds(opened(spool_dir), str(second)), "nobody works on it"
+    assert not archive_spool.holds(opened(spool_dir), str(second), Deadline()), "nobody works on it"
     start(first)
     _await_acknowledged(spool_dir, second.name)
     assert not list(spool_dir.glob("*.tmp"))
@@ -242,9 +243,9 @@ def test_a_marker_that_is_too_old_is_not_waited_for(
     start(first)
     marker = spool_dir / f"{second.name}.part"
     wait_for(marker.exists, timeout=10)
-    os.utime(marker, (time.time() - 2 * background_client.PATIENCE,) * 2)
+    os.utime(marker, (time.time() - Deadline().seconds,) * 2)
     began = time.monotonic()
-    assert not archive_spool.holds(opened(spool_dir), str(second))
+    assert not archive_spool.holds(opened(spool_dir), str(second), Deadline())
     assert time.monotonic() - began < 5
 
 

@@ -4,11 +4,13 @@ import os
 import tracemalloc
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from barman_cloud.archive.compression import SUFFIX, compress_bytes, compress_stream, decompress_bytes
 from barman_cloud.catalog.layout import Layout
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import AccessDeniedError, ConflictError, IntegrityError, UsageError
 from barman_cloud.store.base import Buffer, ObjectInfo, StoreURL, Tags
 from barman_cloud.wal import archive_spool, stored
@@ -128,9 +130,9 @@ def test_history_tags_replace_the_other_tags_on_history_files(layout: Layout, cl
     class Recorder(MemoryStore):
         seen: dict[str, Tags | None]
 
-        def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
+        def put(self, key: str, data: Buffer, *, tags: Tags | None = None, **how: Any) -> None:
             self.seen[key.rpartition("/")[2]] = tags
-            super().put(key, data, if_absent=if_absent, tags=tags)
+            super().put(key, data, tags=tags, **how)
 
     store = Recorder(URL)
     store.seen = {}
@@ -197,9 +199,9 @@ class TestArchivingAhead:
     def test_what_was_stored_can_be_recognised(self, cluster: Cluster, archiver: Archiver, spool_dir: Path) -> None:
         path = cluster.add(1)
         archive_spool.record(opened(spool_dir), path.name, archiver.archive_ahead(str(path)))
-        assert archive_spool.holds(opened(spool_dir), str(path))
+        assert archive_spool.holds(opened(spool_dir), str(path), Deadline())
         path.write_bytes(segment(1, content=1))
-        assert not archive_spool.holds(opened(spool_dir), str(path))
+        assert not archive_spool.holds(opened(spool_dir), str(path), Deadline())
 
     def test_a_file_that_waits_no_more_may_be_recycled_and_is_left_alone(
         self, store: MemoryStore, layout: Layout, cluster: Cluster
@@ -216,10 +218,10 @@ class TestArchivingAhead:
         path = cluster.add(1)
 
         class Recycling(MemoryStore):
-            def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
+            def put(self, key: str, data: Buffer, *, tags: Tags | None = None, **how: Any) -> None:
                 with open(path, "r+b") as file:
                     file.write(segment(1, content=1))
-                super().put(key, data, if_absent=if_absent, tags=tags)
+                super().put(key, data, tags=tags, **how)
 
         store = Recycling(URL)
         Archiver(store, layout, ArchiveOptions()).archive_ahead(str(path))

@@ -14,6 +14,7 @@ from barman_cloud.catalog.layout import Layout
 from barman_cloud.cli import options
 from barman_cloud.cli.command import parse
 from barman_cloud.cli.wal_restore import COMMAND, run, spool_directory
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import IntegrityError, SpoolError
 from barman_cloud.wal import background_client, restore_spool
 from barman_cloud.wal.restore_ahead import Prefetcher
@@ -67,7 +68,7 @@ def _await_spooled(spool_dir: Path, *numbers: int) -> None:
 
 
 def _ask(spool_dir: Path, number: int, destination: Path) -> bool:
-    served = restore_spool.serve(opened(spool_dir), segment_name(number), str(destination))
+    served = restore_spool.serve(opened(spool_dir), segment_name(number), str(destination), Deadline())
     assert background_client.announce(opened(spool_dir), segment_name(number))
     return served
 
@@ -145,7 +146,7 @@ def test_a_failed_fetch_is_left_to_the_call_that_needs_it(
     gated_store.broken.add(layout.wal(segment_name(2), ".lz4"))
     start(1)
     _await_spooled(spool_dir, 3, 4, 5)
-    assert not restore_spool.serve(opened(spool_dir), segment_name(2), str(tmp_path / "x"))
+    assert not restore_spool.serve(opened(spool_dir), segment_name(2), str(tmp_path / "x"), Deadline())
     assert segment_name(2) in caplog.text
     assert not (spool_dir / f"{segment_name(2)}.part").exists()
 
@@ -218,7 +219,7 @@ def test_a_directory_that_cannot_be_used_is_a_spool_error(
 
 class TestServing:
     def test_nothing_is_served_from_an_empty_spool(self, spool_dir: Path, tmp_path: Path) -> None:
-        assert not restore_spool.serve(opened(spool_dir), segment_name(2), str(tmp_path / "x"))
+        assert not restore_spool.serve(opened(spool_dir), segment_name(2), str(tmp_path / "x"), Deadline())
 
     @pytest.mark.parametrize("cluster", [None, "", "junk", f"{2 << 20} {SYSTEM}"])
     def test_a_segment_of_unknown_or_wrong_size_is_dropped(
@@ -227,19 +228,21 @@ class TestServing:
         (spool_dir / segment_name(2)).write_bytes(segment(2))
         if cluster is not None:
             (spool_dir / "cluster").write_text(cluster)
-        assert not restore_spool.serve(opened(spool_dir), segment_name(2), str(tmp_path / "x"))
+        assert not restore_spool.serve(opened(spool_dir), segment_name(2), str(tmp_path / "x"), Deadline())
         assert _spooled(spool_dir) == []
 
     def test_a_segment_of_another_cluster_is_dropped(self, spool_dir: Path, cluster: Cluster) -> None:
         (spool_dir / segment_name(2)).write_bytes(segment(2))
         (spool_dir / "cluster").write_text(f"{1 << 20} {SYSTEM + 1}\n")
-        assert not restore_spool.serve(opened(spool_dir), segment_name(2), str(cluster.wal / "RECOVERYXLOG"))
+        assert not restore_spool.serve(
+            opened(spool_dir), segment_name(2), str(cluster.wal / "RECOVERYXLOG"), Deadline()
+        )
         assert _spooled(spool_dir) == []
 
     def test_a_marker_without_a_process_is_not_waited_for(self, spool_dir: Path, tmp_path: Path) -> None:
         (spool_dir / f"{segment_name(2)}.part").touch()
         began = time.monotonic()
-        assert not restore_spool.serve(opened(spool_dir), segment_name(2), str(tmp_path / "x"))
+        assert not restore_spool.serve(opened(spool_dir), segment_name(2), str(tmp_path / "x"), Deadline())
         assert time.monotonic() - began < 1
 
     def test_a_destination_that_cannot_be_written_is_an_error_and_keeps_the_segment(
@@ -248,7 +251,7 @@ class TestServing:
         (spool_dir / segment_name(2)).write_bytes(segment(2))
         (spool_dir / "cluster").write_text(f"{1 << 20} {SYSTEM}\n")
         with pytest.raises(OSError):
-            restore_spool.serve(opened(spool_dir), segment_name(2), str(tmp_path / "missing" / "x"))
+            restore_spool.serve(opened(spool_dir), segment_name(2), str(tmp_path / "missing" / "x"), Deadline())
         assert _spooled(spool_dir) == [segment_name(2)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import formatdate, parsedate_to_datetime
@@ -13,13 +13,16 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 from uuid import uuid4
 
 from barman_cloud.store.azure.keys import SAS_VERSION, AzureCredentials, AzureSource
-from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock, Tags
-from barman_cloud.store.bucket_api import LISTING, Page
+from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock
+from barman_cloud.store.bucket_api import LISTING, Attributes, Page
+from barman_cloud.store.clients import READ_TIMEOUT
 from barman_cloud.store.failures import Failure, RequestFailedError, from_answer, unreadable
-from barman_cloud.store.http import HttpClient, Response, cut_range, object_headers, object_in
+from barman_cloud.store.http import Body, HttpClient, Response, cut_range, object_headers, object_in
+from barman_cloud.store.integrity import CHECKSUM, md5_of, require_intact
 from barman_cloud.store.xml import Document, parse
 
 if TYPE_CHECKING:
+    from barman_cloud.deadline import Deadline
     from barman_cloud.store.azure.settings import AzureSettings
 
 
@@ -30,14 +33,21 @@ _CONTAINER = {"restype": "container"}
 class AzureApi:
     """Requests to one container. Every method makes one request and raises ``RequestFailedError`` when it fails."""
 
-    def __init__(self, settings: AzureSettings, credentials: AzureSource, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        settings: AzureSettings,
+        credentials: AzureSource,
+        environ: Mapping[str, str],
+        deadline: Deadline | None = None,
+    ) -> None:
         self._settings = settings
         self._credentials = credentials
         base = urlsplit(settings.endpoint)
         self._root = f"{base.path.rstrip('/')}/{settings.container}"
-        self._http = HttpClient(settings.endpoint, ca_file=settings.ca_file, timeout=60, environ=environ)
+        self._http = HttpClient(
+            settings.endpoint, ca_file=settings.ca_file, timeout=READ_TIMEOUT, environ=environ, deadline=deadline
+        )
         self._held: bool | None = None
-        self.uploads = _Blocks(self._send, self._writing)
 
     def list_page(self, prefix: str, *, delimiter: str, start_after: str | None, token: str | None) -> Page:
         query = {"restype": "container", "comp": "list", "prefix": prefix}
@@ -62,7 +72,10 @@ class AzureApi:
         return Page(objects, folders, document.text("NextMarker") or None).checked(prefix, body)
 
     def get(self, key: str) -> bytes:
-        return object_in(self._send("GET", key))
+        answer = self._send("GET", key)
+        body = object_in(answer)
+        require_intact(key, body, answer.headers.get(f"x-ms-meta-{CHECKSUM}"))
+        return body
 
     def get_range(self, key: str, start: int, end: int, etag: str | None) -> tuple[Buffer, int, str | None]:
         headers = {"x-ms-range": f"bytes={start}-{end - 1}"}
@@ -80,8 +93,10 @@ class AzureApi:
             parsedate_to_datetime(modified) if modified else None,
         )
 
-    def put(self, key: str, data: Buffer, *, if_absent: bool, tags: Tags | None) -> None:
-        headers = {"x-ms-blob-type": "BlockBlob", "content-type": "application/octet-stream", **self._writing(tags)}
+    def put(self, key: str, data: Buffer, *, if_absent: bool, attributes: Attributes) -> None:
+        headers = {"x-ms-blob-type": "BlockBlob", "content-type": "application/octet-stream"}
+        headers |= self.write_headers(attributes)
+        headers["content-md5"] = base64.b64encode(bytes.fromhex(md5_of([data]))).decode()
         if if_absent:
             headers["if-none-match"] = "*"
         try:
@@ -91,13 +106,18 @@ class AzureApi:
                 raise RequestFailedError(Failure(409, exists=True)) from error
             raise
 
-    def _writing(self, tags: Tags | None) -> dict[str, str]:
-        """The headers that go with every write."""
-        headers = {}
-        if self._settings.encryption_scope:
-            headers["x-ms-encryption-scope"] = self._settings.encryption_scope
-        if tags:
-            headers["x-ms-tags"] = urlencode(dict(tags))
+    def scope_headers(self) -> dict[str, str]:
+        """Return the headers that go with every request that writes."""
+        scope = self._settings.encryption_scope
+        return {"x-ms-encryption-scope": scope} if scope else {}
+
+    def write_headers(self, attributes: Attributes) -> dict[str, str]:
+        """Return the headers of a request that makes a blob."""
+        headers = self.scope_headers() | {f"x-ms-meta-{name}": value for name, value in attributes.metadata.items()}
+        if attributes.tags:
+            headers["x-ms-tags"] = urlencode(dict(attributes.tags))
+        if attributes.storage_class:
+            headers["x-ms-access-tier"] = attributes.storage_class
         return headers
 
     def delete(self, keys: list[str]) -> dict[str, str]:
@@ -166,13 +186,26 @@ class AzureApi:
     def close(self) -> None:
         self._http.close()
 
+    def send(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: Body = b"",
+        *,
+        status: int,
+    ) -> Response:
+        """Make a request about ``key`` and return the answer, which must be of this status."""
+        return self._send(method, key, query, headers, body, status=status)
+
     def _send(
         self,
         method: str,
         key: str,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        body: bytes | memoryview = b"",
+        body: Body = b"",
         *,
         status: int | None = None,
     ) -> Response:
@@ -185,7 +218,7 @@ class AzureApi:
         if query == _CONTAINER and credentials.account_sas is not None:
             credentials = replace(credentials, sas=credentials.account_sas)
         target, extra = self._authorized(path, urlencode(query or {}, quote_via=quote), credentials)
-        extra["content-length"] = str(memoryview(body).nbytes)
+        extra["content-length"] = str(sum(map(len, body)) if isinstance(body, list) else len(body))
         response = self._http.request(method, target, {**(headers or {}), **extra}, body)
         if response.status >= 300:
             raise RequestFailedError(
@@ -225,33 +258,6 @@ def _name(entry: Document) -> str:
     if name is None:
         raise KeyError("Name")
     return unquote(name.text()) if name.attribute("Encoded") == "true" else name.text()
-
-
-class _Blocks:
-    """``PartUploads`` by blocks of a block blob (REST API, "Put Block", "Put Block List"). Blocks that nobody makes a
-    blob of vanish by themselves.
-    """
-
-    def __init__(self, send: Callable[..., Response], commit_headers: Callable[[Tags | None], dict[str, str]]) -> None:
-        self._send = send
-        self._commit_headers = commit_headers
-
-    def begin(self, key: str, tags: Tags | None) -> str:
-        return uuid4().hex
-
-    def put_part(self, key: str, upload: str, number: int, data: Buffer) -> str:
-        block = base64.b64encode(f"{upload}{number:08}".encode()).decode()
-        query = {"comp": "block", "blockid": block}
-        self._send("PUT", key, query, self._commit_headers(None), memoryview(data), status=201)
-        return block
-
-    def finish(self, key: str, upload: str, parts: Sequence[str], tags: Tags | None) -> None:
-        body = "".join(f"<Latest>{block}</Latest>" for block in parts)
-        headers = {"content-type": "application/xml", **self._commit_headers(tags)}
-        self._send("PUT", key, {"comp": "blocklist"}, headers, f"<BlockList>{body}</BlockList>".encode(), status=201)
-
-    def abort(self, key: str, upload: str) -> None:
-        pass
 
 
 def _parse_batch(text: str, keys: list[str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from barman_cloud.store.environment import clean_secret, clean_url
 from barman_cloud.store.expiring import Refreshing
 from barman_cloud.store.options import StoreOptions
 from barman_cloud.store.retry import Retry
+from barman_cloud.store.storage_class import checked_class
 
 EMULATOR_ACCOUNT = "devstoreaccount1"
 EMULATOR_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -35,9 +36,10 @@ def open_azure(url: StoreURL, options: StoreOptions, environ: Mapping[str, str])
         block_size=options.max_block_size,
         single_put_limit=options.max_single_put_size,
         concurrency=options.max_concurrency or 4,
+        access_tier=checked_class(options.storage_class, "Azure", ("Hot", "Cool", "Cold"), ("Archive",)),
     )
     settings, source = _authorize(settings, options, environ)
-    return AzureStore(url, settings, source, retry=Retry(options.retry_budget), environ=environ)
+    return AzureStore(url, settings, source, retry=Retry(options.retry_until()), environ=environ)
 
 
 def _authorize(

@@ -20,6 +20,8 @@ class AzureSettings:
     single_put_limit: int | None = None
     """Largest body in bytes that is put in one request."""
     concurrency: int = 4
+    access_tier: str | None = None
+    """Of archives and WAL segments."""
 
     @property
     def emulator(self) -> bool:

@@ -9,17 +9,20 @@ from barman_cloud.errors import StoreError
 from barman_cloud.store.azure.keys import AzureSource
 from barman_cloud.store.azure.settings import AzureSettings
 from barman_cloud.store.base import Capabilities, ObjectLock, StoreURL
-from barman_cloud.store.bucket_api import BucketApi
+from barman_cloud.store.bucket_api import BucketApi, PartsApi
 from barman_cloud.store.cloud import CloudStore
+from barman_cloud.store.integrity import md5_of
 from barman_cloud.store.retry import Retry
 
 if TYPE_CHECKING:
     from barman_cloud.store.azure.api import AzureApi
+    from barman_cloud.store.azure.parts import AzureParts
 
 
 class AzureStore(CloudStore):
     """A container of block blobs. Tags are blob index tags."""
 
+    etags_are_md5 = False
     capabilities = Capabilities(
         max_parts=50_000, min_part_size=64 << 10, max_delete_batch=256, object_lock=True, slash_decides=True
     )
@@ -33,11 +36,12 @@ class AzureStore(CloudStore):
         retry: Retry,
         environ: Mapping[str, str],
     ) -> None:
-        super().__init__(url, retry=retry)
+        super().__init__(url, retry=retry, storage_class=settings.access_tier)
         self._settings = settings
         self._credentials = credentials
         self._environ = environ
         self._api: AzureApi | None = None
+        self._parts: AzureParts | None = None
         self._batches = True
         self.put_concurrency = settings.concurrency
         if settings.block_size is not None:
@@ -54,15 +58,31 @@ class AzureStore(CloudStore):
         if self._api is None:
             from barman_cloud.store.azure.api import AzureApi
 
-            self._api = AzureApi(self._settings, self._credentials, self._environ)
+            self._api = AzureApi(self._settings, self._credentials, self._environ, self.deadline)
         return self._api
+
+    @property
+    def parts_api(self) -> PartsApi:
+        if self._parts is None:
+            from barman_cloud.store.azure.parts import AzureParts
+
+            self._parts = AzureParts(self._azure_api)
+        return self._parts
+
+    def writer(self, timeout: float, data: memoryview) -> Any:
+        """Return a client of its own: the service compares the MD5 that it sends with what arrives."""
+        import base64
+
+        md5 = base64.b64encode(bytes.fromhex(md5_of([data]))).decode()
+        return self._new_client("write", timeout, {"content-md5": md5})
 
     def _make_client(self, client_options: dict[str, Any], retry_config: dict[str, Any], purpose: str) -> Any:
         from obstore.store import AzureStore as Client
 
         client_options["allow_http"] = self._settings.endpoint.startswith("http://")
         if purpose != "read" and self._settings.encryption_scope:
-            client_options["default_headers"] = {"x-ms-encryption-scope": self._settings.encryption_scope}
+            headers = client_options.setdefault("default_headers", {})
+            headers["x-ms-encryption-scope"] = self._settings.encryption_scope
         if self._settings.ca_file:
             from barman_cloud.store.trust import read_bundle
 

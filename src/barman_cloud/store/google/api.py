@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
-from barman_cloud.errors import ConfigurationError
-from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock, Tags
-from barman_cloud.store.bucket_api import LISTING, Page
+from barman_cloud.errors import ConfigurationError, IntegrityError
+from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock
+from barman_cloud.store.bucket_api import LISTING, Attributes, Page
+from barman_cloud.store.clients import READ_TIMEOUT
 from barman_cloud.store.failures import Failure, RequestFailedError, from_answer, unreadable
 from barman_cloud.store.google.keys import GoogleSource
-from barman_cloud.store.http import HttpClient, Response, cut_range, object_in
-from barman_cloud.store.xml_uploads import XmlUploads
+from barman_cloud.store.http import Body, HttpClient, Response, cut_range, object_in
+from barman_cloud.store.integrity import md5_of
 
 if TYPE_CHECKING:
+    from barman_cloud.deadline import Deadline
     from barman_cloud.store.google.settings import GoogleSettings
 
 _LIST_FIELDS = "kind,nextPageToken,prefixes,items(name,bucket,size,md5Hash,updated)"
@@ -27,12 +29,19 @@ _LIST_FIELDS = "kind,nextPageToken,prefixes,items(name,bucket,size,md5Hash,updat
 class GoogleApi:
     """Requests to one bucket. Every method makes one request and raises ``RequestFailedError`` when it fails."""
 
-    def __init__(self, settings: GoogleSettings, credentials: GoogleSource, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        settings: GoogleSettings,
+        credentials: GoogleSource,
+        environ: Mapping[str, str],
+        deadline: Deadline | None = None,
+    ) -> None:
         self._settings = settings
         self._credentials = credentials
         self._bucket = f"/storage/v1/b/{quote(settings.bucket, safe='')}"
-        self.uploads = XmlUploads(self._send_xml, self._metadata, dict)
-        self._http = HttpClient(settings.endpoint, ca_file=settings.ca_file, timeout=60, environ=environ)
+        self._http = HttpClient(
+            settings.endpoint, ca_file=settings.ca_file, timeout=READ_TIMEOUT, environ=environ, deadline=deadline
+        )
 
     def list_page(self, prefix: str, *, delimiter: str, start_after: str | None, token: str | None) -> Page:
         query = {"prefix": prefix, "maxResults": "1000", "fields": _LIST_FIELDS}
@@ -58,7 +67,12 @@ class GoogleApi:
             raise RequestFailedError(unreadable(LISTING, body)) from error
 
     def get(self, key: str) -> bytes:
-        return object_in(self._send("GET", self._object(key), {"alt": "media"}))
+        answer = self._send("GET", self._object(key), {"alt": "media"})
+        body = object_in(answer)
+        told = dict(part.strip().split("=", 1) for part in answer.headers.get("x-goog-hash", "").split(",") if part)
+        if "md5" in told and told["md5"] != _md5(body):
+            raise IntegrityError(f"gs://{self._settings.bucket}/{key} has another checksum than it was stored with")
+        return body
 
     def get_range(self, key: str, start: int, end: int, etag: str | None) -> tuple[Buffer, int, str | None]:
         headers = {"range": f"bytes={start}-{end - 1}"}
@@ -80,8 +94,11 @@ class GoogleApi:
             raise RequestFailedError(unreadable(what, body))
         return info, answer
 
-    def put(self, key: str, data: Buffer, *, if_absent: bool, tags: Tags | None) -> None:
-        resource: dict[str, Any] = {"name": key, "metadata": dict(tags or {})}
+    def put(self, key: str, data: Buffer, *, if_absent: bool, attributes: Attributes) -> None:
+        metadata = {**attributes.metadata, **(attributes.tags or {})}
+        resource: dict[str, Any] = {"name": key, "metadata": metadata, "md5Hash": _md5(data)}
+        if attributes.storage_class:
+            resource["storageClass"] = attributes.storage_class
         if self._settings.kms_key_name:
             resource["kmsKeyName"] = self._settings.kms_key_name
         boundary = uuid4().hex
@@ -137,15 +154,8 @@ class GoogleApi:
     def close(self) -> None:
         self._http.close()
 
-    def _metadata(self, tags: Tags | None) -> dict[str, str]:
-        """The headers of the XML API that say what ``put`` says in its resource."""
-        headers = {f"x-goog-meta-{name}": value for name, value in (tags or {}).items()}
-        if self._settings.kms_key_name:
-            headers["x-goog-encryption-kms-key-name"] = self._settings.kms_key_name
-        return headers
-
-    def _send_xml(
-        self, method: str, key: str, query: dict[str, str], headers: dict[str, str], body: bytes | memoryview = b""
+    def send_xml(
+        self, method: str, key: str, query: dict[str, str], headers: dict[str, str], body: Body = b""
     ) -> Response:
         """Make a request of the XML API, which the parts of an upload need."""
         return self._send(method, f"/{quote(self._settings.bucket, safe='')}/{quote(key)}", query, headers, body)
@@ -159,18 +169,22 @@ class GoogleApi:
         path: str,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        body: bytes | memoryview = b"",
+        body: Body = b"",
     ) -> Response:
         target = f"{path}?{urlencode(query)}" if query else path
         sent = {
             "authorization": f"Bearer {self._credentials().token}",
-            "content-length": str(memoryview(body).nbytes),
+            "content-length": str(sum(map(len, body)) if isinstance(body, list) else len(body)),
             **(headers or {}),
         }
         response = self._http.request(method, target, sent, body)
         if response.status >= 300:
             raise RequestFailedError(from_answer(response.status, response.body))
         return response
+
+
+def _md5(data: Buffer) -> str:
+    return base64.b64encode(bytes.fromhex(md5_of([data]))).decode()
 
 
 def _object(body: bytes, what: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from barman_cloud.store.google.settings import GoogleSettings
 from barman_cloud.store.google.store import GoogleStore
 from barman_cloud.store.options import StoreOptions
 from barman_cloud.store.retry import Retry
+from barman_cloud.store.storage_class import checked_class
 
 
 def open_google(url: StoreURL, options: StoreOptions, environ: Mapping[str, str]) -> GoogleStore:
@@ -34,6 +35,7 @@ def open_google(url: StoreURL, options: StoreOptions, environ: Mapping[str, str]
         endpoint=clean_url(endpoint, "STORAGE_EMULATOR_HOST" if emulator else "GOOGLE_CLOUD_UNIVERSE_DOMAIN"),
         kms_key_name=options.kms_key_name,
         ca_file=environ.get("REQUESTS_CA_BUNDLE") or None,
+        storage_class=checked_class(options.storage_class, "Google", ("STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE")),
         project=environ.get("GOOGLE_CLOUD_PROJECT") or project,
     )
-    return GoogleStore(url, settings, source, retry=Retry(options.retry_budget), environ=environ)
+    return GoogleStore(url, settings, source, retry=Retry(options.retry_until()), environ=environ)

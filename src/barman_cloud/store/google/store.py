@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from barman_cloud.store.base import Capabilities, ObjectLock, StoreURL, Tags
-from barman_cloud.store.bucket_api import BucketApi
+from barman_cloud.store.base import Capabilities, ObjectLock, StoreURL
+from barman_cloud.store.bucket_api import Attributes, BucketApi, PartsApi
 from barman_cloud.store.cloud import CloudStore
 from barman_cloud.store.google.keys import GoogleSource
 from barman_cloud.store.google.settings import GoogleSettings
@@ -33,7 +33,7 @@ class GoogleStore(CloudStore):
         retry: Retry,
         environ: Mapping[str, str],
     ) -> None:
-        super().__init__(url, retry=retry)
+        super().__init__(url, retry=retry, storage_class=settings.storage_class)
         self._settings = settings
         self._credentials = credentials
         self._environ = environ
@@ -48,8 +48,14 @@ class GoogleStore(CloudStore):
         if self._api is None:
             from barman_cloud.store.google.api import GoogleApi
 
-            self._api = GoogleApi(self._settings, self._credentials, self._environ)
+            self._api = GoogleApi(self._settings, self._credentials, self._environ, self.deadline)
         return self._api
+
+    @property
+    def parts_api(self) -> PartsApi:
+        from barman_cloud.store.google.parts import GoogleParts
+
+        return GoogleParts(self._google_api, self._settings)
 
     def _make_client(self, client_options: dict[str, Any], retry_config: dict[str, Any], purpose: str) -> Any:
         from obstore.store import GCSStore
@@ -74,8 +80,9 @@ class GoogleStore(CloudStore):
         credentials = self._credentials()
         return {"token": credentials.token, "expires_at": credentials.expires}
 
-    def _put_extras(self, tags: Tags | None) -> dict[str, Any]:
-        return {"attributes": dict(tags)} if tags else {}
+    def obstore_arguments(self, attributes: Attributes) -> dict[str, Any]:
+        metadata = {**attributes.metadata, **(attributes.tags or {})}
+        return super().obstore_arguments(Attributes(None, metadata, attributes.storage_class))
 
     def _delete_batch(self, keys: list[str]) -> dict[str, str]:
         return self._delete_singly(keys)

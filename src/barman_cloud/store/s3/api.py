@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus, urlsplit
 
 from barman_cloud.errors import IntegrityError
-from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock, Tags
-from barman_cloud.store.bucket_api import LISTING, Page
+from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock
+from barman_cloud.store.bucket_api import LISTING, Attributes, Page
 from barman_cloud.store.failures import WRONG_REGION_CODES, Failure, RequestFailedError, from_answer, unreadable
-from barman_cloud.store.http import HttpClient, Response, cut_range, object_headers, object_in
+from barman_cloud.store.http import Body, HttpClient, Response, cut_range, object_headers, object_in
+from barman_cloud.store.integrity import CHECKSUM, require_intact
 from barman_cloud.store.s3.checksums import verify
 from barman_cloud.store.s3.keys import AwsCredentials
 from barman_cloud.store.s3.retention import DefaultRetention, retained
 from barman_cloud.store.s3.sigv4 import encode_path, encode_query, sign
 from barman_cloud.store.xml import escape, parse
-from barman_cloud.store.xml_uploads import XmlUploads
 
 if TYPE_CHECKING:
+    from barman_cloud.deadline import Deadline
     from barman_cloud.store.s3.settings import S3Settings
 
 
@@ -29,7 +30,11 @@ class S3Api:
     """Requests to one bucket. Every method makes one request and raises ``RequestFailedError`` when it fails."""
 
     def __init__(
-        self, settings: S3Settings, credentials: Callable[[], AwsCredentials], environ: Mapping[str, str]
+        self,
+        settings: S3Settings,
+        credentials: Callable[[], AwsCredentials],
+        environ: Mapping[str, str],
+        deadline: Deadline | None = None,
     ) -> None:
         self._settings = settings
         self._credentials = credentials
@@ -37,11 +42,12 @@ class S3Api:
         self._host = base.netloc
         self._root = base.path.rstrip("/")
         self._retention: tuple[DefaultRetention | None] | None = None
-        self.uploads = XmlUploads(
-            self._send, lambda tags: settings.encryption_headers() | _tagging(tags), settings.customer_key_headers
-        )
         self._http = HttpClient(
-            settings.bucket_url, ca_file=settings.ca_file, timeout=settings.read_timeout, environ=environ
+            settings.bucket_url,
+            ca_file=settings.ca_file,
+            timeout=settings.read_timeout,
+            environ=environ,
+            deadline=deadline,
         )
 
     def list_page(self, prefix: str, *, delimiter: str, start_after: str | None, token: str | None) -> Page:
@@ -72,7 +78,12 @@ class S3Api:
         return Page(objects, folders, token or None).checked(prefix, body)
 
     def get(self, key: str) -> bytes:
-        return object_in(self._send("GET", key, headers=self._settings.customer_key_headers()))
+        answer = self._send("GET", key, headers=self._settings.customer_key_headers())
+        return self._intact(key, answer, object_in(answer))
+
+    def _intact(self, key: str, answer: Response, body: bytes) -> bytes:
+        require_intact(f"s3://{self._settings.bucket}/{key}", body, answer.headers.get(f"x-amz-meta-{CHECKSUM}"))
+        return body
 
     def get_validated(self, key: str) -> bytes:
         """Return the object, compared with the checksum that S3 keeps of it."""
@@ -82,7 +93,7 @@ class S3Api:
             raise IntegrityError(
                 f"s3://{self._settings.bucket}/{key} arrived with another checksum than it was stored with"
             )
-        return answer.body
+        return self._intact(key, answer, answer.body)
 
     def get_range(self, key: str, start: int, end: int, etag: str | None) -> tuple[Buffer, int, str | None]:
         headers = {"range": f"bytes={start}-{end - 1}", **self._settings.customer_key_headers()}
@@ -105,10 +116,9 @@ class S3Api:
     def _head(self, key: str) -> Mapping[str, str]:
         return object_headers(self._send("HEAD", key, headers=self._settings.customer_key_headers()))
 
-    def put(self, key: str, data: Buffer, *, if_absent: bool, tags: Tags | None) -> None:
-        headers = self._settings.encryption_headers()
+    def put(self, key: str, data: Buffer, *, if_absent: bool, attributes: Attributes) -> None:
+        headers = self._settings.write_headers(attributes)
         headers["content-md5"] = _md5(data)
-        headers |= _tagging(tags)
         if if_absent:
             headers["if-none-match"] = "*"
         try:
@@ -117,6 +127,16 @@ class S3Api:
             if if_absent and error.failure.status == 412:
                 raise RequestFailedError(Failure(409, exists=True)) from error
             raise
+
+    def refuses_forged(self, key: str) -> bool:
+        """Put content that isn't what was signed; tell whether the store noticed."""
+        try:
+            self._send("PUT", key, body=b"forged", payload=hashlib.sha256(b"signed").hexdigest())
+        except RequestFailedError as error:
+            if error.failure.status not in (400, 403):
+                raise
+            return True
+        return False
 
     def delete(self, keys: list[str]) -> dict[str, str]:
         objects = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in keys)
@@ -206,13 +226,26 @@ class S3Api:
     def close(self) -> None:
         self._http.close()
 
+    def send(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: Body = b"",
+        payload: str | None = None,
+    ) -> Response:
+        """Make a request about ``key`` and return the answer; ``payload`` is what the signature says of the body."""
+        return self._send(method, key, query, headers, body, payload)
+
     def _send(
         self,
         method: str,
         key: str,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        body: bytes | memoryview = b"",
+        body: Body = b"",
+        payload: str | None = None,
         *,
         empty: bool = False,
     ) -> Response:
@@ -220,7 +253,7 @@ class S3Api:
 
         ``empty``: the store's own answer has nothing in it, so one that has comes from something else.
         """
-        response = self._exchange(method, key, query or {}, headers or {}, body)
+        response = self._exchange(method, key, query or {}, headers or {}, body, payload)
         if response.status >= 300:
             region = response.headers.get("x-amz-bucket-region", "")
             raise RequestFailedError(from_answer(response.status, response.body, region=region))
@@ -229,7 +262,13 @@ class S3Api:
         return response
 
     def _exchange(
-        self, method: str, key: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes | memoryview
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: Body,
+        payload: str | None = None,
     ) -> Response:
         path = f"{self._root}/{encode_path(key)}" if key or not self._root else self._root
         text = encode_query(query)
@@ -240,8 +279,9 @@ class S3Api:
             path=path,
             query=text,
             headers=headers,
-            body=body,
+            body=b"" if isinstance(body, list) else body,
             region=self._settings.region,
+            payload=payload,
         )
         return self._http.request(method, f"{path}?{text}" if text else path, signed, body)
 
@@ -249,10 +289,6 @@ class S3Api:
 def _says_no_lock(failure: Failure) -> bool:
     """Tell whether a bucket has no lock configuration, or the store none at all; or these credentials may not know."""
     return failure.status in (400, 403, 404, 405, 501) and failure.code != "NoSuchBucket" and not failure.unreadable
-
-
-def _tagging(tags: Tags | None) -> dict[str, str]:
-    return {"x-amz-tagging": encode_query(tags)} if tags else {}
 
 
 def _md5(data: Buffer) -> str:

@@ -16,7 +16,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from barman_cloud import logs
+from barman_cloud.buffers import Buffer
 from barman_cloud.store.failures import Failure
+from barman_cloud.store.integrity import crc32_of
 
 logger = logs.get_logger(__name__)
 
@@ -39,12 +41,32 @@ class Checksums:
         """The store refused an upload without a checksum."""
 
     @property
-    def doubtful(self) -> bool:
-        """Checksums are sent to a store that hasn't shown yet that it takes them."""
-        return self.sent and not self._aws and not self._confirmed
+    def algorithm(self) -> str:
+        """The algorithm of parts' checksums, as in the names of headers."""
+        return "crc32" if self._unsigned else "sha256"
 
-    def confirm(self) -> None:
-        self._confirmed = True
+    @property
+    def header(self) -> str:
+        return f"x-amz-checksum-{self.algorithm}"
+
+    @property
+    def _unsigned(self) -> bool:
+        return self._aws and self._endpoint.startswith("https://")
+
+    def of_part(self, pieces: list[Buffer]) -> tuple[str, str | None]:
+        """Return what the signature of a part says of its content, and its checksum if one is sent.
+
+        As in :meth:`obstore_config`, a CRC replaces the SHA-256 of the signature over TLS to Amazon.
+        """
+        import base64
+        import hashlib
+
+        if self.sent and self._unsigned:
+            return "UNSIGNED-PAYLOAD", base64.b64encode(crc32_of(pieces).to_bytes(4)).decode()
+        digest = hashlib.sha256()
+        for piece in pieces:
+            digest.update(piece)
+        return digest.hexdigest(), base64.b64encode(digest.digest()).decode() if self.sent else None
 
     def obstore_config(self) -> dict[str, Any]:
         """The settings of a writing client.
@@ -54,7 +76,7 @@ class Checksums:
         """
         if not self.sent:
             return {}
-        if self._aws and self._endpoint.startswith("https://"):
+        if self._unsigned:
             return {"checksum_algorithm": "CRC64NVME", "unsigned_payload": True}
         return {"checksum_algorithm": "SHA256"}
 

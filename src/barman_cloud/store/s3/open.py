@@ -16,6 +16,7 @@ from barman_cloud.store.s3.identity import find_credentials
 from barman_cloud.store.s3.profile import Profile, load_profile
 from barman_cloud.store.s3.settings import REGION_NAME, S3Settings
 from barman_cloud.store.s3.store import S3Store
+from barman_cloud.store.storage_class import checked_class
 
 logger = logs.get_logger(__name__)
 
@@ -23,6 +24,10 @@ _DNS_BUCKET = r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]"
 """A bucket that may be part of a host name under Amazon's certificate, so without dots."""
 _ALIASES = ("-s3alias", "--ol-s3", ".mrap")
 """How the names of access points end that stand for a bucket (S3 User Guide, "Access point aliases")."""
+
+_CLASSES = ("STANDARD", "STANDARD_IA", "GLACIER_IR", "INTELLIGENT_TIERING", "ONEZONE_IA", "REDUCED_REDUNDANCY")
+_UNREADABLE = ("GLACIER", "DEEP_ARCHIVE")
+"""S3 User Guide, "Understanding and managing Amazon S3 storage classes". Compatible stores have others."""
 
 
 def open_s3(url: StoreURL, options: StoreOptions, environ: Mapping[str, str]) -> S3Store:
@@ -44,6 +49,7 @@ def open_s3(url: StoreURL, options: StoreOptions, environ: Mapping[str, str]) ->
         encryption=options.encryption,
         kms_key_id=options.sse_kms_key_id,
         customer_key=_customer_key(options),
+        storage_class=checked_class(options.storage_class, "S3", _CLASSES, _UNREADABLE, others=not aws),
         checksums_when_required=_when_required(
             environ.get("AWS_REQUEST_CHECKSUM_CALCULATION") or profile.get("request_checksum_calculation"),
             "AWS_REQUEST_CHECKSUM_CALCULATION",
@@ -54,7 +60,7 @@ def open_s3(url: StoreURL, options: StoreOptions, environ: Mapping[str, str]) ->
         )
         is False,
     )
-    retry = Retry(options.retry_budget, _attempts(attempts))
+    retry = Retry(options.retry_until(), _attempts(attempts))
     return S3Store(url, settings, find_credentials(environ, profile, region, ca_file), retry=retry, environ=environ)
 
 

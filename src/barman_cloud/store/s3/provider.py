@@ -71,6 +71,7 @@ PROVIDER = Provider(
         "encryption",
         "sse_kms_key_id",
         "sse_customer_key",
+        "storage_class",
     ),
     snapshots="aws",
 )

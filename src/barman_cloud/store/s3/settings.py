@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from barman_cloud.store.bucket_api import Attributes
 from barman_cloud.store.clients import READ_TIMEOUT
 
 REGION_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
@@ -28,6 +29,8 @@ class S3Settings(NamedTuple):
     kms_key_id: str | None = None
     customer_key: str | None = None
     """SSE-C key in base64."""
+    storage_class: str | None = None
+    """Of archives and WAL segments."""
     checksums_when_required: bool | None = None
     """``AWS_REQUEST_CHECKSUM_CALCULATION``; None: not set."""
     validate_responses: bool = False
@@ -68,6 +71,17 @@ class S3Settings(NamedTuple):
         if self.kms_key_id:
             headers["x-amz-server-side-encryption-aws-kms-key-id"] = self.kms_key_id
         return headers
+
+    def write_headers(self, attributes: Attributes) -> dict[str, str]:
+        """The headers of a request that makes an object."""
+        from barman_cloud.store.s3.sigv4 import encode_query
+
+        headers = self.encryption_headers()
+        if attributes.tags:
+            headers["x-amz-tagging"] = encode_query(attributes.tags)
+        if attributes.storage_class:
+            headers["x-amz-storage-class"] = attributes.storage_class
+        return headers | {f"x-amz-meta-{name}": value for name, value in attributes.metadata.items()}
 
     def obstore_config(self) -> dict[str, Any]:
         """The same for obstore. Every key that obstore would look for in the environment itself is set here."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from urllib.parse import quote
 
+from barman_cloud.buffers import Buffer
 from barman_cloud.store.s3.keys import AwsCredentials
 
 
@@ -28,15 +29,19 @@ def sign(
     path: str,
     query: str,
     headers: Mapping[str, str],
-    body: bytes | memoryview,
+    body: Buffer,
     region: str,
     service: str = "s3",
+    payload: str | None = None,
     now: datetime | None = None,
 ) -> dict[str, str]:
-    """Return all headers of the request, the signature among them. ``path`` and ``query`` are encoded already."""
+    """Return all headers of the request, the signature among them. ``path`` and ``query`` are encoded already.
+
+    ``payload`` is what the signature says of the body, if that isn't its SHA-256 to be computed here.
+    """
     moment = now or datetime.now(UTC)
     stamp = moment.strftime("%Y%m%dT%H%M%SZ")
-    payload = hashlib.sha256(body).hexdigest()
+    payload = payload or hashlib.sha256(body).hexdigest()
     signed = {name.lower(): value for name, value in headers.items()}
     signed |= {"host": host, "x-amz-date": stamp, "x-amz-content-sha256": payload}
     if credentials.token:

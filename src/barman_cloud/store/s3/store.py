@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
 from barman_cloud import logs
-from barman_cloud.errors import AccessDeniedError, ConfigurationError, StoreError
+from barman_cloud.errors import ConfigurationError, StoreError
 from barman_cloud.store.base import Buffer, Capabilities, ObjectLock, StoreURL
-from barman_cloud.store.bucket_api import BucketApi
+from barman_cloud.store.bucket_api import Attributes, BucketApi, PartsApi
 from barman_cloud.store.cloud import CloudStore
 from barman_cloud.store.failures import WRONG_REGION_CODES, Failure, failure_of
 from barman_cloud.store.learned import recall, remember
+from barman_cloud.store.put import put_whole
 from barman_cloud.store.retry import Retry
+from barman_cloud.store.s3.behaviour import PROBE, Answers, Behaviour, find_out
 from barman_cloud.store.s3.checksums import Checksums
 from barman_cloud.store.s3.keys import AwsCredentials
 from barman_cloud.store.s3.settings import REGION_NAME, S3Settings
@@ -43,11 +44,11 @@ class S3Store(CloudStore):
         retry: Retry,
         environ: Mapping[str, str],
     ) -> None:
-        super().__init__(url, retry=retry)
-        # Compatible stores are many; some ignore the condition of a conditional create without a word.
-        self.capabilities = Capabilities(
-            object_lock=True, prefix_delete=True, slash_decides=True, conditional_create=settings.aws
-        )
+        super().__init__(url, retry=retry, storage_class=settings.storage_class)
+        self.capabilities = Capabilities(object_lock=True, prefix_delete=True, slash_decides=True)
+        self._behaviour = Behaviour(settings.aws, settings.bucket_url, environ)
+        self.etags_are_md5 = not (settings.customer_key or settings.kms_key_id)
+        self._use(self._behaviour.known)
         self._region_address = f"{settings.region}@{settings.bucket_url}"
         region = recall("region", self._region_address, environ)
         self._settings = settings.in_region(region) if region and re.fullmatch(REGION_NAME, region) else settings
@@ -68,8 +69,14 @@ class S3Store(CloudStore):
         if self._api is None:
             from barman_cloud.store.s3.api import S3Api
 
-            self._api = S3Api(self._settings, self._credentials, self._environ)
+            self._api = S3Api(self._settings, self._credentials, self._environ, self.deadline)
         return self._api
+
+    @property
+    def parts_api(self) -> PartsApi:
+        from barman_cloud.store.s3.parts import S3Parts
+
+        return S3Parts(self._s3_api, self._settings, self._checksums, lambda: self.etags_are_md5)
 
     def _read_timeout(self) -> float:
         return self._settings.read_timeout
@@ -83,7 +90,7 @@ class S3Store(CloudStore):
         if purpose != "read":
             config |= self._checksums.obstore_config()
         if purpose == "write" and self._checksums.demanded:
-            client_options["default_headers"] = self._checksums.demanded_headers()
+            client_options.setdefault("default_headers", {}).update(self._checksums.demanded_headers())
         if self._settings.endpoint.startswith("http://"):
             client_options["allow_http"] = True
             # There is no certificate to check, and loading the system's CAs takes longer than sending a request.
@@ -125,7 +132,7 @@ class S3Store(CloudStore):
     def _adapt(self, kind: str, failure: Failure | None) -> bool:
         if failure is None:
             return False
-        uploading = kind in ("put", "probe")
+        uploading = kind in ("put", "multipart", "part")
         changed = (uploading and self._checksums.adapt(failure)) or self._follow_region(failure)
         if changed:
             self._clients.clear()
@@ -149,28 +156,26 @@ class S3Store(CloudStore):
             self._settings = self._settings.in_region(region)
             return True
 
-    def _settle(self) -> None:
-        """Learn the region, and by one small part that is dropped again whether the store takes checksums on parts."""
-        if not self._proven:
-            with suppress(AccessDeniedError):  # these credentials may not list, and have found the region all the same
-                self.check()
-        if not self._checksums.doubtful:
-            return
-        import obstore
+    # Conditional creates -------------------------------------------------------------------------------------------
 
-        def probe() -> None:
-            try:
-                obstore.put(
-                    self._client("write", 60.0), self._probe_key(), _one_part(), use_multipart=True, chunk_size=1024
-                )
-            except _ProbeDoneError:
-                self._checksums.confirm()
+    def _put_whole(self, key: str, data: memoryview, *, if_absent: bool, attributes: Attributes) -> None:
+        if if_absent:
+            self._use(self._behaviour.settle(self._find_out))
+        careful = if_absent and not self.capabilities.conditional_create
+        put_whole(self, key, data, if_absent=if_absent, attributes=attributes, careful=careful)
 
-        self.attempt("probe", None, probe)
+    def _use(self, answers: Answers) -> None:
+        self.capabilities = self.capabilities._replace(conditional_create=answers.honours_conditions)
+        if answers.compares_content:
+            self.etags_are_md5 = False  # or not: there is no need to compare them
 
-    def _probe_key(self) -> str:
-        """A key where parts may be put; it never becomes an object, because the upload is aborted."""
-        return f"{self.url.path}/checksum-probe".lstrip("/")
+    def _find_out(self) -> Answers:
+        key = f"{self.url.path}/{PROBE}".lstrip("/")
+        return find_out(
+            lambda: put_whole(self, key, memoryview(b"x"), if_absent=True, attributes=Attributes()),
+            lambda: self.attempt("put", key, lambda: self._s3_api.refuses_forged(key)),
+            lambda: self.delete([key]),
+        )
 
     # Reading with a checksum ---------------------------------------------------------------------------------------
 
@@ -206,16 +211,6 @@ class S3Store(CloudStore):
                 f"{self.url.text}: an access point can't be created here", hint="create it with the tools of AWS"
             )
         super().create_bucket()
-
-
-class _ProbeDoneError(Exception):
-    """Ends the probing upload after its part was taken, so that it is aborted."""
-
-
-def _one_part() -> Iterator[bytes]:
-    yield bytes(1024)
-    yield bytes(1024)
-    raise _ProbeDoneError
 
 
 def _refuses_bulk_delete(failure: Failure) -> bool:

@@ -153,6 +153,7 @@ class Deleting(FromMaterial):
     """A backup is deleted. Nothing that counts is gutted, nothing that stays is touched, and another go finishes."""
 
     name = "backup-delete"
+    codes = frozenset({1, 2, 4})
 
     def what(self) -> list[str]:
         return ["--backup-id", self.material.ids[0]]

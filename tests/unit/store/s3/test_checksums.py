@@ -38,7 +38,6 @@ def test_what_the_setting_means(aws: bool, when_required: bool | None, sent: boo
     state = Checksums(aws, AMAZON if aws else OTHER, when_required)
     assert state.sent is sent
     assert bool(state.obstore_config()) is sent
-    assert state.doubtful is (sent and not aws)
 
 
 def test_amazon_gets_the_cheap_one_and_others_the_old_one() -> None:

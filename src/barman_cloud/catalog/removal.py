@@ -1,0 +1,149 @@
+"""Removing one backup from the store, in an order that leaves no half backup for a good one if it is killed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from barman_cloud import logs
+from barman_cloud.catalog import keep
+from barman_cloud.catalog.backup_info import ANNOUNCED, BackupInfo
+from barman_cloud.catalog.backup_objects import BackupObjects, find_objects
+from barman_cloud.catalog.catalog import Catalog
+from barman_cloud.catalog.deletion_mark import DeletionMark
+from barman_cloud.errors import (
+    AccessDeniedError,
+    BarmanCloudError,
+    ConnectivityError,
+    LockedError,
+    OperationError,
+    StoreError,
+)
+from barman_cloud.report.text import counted
+from barman_cloud.store.base import DeleteFailedError
+
+log = logs.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionOptions:
+    """How to delete. ``batch_size`` is in objects per request; None means as many as the store takes."""
+
+    dry_run: bool = False
+    batch_size: int | None = None
+    check_object_lock: bool = False
+    check_snapshots: Callable[[BackupInfo], None] | None = None
+    """Raises if one of the volume snapshots of a snapshot backup must not be deleted, or can't be now."""
+    delete_snapshots: Callable[[BackupInfo], None] | None = None
+    """Deletes the volume snapshots; raises if one of them is still there afterwards."""
+
+
+def remove_data(catalog: Catalog, info: BackupInfo, options: DeletionOptions) -> BackupObjects:
+    """Delete all of a backup but ``backup.info``, after this says that the backup is being deleted.
+
+    In a dry run nothing is deleted. ``LockedError`` or ``OperationError`` if the backup may not be deleted; where that
+    shows before the first object is gone, the backup is left as it was.
+    """
+    objects = find_objects(catalog, info)
+    if options.check_object_lock:
+        _refuse_if_locked(catalog, info.backup_id, objects.data)
+    if options.dry_run:
+        return objects
+    if options.check_snapshots:
+        options.check_snapshots(info)
+    mark = DeletionMark(catalog, info.backup_id)
+    _mark(catalog, mark, objects, options)
+    try:
+        if objects.label:
+            if options.delete_snapshots:
+                options.delete_snapshots(info)
+            delete_objects(catalog, [objects.label], options)
+        delete_objects(catalog, objects.data, options)
+    except ConnectivityError:
+        raise
+    except BarmanCloudError:
+        if _is_untouched(catalog, objects):
+            mark.take_back()
+        raise
+    return objects
+
+
+def remove_infos(catalog: Catalog, backups: Sequence[BackupObjects], options: DeletionOptions) -> None:
+    """Delete the ``backup.info`` of backups of which nothing else is left."""
+    delete_objects(catalog, [objects.info for objects in backups], options)
+    delete_objects(catalog, [objects.beside for objects in backups if objects.beside], options)
+    for objects in backups:
+        log.info("backup %s is deleted: %s", objects.backup_id, counted(len(objects.archives), "archive"))
+
+
+def refuse_if_kept(catalog: Catalog, backup_id: str) -> None:
+    """Raise ``OperationError`` if the backup has a keep annotation now."""
+    annotation = keep.read(catalog, backup_id)
+    if annotation is not None:
+        raise OperationError(
+            f"backup {backup_id} is not deleted: it has a keep annotation ({keep.label(annotation) or 'empty'})",
+            hint="barman-cloud-backup-keep --release removes it",
+        )
+
+
+def delete_objects(catalog: Catalog, keys: Sequence[str], options: DeletionOptions) -> None:
+    """Delete ``keys``; whatever refuses it, and however, the answer is an ``OperationError`` (1), as Barman's is."""
+    try:
+        if keys:
+            catalog.store.delete(keys, batch_size=options.batch_size)
+    except DeleteFailedError as error:
+        for key, reason in error.failures.items():
+            log.error("%s can't be deleted: %s", catalog.store.object_url(key), reason)  # noqa: TRY400
+        raise
+    except (AccessDeniedError, StoreError) as error:
+        raise OperationError(str(error), hint=error.hint) from error
+
+
+def _mark(catalog: Catalog, mark: DeletionMark, objects: BackupObjects, options: DeletionOptions) -> None:
+    """Mark the backup, unless it is kept meanwhile.
+
+    Credentials that may delete but not write can't mark it. Then ``backup.info`` itself goes first: after a kill the
+    archives are left behind, but no backup that looks whole.
+    """
+    try:
+        stage = mark.announce()
+    except AccessDeniedError as error:
+        log.warning(
+            "backup %s can't be marked as being deleted (%s): its backup.info is deleted first, and if this command is "
+            "killed, its archives stay in the store",
+            objects.backup_id, error,
+        )  # fmt: skip
+        refuse_if_kept(catalog, objects.backup_id)
+        delete_objects(catalog, [objects.info], options)
+        return
+    except StoreError as error:
+        raise OperationError(f"backup {objects.backup_id} is not deleted: {error}", hint=error.hint) from error
+    if stage == ANNOUNCED:
+        try:
+            refuse_if_kept(catalog, objects.backup_id)
+        except OperationError:
+            mark.take_back()
+            raise
+        mark.begin()
+
+
+def _is_untouched(catalog: Catalog, objects: BackupObjects) -> bool:
+    """Tell whether every archive that was there is still there; False where that can't be known."""
+    try:
+        level = catalog.store.list_level(catalog.layout.backup_dir(objects.backup_id))
+    except BarmanCloudError:
+        return False
+    return bool(objects.archives) and {item.key for item in level.objects}.issuperset(objects.data)
+
+
+def _refuse_if_locked(catalog: Catalog, backup_id: str, keys: Sequence[str]) -> None:
+    """Ask about every object before the first is deleted."""
+    locks = [lock for lock in catalog.map(catalog.store.object_lock, keys) if lock]
+    for lock in locks:
+        log.error("%s is locked: %s", catalog.store.object_url(lock.key), lock.reason)
+    if locks:
+        raise LockedError(
+            f"backup {backup_id} is not deleted: {len(locks)} of its {counted(len(keys), 'object')} "
+            f"{'is' if len(locks) == 1 else 'are'} locked ({locks[0].key}: {locks[0].reason})",
+            hint="nothing of this backup was deleted; repeat the command when the locks have ended",
+        )

@@ -1,0 +1,36 @@
+"""The one table of commands. Command ``some-name`` is in the module ``some_name`` of this package."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from barman_cloud.cli.command import Command
+
+PROGRAMS = {
+    "backup": "Take a base backup of a PostgreSQL cluster and store it.",
+    "backup-delete": "Delete backups, by name or by retention policy, and the WAL that no other backup needs.",
+    "backup-keep": "Keep a backup regardless of retention policies, release it, or tell whether it is kept.",
+    "backup-list": "List the backups of a server.",
+    "backup-show": "Show one backup in detail.",
+    "check-wal-archive": "Check that the WAL archive is safe to use for a new cluster.",
+    "restore": "Restore a base backup into a directory.",
+    "wal-archive": "Store one WAL file; for archive_command.",
+    "wal-restore": "Fetch one WAL file; for restore_command.",
+}
+"""Installed as ``barman-cloud-NAME`` too: the drop-ins."""
+
+OWN = {
+    "check": "Tell whether backups and WAL are whole and fresh, from listings alone.",
+}
+"""Only subcommands of ``barman-cloud``."""
+
+SUMMARIES = {**PROGRAMS, **OWN}
+"""Every command with one line about it, for help and documentation."""
+
+
+def load(name: str) -> Command:
+    """Import the module of a command and return the command."""
+    command: Command = import_module(f"barman_cloud.cli.{name.replace('-', '_')}").COMMAND
+    return command

@@ -1,0 +1,62 @@
+"""The one way of text to standard output: names come from buckets, and must neither steer a terminal nor stop a list.
+
+What a terminal would act on, and what its encoding lacks, is shown as an escape: ``\\x1b``, ``\\u202e``, ``\\xe9``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from barman_cloud.logs import escape_controls
+
+STDOUT = "standard output"
+
+
+def printable(text: str, encoding: str | None = None) -> str:
+    """Return ``text`` as one line without control characters, line ends included.
+
+    With ``encoding``, characters that it doesn't have are escaped as well.
+    """
+    text = escape_controls(text)
+    return text if encoding is None else text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+class StandardOutput:
+    """Writes lines to standard output; whatever keeps them from being written is an ``OSError`` that says so."""
+
+    def write(self, text: str) -> int:
+        """Write text of whole lines, whose parts are made :func:`printable`, and return its length."""
+        stream = sys.stdout
+        if stream is None:
+            raise OSError(errno.EBADF, "it is closed", STDOUT)
+        encoding = stream.encoding or "ascii"
+        try:
+            stream.write("\n".join(printable(line, encoding) for line in text.split("\n")))
+        except OSError as error:
+            error.filename = STDOUT
+            raise
+        return len(text)
+
+
+def write(text: str) -> None:
+    """Write text of whole lines to standard output, at once; errors as :class:`StandardOutput` raises them."""
+    StandardOutput().write(text)
+    flush()
+
+
+def flush() -> None:
+    """Write what standard output still holds back."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        error.filename = STDOUT
+        raise
+
+
+def give_up_stdout() -> None:
+    """Let what is still unwritten go nowhere, so that the interpreter doesn't try, and fail, once more at its end."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,253 @@
+"""Do my backups work, as far as listings tell? In seconds, without reading an archive or a segment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from barman_cloud import logs
+from barman_cloud.catalog.backup_info import DONE, FAILED, STARTED, WAITING_FOR_WALS, BackupInfo
+from barman_cloud.catalog.catalog import Catalog, CatalogView
+from barman_cloud.catalog.layout import Layout
+from barman_cloud.catalog.wal_archive import WalArchive
+from barman_cloud.catalog.wal_range import Segment, segments
+from barman_cloud.errors import IntegrityError
+from barman_cloud.postgres.timeline import Switch
+from barman_cloud.store.base import ObjectStore
+from barman_cloud.verify.coverage import Coverage, Way, needs_of, recoverable
+from barman_cloud.verify.findings import Finding, Report, critical, ok, warning
+from barman_cloud.verify.limits import Limits
+
+log = logs.get_logger(__name__)
+
+_RESTORABLE = (DONE, WAITING_FOR_WALS)
+_GAPS_NAMED = 5
+
+
+def check(
+    store: ObjectStore, layout: Layout, limits: Limits, *, extra: tuple[Finding, ...] = (), now: datetime | None = None
+) -> Report:
+    """Check backups and WAL of one server by listings alone.
+
+    ``extra`` are findings from elsewhere (of the server itself) that belong into the report. Errors of the store are
+    raised: what can't be listed can't be judged.
+    """
+    now = now or datetime.now(UTC)
+    view = Catalog(store, layout).load()
+    done = [info for info in view.backups.values() if info.status in _RESTORABLE]
+    tally = WalTally()
+    archive = WalArchive(store, layout)
+    histories, damaged = read_histories(archive)
+    size = done[-1].xlog_segment_size if done else 16 << 20
+    coverage = Coverage(tally.of(store, layout, size), histories, size)
+    ways = [coverage.way(needs) for info in done if info.snapshots_info is None if (needs := needs_of(info))]
+    findings = [
+        *catalog_findings(view, limits, now),
+        *cluster_findings(done),
+        *wal_findings(tally, limits, now),
+        *damaged,
+        *coverage_findings(coverage, ways),
+        *extra,
+    ]
+    spans = recoverable(ways)
+    return Report(
+        "check", store.url.text, layout.server, now, tuple(findings),
+        metrics=_metrics(done, tally, ways, now),
+        recoverable=spans,
+        backup_times=tuple(info.end_time for info in done if info.end_time),
+    )  # fmt: skip
+
+
+class WalTally:
+    """Counts WAL objects as they are listed."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.size = 0
+        self.newest: datetime | None = None
+        self.newest_name = ""
+
+    def of(self, store: ObjectStore, layout: Layout, segment_size: int) -> Iterator[Segment]:
+        """Yield the archive's segments in order, counting everything that is listed."""
+
+        def listed() -> Iterator[tuple[object, datetime | None]]:
+            for item in store.list(layout.wals_dir):
+                wal = layout.parse_wal_key(item.key)
+                if wal is None:
+                    continue
+                self.count += 1
+                self.size += item.size
+                if item.last_modified and (self.newest is None or item.last_modified >= self.newest):
+                    self.newest, self.newest_name = item.last_modified, wal.name
+                yield wal, item.last_modified
+
+        return segments(listed(), segment_size)  # type: ignore[arg-type]
+
+
+def read_histories(archive: WalArchive) -> tuple[dict[int, tuple[Switch, ...]], list[Finding]]:
+    """Return the history of each timeline, and a finding for each history file that is missing or damaged."""
+    histories: dict[int, tuple[Switch, ...]] = {}
+    findings: list[Finding] = []
+    for timeline in archive.timelines():
+        if timeline == 1:
+            continue
+        try:
+            if archive.has_history(timeline):
+                histories[timeline] = archive.history(timeline)
+                continue
+            problem = f"{timeline:08X}.history is not in the archive, although there is WAL of timeline {timeline}"
+        except IntegrityError as error:
+            problem = str(error)
+        hint = "archive the file again from pg_wal of a server on that timeline; without it recovery can't go there"
+        findings.append(critical("timelines", problem, hint, f"{timeline:08X}.history"))
+    return histories, findings
+
+
+def catalog_findings(view: CatalogView, limits: Limits, now: datetime) -> Iterator[Finding]:
+    """Judge the list of backups."""
+    for backup_id, error in view.unreadable.items():
+        yield critical("catalog", f"backup.info of {backup_id} can't be read: {error}", "repair the object", backup_id)
+    done = [info for info in view.backups.values() if info.status in _RESTORABLE]
+    yield _newest_backup(done, limits, now)
+    if limits.min_backup_size is not None and done:
+        newest = done[-1]
+        size = newest.cluster_size or newest.size
+        if size is not None and size < limits.min_backup_size:
+            yield critical(
+                "backup-size", f"backup {newest.backup_id} is of {size} bytes, less than {limits.min_backup_size}",
+                "see whether the cluster was emptied, or the wrong one is backed up", newest.backup_id,
+            )  # fmt: skip
+    full = [info for info in done if info.parent_backup_id is None]
+    if len(full) < limits.minimum_redundancy:
+        yield critical(
+            "redundancy", f"{len(full)} full backups, fewer than {limits.minimum_redundancy}", "take a backup"
+        )
+    else:
+        yield ok("redundancy", f"{len(full)} full and {len(done) - len(full)} incremental backups")
+    yield from _unfinished(view, done, limits, now)
+
+
+def _newest_backup(done: list[BackupInfo], limits: Limits, now: datetime) -> Finding:
+    if not done:
+        return critical("newest-backup", "there is no complete backup", "take one: barman-cloud backup")
+    newest = max(done, key=lambda info: info.end_time or datetime.min.replace(tzinfo=UTC))
+    if newest.end_time is None:
+        return warning("newest-backup", f"backup {newest.backup_id} doesn't tell when it ended", "take another one")
+    age = now - newest.end_time
+    text = f"{newest.backup_id} ended {duration(age)} ago"
+    if limits.max_backup_age is not None and age > limits.max_backup_age:
+        return critical(
+            "newest-backup", f"{text}, more than {duration(limits.max_backup_age)}",
+            "take a backup, and see why none was taken since", newest.backup_id,
+        )  # fmt: skip
+    return ok("newest-backup", text, newest.backup_id)
+
+
+def _unfinished(view: CatalogView, done: list[BackupInfo], limits: Limits, now: datetime) -> Iterator[Finding]:
+    newest = done[-1].backup_id if done else ""
+    failed = [info.backup_id for info in view.backups.values() if info.status == FAILED]
+    if failed and failed[-1] > newest:
+        yield warning(
+            "failed-backups", f"the last backup, {failed[-1]}, failed: {view.backups[failed[-1]].error}",
+            f"barman-cloud backup-show tells more; delete it with barman-cloud backup-delete -b {failed[-1]}", *failed,
+        )  # fmt: skip
+    for info in view.backups.values():
+        if info.status != STARTED:
+            continue
+        age = now - info.begin_time if info.begin_time else None
+        if age is not None and age <= limits.running_too_long:
+            yield ok("running-backup", f"{info.backup_id} began {duration(age)} ago", info.backup_id)
+        else:
+            yield warning(
+                "abandoned-backup", f"{info.backup_id} is STARTED since {duration(age) if age else 'an unknown time'}",
+                "if it doesn't run any more, barman-cloud cleanup removes it", info.backup_id,
+            )  # fmt: skip
+
+
+def cluster_findings(done: list[BackupInfo]) -> Iterator[Finding]:
+    """One archive is for one cluster."""
+    identifiers: dict[str, str] = {}
+    for info in done:
+        if info.systemid:
+            identifiers[info.systemid] = info.backup_id
+    if len(identifiers) > 1:
+        listed = ", ".join(f"{identifier} (last backup {backup_id})" for identifier, backup_id in identifiers.items())
+        yield critical(
+            "one-cluster", f"backups of {len(identifiers)} clusters lie under one name: {listed}",
+            "give each cluster a server name of its own", *identifiers.values(),
+        )  # fmt: skip
+    elif identifiers:
+        yield ok("one-cluster", f"all backups are of cluster {next(iter(identifiers))}")
+
+
+def wal_findings(tally: WalTally, limits: Limits, now: datetime) -> Iterator[Finding]:
+    """Judge how fresh the WAL is."""
+    if tally.newest is None:
+        if not tally.count:
+            yield critical("newest-wal", "there is no WAL in the archive", "see archive_command and the server's log")
+        return
+    age = max(now - tally.newest, timedelta(0))
+    text = f"{tally.newest_name} was stored {duration(age)} ago"
+    if limits.max_wal_age is not None and age > limits.max_wal_age:
+        yield critical(
+            "newest-wal", f"{text}, more than {duration(limits.max_wal_age)}",
+            "see pg_stat_archiver and the server's log; set archive_timeout on a server that writes little",
+            tally.newest_name,
+        )  # fmt: skip
+    else:
+        yield ok("newest-wal", f"{text}; {tally.count} files", tally.newest_name)
+
+
+def coverage_findings(coverage: Coverage, ways: list[Way]) -> Iterator[Finding]:
+    """Judge whether the WAL is whole: what each backup needs, and what follows it."""
+    lost = [way for way in ways if way.own_wal_missing is not None]
+    for way in lost:
+        missing = coverage.name(way.needs.timeline, way.own_wal_missing or 0)
+        yield critical(
+            "backup-wal", f"backup {way.needs.backup_id} can't be restored: {missing}, which it needs, is missing",
+            "look for it in pg_wal of the server; otherwise this backup is lost", way.needs.backup_id, missing,
+        )  # fmt: skip
+    if ways and not lost:
+        yield ok("backup-wal", "the WAL that the backups themselves need is there")
+    gaps = {way.gap: None for way in ways if way.gap is not None and way.own_wal_missing is None}
+    for gap in list(gaps)[:_GAPS_NAMED]:
+        first = coverage.name(gap.timeline, gap.missing)
+        until = f" to {coverage.name(gap.timeline, gap.next - 1)}" if gap.next and gap.next - 1 > gap.missing else ""
+        yield critical(
+            "wal-gap", f"WAL {first}{until} is missing: recovery from backups before it ends there",
+            "look for it in pg_wal of the server, and take a backup now", first,
+        )  # fmt: skip
+    if len(gaps) > _GAPS_NAMED:
+        yield critical("wal-gap", f"there are {len(gaps) - _GAPS_NAMED} more gaps", "take a backup now")
+    if ways and not gaps and not lost:
+        yield ok("wal-gap", "no segment is missing since the oldest backup")
+
+
+def duration(time: timedelta) -> str:
+    """Return a length of time for people, in its largest unit or two."""
+    seconds = int(max(time, timedelta(0)).total_seconds())
+    units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+    for number, (length, name) in enumerate(units):
+        if seconds >= length:
+            whole, rest = divmod(seconds, length)
+            smaller = units[number + 1] if number + 1 < len(units) else None
+            more = f" {rest // smaller[0]} {smaller[1]}" if smaller and rest >= smaller[0] else ""
+            return f"{whole} {name}{more}"
+    return "0 s"
+
+
+def _metrics(done: list[BackupInfo], tally: WalTally, ways: list[Way], now: datetime) -> dict[str, float]:
+    metrics: dict[str, float] = {
+        "backups": len(done),
+        "wal_files": tally.count,
+        "wal_bytes": tally.size,
+        "wal_gaps": len({way.gap for way in ways if way.gap is not None}),
+        "check_time_seconds": now.timestamp(),
+    }
+    ended = [info.end_time for info in done if info.end_time]
+    if ended:
+        metrics["newest_backup_time_seconds"] = max(ended).timestamp()
+        metrics["oldest_backup_time_seconds"] = min(ended).timestamp()
+    if tally.newest:
+        metrics["newest_wal_time_seconds"] = tally.newest.timestamp()
+    return metrics

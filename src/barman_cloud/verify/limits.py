@@ -1,0 +1,22 @@
+"""The limits that ``check`` judges by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is too old, too small or too many; None: not judged."""
+
+    max_backup_age: timedelta | None = None
+    max_wal_age: timedelta | None = None
+    min_backup_size: int | None = None
+    """Bytes of the cluster, or of what is stored where the cluster's size isn't known."""
+    minimum_redundancy: int = 0
+    """Full backups that must be there."""
+    running_too_long: timedelta = timedelta(days=1)
+    """A STARTED backup that is older was abandoned."""
+    max_ready: int = 100
+    """Segments that wait for the archiver."""

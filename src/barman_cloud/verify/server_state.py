@@ -1,0 +1,115 @@
+"""What the server itself says about archiving: settings, the archiver's state, and how long the disk will last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+
+from barman_cloud import logs
+from barman_cloud.errors import BarmanCloudError
+from barman_cloud.postgres.archiving import archiving_problem
+from barman_cloud.postgres.connection import Connection, ConnectionParameters, connect, first_line, read_metadata
+from barman_cloud.verify.findings import Finding, critical, ok, unknown, warning
+from barman_cloud.verify.limits import Limits
+
+log = logs.get_logger(__name__)
+
+_RATE_SECONDS = 1.0
+_SOON = 24 * 3600
+
+
+def look_at_server(parameters: ConnectionParameters, limits: Limits) -> tuple[Finding, ...]:
+    """Return what the server says; one that doesn't answer is a finding, not an error."""
+    try:
+        connection = connect(parameters, "barman_cloud_check")
+    except BarmanCloudError as error:
+        return (critical("server", str(error), error.hint or "check the connection"),)
+    with connection:
+        try:
+            return tuple(_findings(connection, limits))
+        except (BarmanCloudError, psycopg.Error) as error:
+            reason = first_line(error) if isinstance(error, psycopg.Error) else str(error)
+            return (unknown("server", f"the server doesn't tell: {reason}"),)
+
+
+def _findings(connection: Connection, limits: Limits) -> Iterator[Finding]:
+    metadata = read_metadata(connection)
+    wal_level = _setting(connection, "wal_level")
+    if wal_level == "minimal":
+        yield critical("wal-level", "wal_level is minimal", "set wal_level = replica and restart the server")
+    else:
+        yield ok("wal-level", f"wal_level is {wal_level}")
+    problem = archiving_problem(connection, metadata)
+    streamed = _slots(connection)
+    if problem and not any(slot["active"] for slot in streamed):
+        yield critical("archiver", problem, "set archive_mode and archive_command, or receive WAL by streaming")
+    elif not problem:
+        yield ok("archiver", "archive_command works, as far as the server tells")
+    yield from _waiting(connection, limits)
+    for slot in streamed:
+        yield _slot_finding(slot)
+
+
+def _waiting(connection: Connection, limits: Limits) -> Iterator[Finding]:
+    """Judge the segments that wait for the archiver, and how long ``pg_wal`` has room at this rate."""
+    try:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_catalog.pg_ls_archive_statusdir() WHERE name LIKE '%.ready'"
+        ).fetchone()
+    except psycopg.errors.InsufficientPrivilege:
+        yield unknown("archiver-queue", "the role may not count the segments that wait", "GRANT pg_monitor to the role")
+        return
+    ready = int(row[0]) if row else 0
+    rate = _wal_rate(connection)
+    if ready <= limits.max_ready:
+        yield ok("archiver-queue", f"{ready} segments wait for the archiver; WAL is written at {rate / 1024:.0f} KiB/s")
+        return
+    yield critical(
+        "archiver-queue", f"{ready} segments wait for the archiver, more than {limits.max_ready}",
+        "see the server's log for what archive_command says; wal-archive --parallel archives several at a time",
+    )  # fmt: skip
+
+
+def _wal_rate(connection: Connection) -> float:
+    """Return bytes of WAL per second, measured over a second."""
+    query = (
+        "SELECT pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery()"
+        " THEN pg_catalog.pg_last_wal_receive_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, '0/0')"
+    )
+    first = connection.execute(query).fetchone()
+    began = time.monotonic()
+    time.sleep(_RATE_SECONDS)
+    second = connection.execute(query).fetchone()
+    if not first or not second or first[0] is None or second[0] is None:
+        return 0.0
+    return max(0.0, float(second[0] - first[0]) / (time.monotonic() - began))
+
+
+def _slots(connection: Connection) -> list[dict[str, Any]]:
+    rows = connection.execute(
+        "SELECT slot_name::pg_catalog.text, active, wal_status::pg_catalog.text, safe_wal_size"
+        " FROM pg_catalog.pg_replication_slots WHERE slot_type = 'physical'"
+    ).fetchall()
+    return [{"name": row[0], "active": row[1], "status": row[2], "safe": row[3]} for row in rows]
+
+
+def _slot_finding(slot: dict[str, Any]) -> Finding:
+    name, status = slot["name"], slot["status"]
+    if status == "lost":
+        return critical(
+            "slots", f"slot {name} has lost WAL that its receiver needs", "drop it, and take a backup", name
+        )
+    if not slot["active"]:
+        return warning(
+            "slots", f"nobody uses slot {name}: the server keeps WAL for it until its disk is full",
+            f"start its receiver, or drop it: SELECT pg_drop_replication_slot('{name}')", name,
+        )  # fmt: skip
+    return ok("slots", f"slot {name} is in use, its WAL is {status or 'there'}", name)
+
+
+def _setting(connection: Connection, name: str) -> str:
+    row = connection.execute("SELECT pg_catalog.current_setting(%s)", (name,)).fetchone()
+    return str(row[0]) if row else ""

@@ -1,0 +1,190 @@
+"""What S3 stores make of conditions and signatures, and conditional creates on those that ignore the condition."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from barman_cloud.errors import ObjectExistsError
+from barman_cloud.store.s3 import behaviour
+from barman_cloud.store.s3.behaviour import PROBE, Answers
+from tests.store.cases import StoreCase
+from tests.support.fault_proxy import Fault, SeenRequest
+
+
+@pytest.fixture(autouse=True)
+def _nothing_learned() -> Iterator[None]:
+    behaviour._learned.clear()
+    yield
+    behaviour._learned.clear()
+
+
+def test_a_store_that_honours_conditions_is_asked_once_and_then_trusted(s3: StoreCase, tmp_path: Path) -> None:
+    with s3.proxied() as proxy:
+        url = s3.new_url(tmp_path)
+        store = s3.open(url, endpoint=proxy.endpoint)
+        assert not store.capabilities.conditional_create
+        store.put("first", b"x", if_absent=True)
+        assert not proxy.requests("PUT", PROBE), "for one create it isn't worth its requests"
+        for name in ("a", "b", "c"):
+            store.put(name, b"x", if_absent=True)
+        assert store.capabilities.conditional_create
+        assert len(proxy.requests("PUT", PROBE)) == 3
+        assert [info.key for info in store.list("")] == ["a", "b", "c", "first"], "the probe is gone"
+        proxy.clear()
+        s3.open(url, endpoint=proxy.endpoint).put("d", b"x", if_absent=True)
+        assert [seen.method for seen in proxy.seen] == ["PUT"]
+
+
+def test_a_store_that_ignores_conditions_is_found_out(rclone: StoreCase, tmp_path: Path) -> None:
+    with rclone.proxied() as proxy:
+        store = rclone.open(rclone.new_url(tmp_path), endpoint=proxy.endpoint)
+        for name in ("a", "b", "c"):
+            store.put(name, b"x", if_absent=True)
+        assert not store.capabilities.conditional_create
+        assert len(proxy.requests("PUT", PROBE)) == 3
+        with pytest.raises(ObjectExistsError):
+            store.put("a", b"y", if_absent=True)
+        assert store.get("a") == b"x"
+
+
+@pytest.mark.parametrize("name", ["moto", "rclone"])
+def test_the_answer_is_remembered_for_the_next_process(
+    name: str, s3: StoreCase, rclone: StoreCase, tmp_path: Path
+) -> None:
+    case = s3 if name == "moto" else rclone
+    environ = {**case.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    with case.proxied() as proxy:
+        url = case.new_url(tmp_path)
+        case.open(url, environ=environ, endpoint=proxy.endpoint).put("a", b"x", if_absent=True)
+        assert proxy.requests("PUT", PROBE)
+        behaviour._learned.clear()
+        proxy.clear()
+        case.open(url, environ=environ, endpoint=proxy.endpoint).put("b", b"x", if_absent=True)
+        assert [seen.method for seen in proxy.seen] == (["PUT"] if name == "moto" else ["HEAD", "PUT", "HEAD"])
+
+
+@pytest.mark.parametrize("text", [None, "", "yes", "yes,maybe", "yes,no,yes", "YES,NO"])
+def test_an_answer_that_cannot_be_read_is_none(text: str | None) -> None:
+    assert Answers.of(text) is None
+
+
+@pytest.mark.parametrize("answers", [Answers(*pair) for pair in itertools.product((False, True), repeat=2)])
+def test_answers_as_text(answers: Answers) -> None:
+    assert Answers.of(str(answers)) == answers
+
+
+def test_credentials_that_may_not_probe_get_the_careful_way(s3: StoreCase, tmp_path: Path) -> None:
+    with s3.proxied() as proxy:
+        store = s3.open(s3.new_url(tmp_path), endpoint=proxy.endpoint)
+        denied = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+        proxy.add(Fault("PUT", PROBE, status=403, body=denied, times=1000))
+        for name in ("a", "b", "c"):
+            store.put(name, b"x", if_absent=True)
+        assert len(proxy.requests("PUT", PROBE)) == 1
+        assert not store.capabilities.conditional_create
+
+
+def test_a_probe_that_may_not_be_deleted_stays_and_tells_the_same(s3: StoreCase, tmp_path: Path) -> None:
+    with s3.proxied() as proxy:
+        url = s3.new_url(tmp_path)
+        store = s3.open(url, endpoint=proxy.endpoint)
+        denied = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+        proxy.add(Fault("POST", "delete", status=403, body=denied, times=1000))
+        for name in ("a", "b"):
+            store.put(name, b"x", if_absent=True)
+        assert store.capabilities.conditional_create
+        behaviour._learned.clear()
+        again = s3.open(url, endpoint=proxy.endpoint)
+        for name in ("c", "d"):
+            again.put(name, b"x", if_absent=True)
+        assert again.capabilities.conditional_create
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_store_that_compares_content_with_its_signature_is_not_checked_twice(
+    s3: StoreCase, tmp_path: Path, refused: bool
+) -> None:
+    """moto doesn't compare it, so the refusal is the proxy's."""
+    with s3.proxied(keep_bodies=True) as proxy:
+        store = s3.open(s3.new_url(tmp_path), endpoint=proxy.endpoint)
+        body = b"<Error><Code>XAmzContentSHA256Mismatch</Code><Message>no</Message></Error>"
+        if refused:
+            proxy.add(Fault("PUT", PROBE, status=400, body=body, times=99, only_if=_signed_for_another_content))
+        for name in ("a", "b"):
+            store.put(name, b"x", if_absent=True)
+        assert store._behaviour.known == Answers(True, refused)  # type: ignore[attr-defined]
+        assert store.etags_are_md5 is not refused  # type: ignore[attr-defined]
+
+
+def _signed_for_another_content(seen: SeenRequest) -> bool:
+    return seen.headers.get("x-amz-content-sha256") != hashlib.sha256(seen.body).hexdigest()
+
+
+def test_of_two_writers_that_both_looked_before_only_one_is_acknowledged(rclone: StoreCase, tmp_path: Path) -> None:
+    """The slower one's upload arrives while the quicker one waits to read back."""
+    url = rclone.new_url(tmp_path)
+    outcomes: dict[bytes, object] = {}
+    both_looked = threading.Barrier(2)
+
+    def write(data: bytes, delay: float) -> None:
+        with rclone.proxied() as proxy:
+
+            def both_are_ready(seen: object) -> bool:
+                both_looked.wait(10)
+                return True
+
+            proxy.add(Fault("PUT", "/k", delay=delay, only_if=both_are_ready))
+            store = rclone.open(url, endpoint=proxy.endpoint)
+            try:
+                store.put("k", data, if_absent=True)
+            except ObjectExistsError as error:
+                outcomes[data] = error
+            else:
+                outcomes[data] = "acknowledged"
+
+    threads = [
+        threading.Thread(target=write, args=(b"quick", 0.4)),
+        threading.Thread(target=write, args=(b"slow", 0.6)),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes[b"slow"] == "acknowledged"
+    assert isinstance(outcomes[b"quick"], ObjectExistsError)
+    assert rclone.open(url).get("k") == b"slow"
+
+
+def test_concurrent_creates_on_a_store_that_ignores_conditions(rclone: StoreCase, tmp_path: Path) -> None:
+    url = rclone.new_url(tmp_path)
+    writers = 8
+    barrier = threading.Barrier(writers)
+
+    def create(number: int) -> int | None:
+        store = rclone.open(url)
+        barrier.wait()
+        try:
+            store.put("contended", bytes([number]) * 1000, if_absent=True)
+        except ObjectExistsError:
+            return None
+        return number
+
+    with ThreadPoolExecutor(writers) as pool:
+        winners = [number for number in pool.map(create, range(writers)) if number is not None]
+    assert rclone.open(url).get("contended")[0] in winners
+    assert len(winners) <= 2, "a writer slower than all others may come too late to be seen; eight won before"
+
+
+def test_the_same_content_by_two_writers_is_no_conflict(rclone: StoreCase, tmp_path: Path) -> None:
+    with rclone.proxied() as proxy:
+        url = rclone.new_url(tmp_path)
+        proxy.add(Fault("HEAD", "/k", status=404))
+        rclone.open(url).put("k", b"x")
+        rclone.open(url, endpoint=proxy.endpoint).put("k", b"x", if_absent=True)

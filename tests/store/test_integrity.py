@@ -1,0 +1,150 @@
+"""Bytes that change on the way to a store, in it, or on the way back."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from barman_cloud.deadline import Deadline
+from barman_cloud.errors import BarmanCloudError, ConnectivityError, IntegrityError, ObjectNotFoundError
+from barman_cloud.store.base import ObjectStore
+from barman_cloud.store.integrity import CHECKSUM
+from barman_cloud.store.s3 import checksums
+from tests.store.cases import StoreCase
+from tests.support.fault_proxy import Fault, FaultProxy, alter_answer, with_etag
+
+MIB = 1 << 20
+PART = 5 * MIB
+
+
+@pytest.fixture(autouse=True)
+def _nothing_learned() -> Iterator[None]:
+    checksums._learned.clear()
+    yield
+    checksums._learned.clear()
+
+
+@pytest.fixture
+def proxy(cloud: StoreCase) -> Iterator[FaultProxy]:
+    with cloud.proxied() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxied(cloud: StoreCase, proxy: FaultProxy, tmp_path: Path) -> ObjectStore:
+    """Every cloud store in turn, through the proxy."""
+    return cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint)
+
+
+def uploads_of(cloud: StoreCase, part: int) -> tuple[str, str]:
+    """Return the method and what is in the path of the request that uploads a part."""
+    if cloud.name == "azurite":
+        return "PUT", "comp=block&"
+    return "PUT", f"partNumber={part}&"
+
+
+@pytest.mark.parametrize("if_absent", [False, True])
+@pytest.mark.parametrize("size", [1, 3000, 3 * MIB])
+def test_an_upload_altered_on_the_way_is_noticed_and_sent_again(
+    proxied: ObjectStore, proxy: FaultProxy, size: int, if_absent: bool
+) -> None:
+    data = os.urandom(size)
+    fault = proxy.add(Fault("PUT", "/k", alter=True))
+    proxied.put("k", data, if_absent=if_absent)
+    assert fault.times == 0
+    assert proxied.get("k") == data
+
+
+def test_an_upload_that_is_always_altered_fails_and_leaves_nothing(
+    cloud: StoreCase, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    store = cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint, deadline=Deadline(1))
+    proxy.add(Fault("PUT", "/k", alter=True, times=1000))
+    with pytest.raises(ConnectivityError):
+        store.put("k", os.urandom(3000), if_absent=True)
+    with pytest.raises(ObjectNotFoundError):
+        store.get("k")
+
+
+@pytest.mark.parametrize("part", [1, 2, 3])
+def test_a_part_altered_on_the_way_is_noticed_and_sent_again(
+    cloud: StoreCase, proxied: ObjectStore, proxy: FaultProxy, part: int
+) -> None:
+    data = os.urandom(2 * PART + MIB)
+    fault = proxy.add(Fault(*uploads_of(cloud, part), alter=True))
+    try:
+        proxied.put_stream("k", iter([data]), part_size=PART, concurrency=2)
+    except BarmanCloudError:
+        assert cloud.name == "rclone", "it may write a part before it has seen all of it, and can't take it back"
+        return
+    finally:
+        assert fault.times == 0
+    assert b"".join(proxied.read("k")) == data
+
+
+@pytest.mark.parametrize("size", [1, 3000, 5 * MIB])
+def test_an_answer_altered_on_the_way_is_noticed_and_asked_for_again(
+    proxied: ObjectStore, proxy: FaultProxy, size: int
+) -> None:
+    data = os.urandom(size)
+    proxied.put("k", data)
+    fault = proxy.add(Fault("GET", "/k", change=alter_answer))
+    assert proxied.get("k") == data
+    assert fault.times == 0
+
+
+def test_an_answer_that_is_always_altered_is_an_error(proxied: ObjectStore, proxy: FaultProxy) -> None:
+    proxied.put("k", os.urandom(3000))
+    proxy.add(Fault("GET", "/k", change=alter_answer, times=1000))
+    with pytest.raises(IntegrityError, match="another checksum than it was stored with"):
+        proxied.get("k")
+
+
+def test_a_key_that_only_our_own_requests_can_name_is_checked_as_well(
+    cloud: StoreCase, proxied: ObjectStore, proxy: FaultProxy
+) -> None:
+    if cloud.name in ("rclone", "fake-gcs"):
+        pytest.skip("this store keeps its objects as files")
+    data = os.urandom(3000)
+    if cloud.name != "moto":  # it doesn't compare Content-MD5
+        fault = proxy.add(Fault("PUT", "odd", alter=True))
+    proxied.put("odd//key", data)
+    if cloud.name != "moto":
+        assert fault.times == 0
+    assert proxied.get("odd//key") == data
+    proxy.add(Fault("GET", "odd", change=alter_answer))
+    with pytest.raises(IntegrityError):
+        proxied.get("odd//key")
+
+
+def test_objects_of_other_programs_have_no_checksum_and_are_read_all_the_same(
+    cloud: StoreCase, proxied: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from barman_cloud.store import cloud as module
+
+    monkeypatch.setattr(module, "metadata_of", lambda data: {})
+    proxied.put("k", b"by Barman")
+    assert proxied.get("k") == b"by Barman"
+
+
+def test_the_checksum_is_user_metadata(cloud: StoreCase, proxied: ObjectStore, proxy: FaultProxy) -> None:
+    proxied.put("k", b"content", tags={"a": "b"})
+    prefix = {"azurite": "x-ms-meta-", "fake-gcs": "x-goog-meta-"}.get(cloud.name, "x-amz-meta-")
+    (sent,) = proxy.requests("PUT", "/k")
+    assert sent.headers[prefix + CHECKSUM] == f"{zlib.crc32(b'content'):08x}"
+
+
+def test_a_store_whose_etags_are_no_md5_is_learned_by_reading_back(s3: StoreCase, tmp_path: Path) -> None:
+    """So it is where the store encrypts with keys of its own: nobody tells us."""
+    with s3.proxied() as proxy:
+        store = s3.open(s3.new_url(tmp_path), endpoint=proxy.endpoint)
+        proxy.add(Fault("PUT", "/k", change=with_etag('"0123456789abcdef0123456789abcdef"'), times=2))
+        store.put("k", b"content")
+        store.put("k", b"content")
+        assert len(proxy.requests("GET", "/k")) == 1
+        proxy.add(Fault("PUT", "partNumber=1", alter=True))
+        store.put_stream("k", iter([os.urandom(PART + 1)]), part_size=PART)
