@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from barman_cloud.cli import options, values
 from barman_cloud.cli.command import Command
-from barman_cloud.cli.command import main as run_command
 
 if TYPE_CHECKING:
     from barman_cloud.cli.plain import Arguments, Declarations
