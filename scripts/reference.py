@@ -39,8 +39,8 @@ def commands_page() -> str:
     lines = [
         "# Commands",
         "",
-        "Made by `make docs` from the parsers. Each command is a subcommand of `barman-cloud`; those that Barman has too",
-        "are installed as `barman-cloud-COMMAND` as well.",
+        "Made by `make docs` from the parsers. Each command is a subcommand of `barman-cloud`; those that Barman has",
+        "too are installed as `barman-cloud-COMMAND` as well.",
         "Options and positionals (bold) mix in any order; long options may be abbreviated.",
     ]
     for name, summary in SUMMARIES.items():
