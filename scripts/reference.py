@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from barman_cloud import errors
-from barman_cloud.cli.commands import PROGRAMS, SUMMARIES, load
+from barman_cloud.cli.command import load
+from barman_cloud.cli.commands import PROGRAMS, SUMMARIES
 from barman_cloud.cli.parser import Parser
 from scripts.configuration_page import configuration_page
 

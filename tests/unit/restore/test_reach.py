@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from barman_cloud.store.memory import MemoryStore
 
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.layout import Layout
@@ -16,6 +15,7 @@ from barman_cloud.errors import IntegrityError, OperationError
 from barman_cloud.restore.reach import missing_wal, problems_of_backup, problems_of_target, require
 from barman_cloud.restore.recovery_settings import RecoverySettings
 from barman_cloud.store.base import ObjectInfo
+from tests.support.memory_store import MemoryStore
 from tests.unit.catalog.builders import memory_store, segment
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
