@@ -22,7 +22,7 @@ from barman_cloud.cli.command import main as run_command
 from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError, StoreError
 from barman_cloud.store.base import DeleteFailedError, ObjectStore
-from barman_cloud.store.url import AWS, AZURE, GOOGLE
+from barman_cloud.store.providers import AWS, AZURE, GOOGLE
 from tests.store.cases import StoreCase
 from tests.support.fault_proxy import Fault, FaultProxy, SeenRequest
 

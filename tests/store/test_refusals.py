@@ -11,7 +11,7 @@ import pytest
 
 from barman_cloud.errors import AccessDeniedError, BarmanCloudError, ObjectExistsError, ObjectNotFoundError, StoreError
 from barman_cloud.store.base import ObjectStore
-from barman_cloud.store.url import AZURE
+from barman_cloud.store.providers import AZURE
 from tests.store.cases import StoreCase
 from tests.support.fault_proxy import Fault, FaultProxy, SeenRequest
 
