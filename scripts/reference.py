@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from barman_cloud import errors
-from barman_cloud.cli.commands import PROGRAMS, SUMMARIES, load
+from barman_cloud.cli.command import load
+from barman_cloud.cli.commands import PROGRAMS, SUMMARIES
 from barman_cloud.cli.parser import Parser
 from scripts.configuration_page import configuration_page
 
@@ -39,8 +40,8 @@ def commands_page() -> str:
     lines = [
         "# Commands",
         "",
-        "Made by `make docs` from the parsers. Each command is a subcommand of `barman-cloud`; those that Barman has too",
-        "are installed as `barman-cloud-COMMAND` as well.",
+        "Made by `make docs` from the parsers. Each command is a subcommand of `barman-cloud`; those that Barman has",
+        "too are installed as `barman-cloud-COMMAND` as well.",
         "Options and positionals (bold) mix in any order; long options may be abbreviated.",
     ]
     for name, summary in SUMMARIES.items():

@@ -156,8 +156,8 @@ def test_customer_keys_go_with_every_read_and_write(
     assert s3_proxy.seen
     digest = base64.b64encode(hashlib.md5(key).digest()).decode()
     for seen in s3_proxy.seen:
-        if seen.method == "POST" and "uploadId" in seen.path:  # completing an upload takes no key
-            continue
+        if (seen.method == "POST" and "uploadId" in seen.path) or "?object-lock" in seen.path:
+            continue  # completing an upload takes no key, and the bucket has none
         assert seen.headers["x-amz-server-side-encryption-customer-algorithm"] == "AES256", seen
         assert seen.headers["x-amz-server-side-encryption-customer-key"] == base64.b64encode(key).decode()
         assert seen.headers["x-amz-server-side-encryption-customer-key-md5"] == digest
@@ -490,7 +490,9 @@ def test_the_bucket_lies_in_another_region(s3: StoreCase, s3_proxy: FaultProxy, 
     store.put("k", b"x")
     assert store.get("k") == b"x"
     assert [info.key for info in store.list("")] == ["k"]
-    assert len([seen for seen in s3_proxy.seen if signed_for_the_wrong_region(seen)]) == 2
+    assert len([seen for seen in s3_proxy.seen if signed_for_the_wrong_region(seen)]) == 1, (
+        "the answer names the region"
+    )
 
 
 # Rights ---------------------------------------------------------------------------------------------------------------

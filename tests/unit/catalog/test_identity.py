@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from barman_cloud.store.memory import MemoryStore
 
 from barman_cloud.archive.compression import SUFFIX, compress_bytes
 from barman_cloud.catalog import identity
@@ -19,9 +18,11 @@ from barman_cloud.catalog.identity import ArchiveIdentity
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import AccessDeniedError, ConflictError, ObjectNotFoundError
 from barman_cloud.store.base import Buffer, Capabilities, ObjectInfo, Tags
+from barman_cloud.wal import spool
 from barman_cloud.wal.archiver import ArchiveOptions, Archiver
 from tests.support.commands import run_command
 from tests.support.faulty_store import FaultyStore
+from tests.support.memory_store import MemoryStore
 from tests.support.segments import SYSTEM, Cluster
 from tests.support.segments import segment as segment_bytes
 from tests.support.segments import segment_name as name_of
@@ -32,8 +33,10 @@ OURS, THEIRS, THIRD = 7512345678901234567, 7600000000000000001, 7600000000000000
 
 def ask(catalog: Catalog, own: int, *, accepted: int | None = None, directory: Path | None = None) -> None:
     """Ask as a new process would."""
-    spool = str(directory) if directory else None
-    ArchiveIdentity(catalog.store, catalog.layout, accepted=accepted, directory=spool).require(own, "a segment")
+    notes = None
+    if directory:
+        notes = spool.Directory(str(directory), os.open(directory, os.O_PATH) if directory.exists() else -1)
+    ArchiveIdentity(catalog.store, catalog.layout, accepted=accepted, notes=notes).require(own, "a segment")
 
 
 def is_refused(catalog: Catalog, own: int, **arguments: int | None) -> ConflictError:
@@ -244,13 +247,24 @@ class TestArchiver:
                 self.archiver(catalog, overwrite=overwrite).archive(str(path))
         assert keys(catalog) == before
 
-    @pytest.mark.parametrize("name", ["00000002.history", "000000010000000000000003.00000028.backup"])
-    def test_small_files_are_known_by_the_control_file_beside_them(self, tmp_path: Path, name: str) -> None:
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("00000002.history", b"1\t0/3000000\tno reason\n"),
+            (
+                "000000010000000000000003.00000028.backup",
+                b"START WAL LOCATION: 0/3000028 (file 000000010000000000000003)\nSTOP WAL LOCATION: 0/3000158\n",
+            ),
+        ],
+    )
+    def test_small_files_are_known_by_the_control_file_beside_them(
+        self, tmp_path: Path, name: str, content: bytes
+    ) -> None:
         catalog = memory_catalog("main")
         self.archiver(catalog).archive(str(Cluster(tmp_path / "a").add(1)))
         other = Cluster(tmp_path / "b", system=THEIRS)
         with pytest.raises(ConflictError):
-            self.archiver(catalog).archive(str(other.add_file(name, b"1\t0/3000000\tno reason\n")))
+            self.archiver(catalog).archive(str(other.add_file(name, content)))
 
     def test_a_standby_and_a_promoted_one_go_on(self, tmp_path: Path) -> None:
         catalog = memory_catalog("main")

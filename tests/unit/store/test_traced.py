@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 
 import pytest
-from barman_cloud.store.memory import MemoryStore
 
 from barman_cloud.errors import ObjectNotFoundError
 from barman_cloud.store.base import Listing
 from barman_cloud.store.traced import TracedStore
 from barman_cloud.store.url import parse_url
+from tests.support.memory_store import MemoryStore
 
 
 def test_every_call_has_its_line_and_its_usual_result(caplog: pytest.LogCaptureFixture) -> None:
