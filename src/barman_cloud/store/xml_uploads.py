@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def upload_id(answer: Response) -> str:
     """Return the id in the answer to the beginning of an upload (S3 API: CreateMultipartUpload)."""
     what = "the beginning of an upload"
-    upload = parse(answer.body, "InitiateMultipartUploadResult", what).text("UploadId")
+    # The second name is that of rclone.
+    document = parse(answer.body, "InitiateMultipartUploadResult", what, "InitiateMultipartUpload")
+    upload = document.text("UploadId")
     if not upload:
         raise RequestFailedError(unreadable(what, answer.body))
     return upload
