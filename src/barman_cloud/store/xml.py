@@ -39,7 +39,9 @@ class Document:
 
 
 def parse(body: bytes, root: str, what: str, *other_roots: str) -> Document:
-    """Parse an answer whose root element is ``root`` (or one of the others); ``what`` says in an error what it should have been.
+    """Parse an answer whose root element is ``root``, or one of the others.
+
+    ``what`` says in an error what it should have been.
 
     Raises ``RequestFailedError`` for anything else: no XML, a document that is cut off, another document. A document
     type definition is refused, because no store sends one and entities can be made to grow without end.
