@@ -259,6 +259,19 @@ def test_streams_to_keys_with_empty_and_dotted_segments(cloud: StoreCase, tmp_pa
         assert list(store.list("")) == []
 
 
+def test_a_store_that_keeps_a_key_under_another_name_has_not_got_it(google: StoreCase, tmp_path: Path) -> None:
+    """What is stored there would never be found again; the second try finds it, and that is no success either."""
+    if "a//b" not in google.answers.changed_keys:
+        pytest.skip("this server keeps such keys as they are")
+    with google.open(google.new_url(tmp_path)) as store:
+        for _ in range(2):
+            with pytest.raises(StoreError, match="under another name"):
+                store.put("a//k", b"x", if_absent=True)
+        with pytest.raises(StoreError, match="under another name"):
+            store.put_stream("a//many", iter([bytes(6 * MIB)]), part_size=5 * MIB)
+        store.put("a/k2", b"x", if_absent=True)
+
+
 def test_a_part_that_fails_for_good_aborts_the_odd_upload(s3: StoreCase, front: FaultProxy, bucket: str) -> None:
     with s3.open(bucket, endpoint=front.endpoint) as store:
         denied = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
