@@ -192,6 +192,17 @@ def test_the_code_of_the_store_is_what_the_user_sees(
         assert "clock" in (raised.value.hint or "")
 
 
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_silent_head_is_explained_on_every_provider(cloud: StoreCase, tmp_path: Path, status: int) -> None:
+    with cloud.proxied() as proxy, cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint) as store:
+        store.put("k", b"x")
+        body = b"<Error><Code>SaidByTheStore</Code><Message>because</Message></Error>"
+        proxy.add(Fault(status=status, body=body, times=1000))
+        for ask in (lambda: store.head("k"), lambda: store.object_lock("k")):
+            with pytest.raises((StoreError, AccessDeniedError), match=f"{status} SaidByTheStore: because"):
+                ask()
+
+
 def test_an_object_that_is_not_there_costs_no_second_request_once_the_store_has_answered(
     s3: StoreCase, front: FaultProxy, bucket: str
 ) -> None:

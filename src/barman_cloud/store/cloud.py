@@ -199,23 +199,27 @@ class CloudStore(CloudClient):
             return self.provider_api.list_page(prefix, delimiter=delimiter, start_after=start_after, token=token)
 
         token: str | None = None
-        seen: set[int] = set()
+        seen: set[tuple[str, int]] = set()
         empty = 0
         while True:
             page = self.attempt("list", None, ask)
+            first = ("key", hash(page.objects[0].key)) if page.objects else None
             if start_after:  # some stores take no notice of it
                 page = page._replace(objects=tuple(info for info in page.objects if info.key > start_after))
+            following = ("token", hash(page.token))
+            empty = 0 if page.objects or page.folders else empty + 1
+            if first in seen or following in seen or empty > MOST_EMPTY_PAGES:
+                raise StoreError(
+                    f"{self.object_url(prefix)}: the listing never ends: the store sends the same again",
+                    hint="this is a fault of the store, or of a proxy in front of it",
+                )
             yield page
             token = page.token
             if token is None:
                 return
-            empty = 0 if page.objects or page.folders else empty + 1
-            if hash(token) in seen or empty > MOST_EMPTY_PAGES:
-                raise StoreError(
-                    f"{self.object_url(prefix)}: the listing never ends: the store sends the same place to go on again",
-                    hint="this is a fault of the store, or of a proxy in front of it",
-                )
-            seen.add(hash(token))
+            seen.add(following)
+            if first is not None:
+                seen.add(first)
 
     def delete(self, keys: Iterable[str], *, batch_size: int | None = None) -> None:
         from itertools import islice
