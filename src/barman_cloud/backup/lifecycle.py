@@ -22,8 +22,10 @@ from barman_cloud.backup.signals import interruptible
 from barman_cloud.backup.wal_check import missing_segments, warn_of_missing_wal
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo, Tablespace
+from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.identity import ArchiveIdentity
 from barman_cloud.catalog.layout import Layout
+from barman_cloud.catalog.lineage import adopt
 from barman_cloud.errors import (
     AccessDeniedError,
     BarmanCloudError,
@@ -169,6 +171,8 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
             ) from error
         try:
             call_interruptibly(lambda: _refuse_if_deleted(run, method))
+            if parent := info.parent_backup_id:
+                call_interruptibly(lambda: adopt(Catalog(store, layout), parent, backup_id, request.tags))
         except OperationError as error:
             _fail(run, record, request, method, error)
             raise _failure(info, error) from error
@@ -391,8 +395,6 @@ def _failure(info: BackupInfo, error: BaseException) -> OperationError:
 
 def _warn_of_same_name(store: ObjectStore, layout: Layout, name: str) -> None:
     """Log a WARNING if a backup of that name exists: lookups by name will then find two."""
-    from barman_cloud.catalog.catalog import Catalog
-
     try:
         backups = Catalog(store, layout).load().backups
     except (AccessDeniedError, OperationError) as error:
