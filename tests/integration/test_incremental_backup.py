@@ -1,4 +1,4 @@
-"""``barman-cloud-backup --incremental`` on real servers: chains of each method and mixed ones, combined and compared."""
+"""``barman-cloud-backup --incremental`` on real servers: chains of both methods, combined and compared."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ class Workload:
         self._strategies = ["file_copy", "wal_log"]
         for name in ("grows", "shrinks", "rewritten", "emptied", "recreated", "moved"):
             self._create(name)
+        server.query("CREATE TABLE there (a int, b text) TABLESPACE fast")
+        server.query("INSERT INTO there SELECT g, 'new' FROM generate_series(1, 9000) g")
         server.query("CREATE UNLOGGED TABLE unlogged AS SELECT generate_series(1, 5000) AS a")
         server.query("CREATE SEQUENCE numbers")
 
@@ -55,31 +57,41 @@ class Workload:
 
     def run(self) -> None:
         """Do one of everything, in random order, with random figures."""
-        query, draw = self._server.query, self._random
-        low = draw.randrange(1, 4000)
-        low_b = draw.randrange(1, 4000)
+        draw = self._random
+        low, high = draw.randrange(1, 2000), draw.randrange(2000, 9000)
+
+        def do(*statements: str) -> Callable[[], object]:
+            return lambda: [self._server.query(statement) for statement in statements]
+
         steps = [
-            lambda: query(f"INSERT INTO grows SELECT max(a) + g, 'more' FROM grows, generate_series(1, {draw.randrange(1, 9000)}) g GROUP BY g"),
-            lambda: (query(f"DELETE FROM shrinks WHERE a > {low}"), query("VACUUM shrinks"),
-                     query(f"INSERT INTO shrinks SELECT g, 'again' FROM generate_series({low} + 1, {low} + {draw.randrange(10, 9000)}) g")),
-            lambda: (query(f"UPDATE rewritten SET b = 'x' WHERE a % {draw.randrange(2, 500)} = 0"), query("VACUUM FULL rewritten")),
-            lambda: (query("TRUNCATE emptied"), query(f"INSERT INTO emptied SELECT g, 'new' FROM generate_series(1, {draw.randrange(1, 300)}) g")),
-            lambda: (query("DROP TABLE recreated"), self._create("recreated")),
-            lambda: query(f"UPDATE grows SET b = 'changed' WHERE a BETWEEN {low_b} AND {low_b} + {draw.randrange(1, 300)}"),
-            lambda: query("SELECT nextval('numbers') FROM generate_series(1, 100)"),
-            lambda: query("INSERT INTO unlogged SELECT generate_series(1, 100)"),
-            lambda: (query(f"ALTER TABLE moved SET TABLESPACE {draw.choice(['fast', 'pg_default'])}"),
-                     query(f"DELETE FROM moved WHERE a % {draw.randrange(5, 900)} = 1"), query("VACUUM moved")),
-        ]  # fmt: skip
+            do(f"INSERT INTO grows SELECT max(a) + g, 'more' FROM grows, generate_series(1, {high}) g GROUP BY g"),
+            do(
+                f"DELETE FROM shrinks WHERE a > {low}",
+                "VACUUM shrinks",
+                f"INSERT INTO shrinks SELECT g, 'again' FROM generate_series({low} + 1, {high}) g",
+            ),
+            do(f"UPDATE rewritten SET b = 'x' WHERE a % {low} = 0", "VACUUM FULL rewritten"),
+            do("TRUNCATE emptied", f"INSERT INTO emptied SELECT g, 'new' FROM generate_series(1, {low}) g"),
+            lambda: (self._server.query("DROP TABLE recreated"), self._create("recreated")),
+            do(f"UPDATE grows SET b = 'changed' WHERE a BETWEEN {low} AND {low + 200}"),
+            do("SELECT nextval('numbers') FROM generate_series(1, 100)"),
+            do("INSERT INTO unlogged SELECT generate_series(1, 100)"),
+            do(
+                f"ALTER TABLE moved SET TABLESPACE {draw.choice(['fast', 'pg_default'])}",
+                f"DELETE FROM moved WHERE a % {low} = 1",
+                "VACUUM moved",
+            ),
+            do(f"UPDATE there SET b = 'changed' WHERE a % {low} = 2"),
+        ]
         option = f" STRATEGY {self._strategies.pop()}" if self._server.installation.major >= 15 else ""
-        steps.append(lambda: query(f"CREATE DATABASE made{len(self._strategies)}{option}"))
+        steps.append(do(f"CREATE DATABASE made{len(self._strategies)}{option}"))
         draw.shuffle(steps)
         for step in steps:
             step()
 
     def state(self, server: PostgresServer) -> dict[str, object]:
         """What a server holds: this one or a copy of it."""
-        tables = ("grows", "shrinks", "rewritten", "emptied", "recreated", "moved")
+        tables = ("grows", "shrinks", "rewritten", "emptied", "recreated", "moved", "there")
         found: dict[str, object] = {
             name: server.query(f"SELECT count(*), md5(string_agg(a || b, ',' ORDER BY a)) FROM {name}")
             for name in tables

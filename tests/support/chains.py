@@ -10,12 +10,10 @@ from pathlib import Path
 
 from barman_cloud.archive.compression import compression_of, decompress_stream
 from barman_cloud.archive.tar import read_members
-from tests.support.installations import find_installations
+from barman_cloud.incremental.file_format import BLOCK, PREFIX, read_blocks, read_header
 from tests.support.postgres import PostgresServer, adopt, run_as_server
 from tests.support.privileges import server_account
 from tests.support.repository import SERVER_NAME, Repository
-
-MANIFEST = "backup_manifest"
 
 
 def extract(repository: Repository, backup_id: str, target: Path) -> None:
@@ -40,31 +38,47 @@ def extract(repository: Repository, backup_id: str, target: Path) -> None:
 
 
 def combine(repository: Repository, server: PostgresServer, chain: Sequence[str], directory: Path) -> Path:
-    """Combine a chain of backups, the full one first, and return the new data directory, which is verified.
+    """Combine a chain of backups, the full one first, and return the new data directory.
 
-    Servers before 17 have no such program: that of another installation which takes their control file does it, and
-    as it refuses manifests of version 1, it gets none.
+    No ``pg_combinebackup`` takes the control file of a server before 17: :func:`overlay` does it there.
     """
     directory.mkdir()
     places = [directory / backup_id for backup_id in chain]
     for place in places:
         extract(repository, place.name, place)
+    if server.installation.major < 17:
+        return overlay(places, [int(t.oid) for t in repository.info(chain[-1]).tablespaces or ()])
     target = directory / "combined"
     moved = [
         f"--tablespace-mapping={places[-1]}-{tablespace.oid}={target}-{tablespace.oid}"
         for tablespace in repository.info(chain[-1]).tablespaces or ()
     ]
-    major = server.installation.major
-    installation = server.installation
-    options = []
-    if major < 17:
-        installation = next(found for found in find_installations() if found.major == 17)
-        options = ["--no-manifest"]
-        for place in places:
-            (place / MANIFEST).unlink()
-    run_as_server([installation.tool("pg_combinebackup"), "-o", target, *moved, *options, *places])
-    if major >= 17:
-        run_as_server([installation.tool("pg_verifybackup"), "-n", target])
+    run_as_server([server.installation.tool("pg_combinebackup"), "-o", target, *moved, *places])
+    run_as_server([server.installation.tool("pg_verifybackup"), "-n", target])
+    return target
+
+
+def overlay(places: Sequence[Path], tablespaces: Sequence[int]) -> Path:
+    """Make the newest of extracted backups whole, in place, from the older ones, and return it."""
+    target = places[-1]
+    for number in range(1, len(places)):
+        for root in (places[number], *(Path(f"{places[number]}-{oid}") for oid in tablespaces)):
+            before = Path(str(root).replace(str(places[number]), str(places[number - 1])))
+            for file in list(root.rglob(f"{PREFIX}*")):
+                data = file.read_bytes()
+                header, rest = read_header(iter([data]), len(data), str(file))
+                name = file.name.removeprefix(PREFIX)
+                content = bytearray((before / file.relative_to(root).with_name(name)).read_bytes())
+                del content[header.truncation * BLOCK :]
+                content.extend(bytes(header.length * BLOCK - len(content)))
+                for offset, run in read_blocks(header, rest, iter([]), str(file)):
+                    content[offset : offset + len(run)] = run
+                file.with_name(name).write_bytes(content)
+                file.unlink()
+    label = target / "backup_label"
+    lines = label.read_text().splitlines(keepends=True)
+    label.write_text("".join(line for line in lines if not line.startswith("INCREMENTAL")))
+    server_account().own(target.parent)
     return target
 
 

@@ -85,10 +85,15 @@ class Kinship:
     """All that is needed to restore it, the root first; itself alone if it is a full backup."""
     is_broken: bool
     """A parent is gone, so that it can't be restored."""
+    type: str
+    """``full``, ``incremental`` or ``snapshot``."""
 
-    @property
-    def type(self) -> str:
-        return "incremental" if self.parent else "full"
+
+def type_of(info: BackupInfo) -> str:
+    """Return the type of a backup as Barman calls it: ``full``, ``incremental`` or ``snapshot``."""
+    if info.parent_backup_id:
+        return "incremental"
+    return "snapshot" if info.snapshots_info else "full"
 
 
 def kinship_of(backups: Mapping[str, BackupInfo], backup_id: str) -> Kinship:
@@ -102,4 +107,5 @@ def kinship_of(backups: Mapping[str, BackupInfo], backup_id: str) -> Kinship:
         children=tuple(children_of(backups, backup_id)),
         chain=tuple(reversed(chain)),
         is_broken=backups[chain[-1]].parent_backup_id is not None,
+        type=type_of(backups[backup_id]),
     )

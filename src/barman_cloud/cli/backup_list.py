@@ -31,9 +31,9 @@ def run(args: Arguments) -> int | None:
         catalog = Catalog(store, options.layout_from(args, store))
         view = servers.load(catalog)
         if args.format == "console":
-            write(summary.list_as_text(view, keep.read_all(catalog)))
+            write(summary.list_as_text(view, keep.read_all(catalog), with_chains=args.is_umbrella))
         else:
-            write(summary.list_as_json(view))
+            write(summary.list_as_json(view, with_chains=args.is_umbrella))
     for error in view.unreadable.values():
         log.warning("%s", error)
     if len(clusters := by_cluster(view.backups.values())) > 1:
