@@ -155,13 +155,9 @@ def test_summaries_join_to_sets(rows: list[tuple[int, int, bool]]) -> None:
         assert (list(change.blocks), change.limit) == (sorted(blocks), min(limits, default=None))
 
 
-def scanned(
-    pages: list[bytes], parent: ParentFiles, path: str = PATH, databases: tuple[str, ...] = ()
-) -> Header | None:
-    scan = PageLsnScan(100, parent, databases)
-    return scan.header(
-        path, len(pages) * BLOCK, lambda: (b"".join(pages[at : at + 2]) for at in range(0, len(pages), 2))
-    )
+def scanned(content: list[bytes], parent: ParentFiles, path: str = PATH, new: tuple[str, ...] = ()) -> Header | None:
+    pairs = [b"".join(content[at : at + 2]) for at in range(0, len(content), 2)]
+    return PageLsnScan(100, parent, new).header(path, len(content) * BLOCK, lambda: iter(pairs))
 
 
 OLD, NEW = page(99), page(100)
@@ -189,7 +185,7 @@ def test_what_the_scan_stores_whole() -> None:
     assert scanned([NEW, NEW], parent) is None
     assert scanned([OLD, OLD], parent, f"{PATH}_vm") is None
     assert scanned([OLD, OLD], parent, "base/5/16999") is None
-    assert scanned([OLD, OLD], parent, databases=("base/5",)) is None
+    assert scanned([OLD, OLD], parent, new=("base/5",)) is None
 
 
 def test_of_a_manifest_the_files_of_relations_are_kept() -> None:
