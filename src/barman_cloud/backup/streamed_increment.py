@@ -11,6 +11,7 @@ from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.errors import OperationError
 from barman_cloud.postgres.connection import Connection, read_metadata
 from barman_cloud.postgres.timeline import Switch, parse_history
+from barman_cloud.postgres.wal_summaries import require_first_summary
 from barman_cloud.replication.base_backup import INCREMENTAL_SINCE
 from barman_cloud.replication.session import ReplicationSession, ServerRefusal
 
@@ -57,7 +58,8 @@ class StreamedIncrement:
         parent = find_parent(self._catalog, self._request.parent, metadata.system_identifier, metadata.version)
         identity = session.identify()
         history = _history(session, identity.timeline) if identity.timeline != parent.timeline else ()
-        way_from(parent, identity.timeline, None, history)
+        way = way_from(parent, identity.timeline, identity.flush_lsn, history)
+        require_first_summary(connection, way)
         return parent
 
 

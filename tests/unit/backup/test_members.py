@@ -173,8 +173,10 @@ class Everything:
         self._blocks = blocks
 
     def header(self, path: str, size: int, pages: Pages) -> Header | None:
+        if not path.rpartition("/")[2].isdigit():
+            return None
         assert sum(map(len, pages())) == size
-        return Header(self._blocks, size // 8192) if path.rpartition("/")[2].isdigit() else None
+        return Header(self._blocks, size // 8192)
 
 
 def test_changed_blocks_stand_for_a_file(root: Path) -> None:
