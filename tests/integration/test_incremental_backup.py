@@ -6,16 +6,19 @@ import os
 import random
 import re
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from barman_cloud.archive.manifest import ManifestReader
 from tests.support.chains import combined
+from tests.support.commands import run_command
 from tests.support.installations import Installation
 from tests.support.ports import wait_for
-from tests.support.postgres import PostgresServer, temporary_server_directory
+from tests.support.postgres import PostgresServer, command_environment, temporary_server_directory
 from tests.support.repository import Completed, Repository
 
 NewPostgres = Callable[..., PostgresServer]
@@ -158,6 +161,36 @@ class TestChains:
                 assert workload.state(copy) == states[chain]
                 if copy.installation.has("pg_amcheck"):
                     copy.run_tool("pg_amcheck", "--install-missing", "--heapallindexed", "postgres")
+
+    def test_while_the_server_works(
+        self, new_postgres: NewPostgres, postgres_installation: Installation, repository: Repository, server_dir: Path
+    ) -> None:
+        server = new_postgres(settings=settings_for(postgres_installation))
+        repository.archive_from(server)
+        server.pgbench("-i", "-s", "2")
+        succeeded(repository.backup(server))
+        methods = [FILES, STREAM, FILES] if postgres_installation.major >= 17 else [FILES, FILES]
+        load = subprocess.Popen(
+            [server.installation.tool("pgbench"), "-n", "-T", "60", "-c", "2"],
+            env=command_environment(server.client_environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            for method in methods:
+                server.query("TRUNCATE pgbench_history")
+                succeeded(repository.backup(server, *method, "--lz4", "--incremental", "last"))
+        finally:
+            load.terminate()
+            load.wait()
+        server.wait_archived(server.switch_wal())
+        with combined(repository, server, repository.ids, server_dir / "chain") as copy:
+            assert copy.value("SELECT count(*) FROM pgbench_accounts") == 200_000
+            sums = copy.query(
+                "SELECT (SELECT sum(abalance) FROM pgbench_accounts), (SELECT sum(tbalance) FROM pgbench_tellers),"
+                " (SELECT sum(bbalance) FROM pgbench_branches)"
+            )
+            assert len(set(sums[0])) == 1
+            if copy.installation.has("pg_amcheck"):
+                copy.run_tool("pg_amcheck", "--install-missing", "--heapallindexed", "postgres")
 
     def test_from_a_standby_and_after_its_promotion(
         self, new_postgres: NewPostgres, postgres_installation: Installation, repository: Repository, server_dir: Path
@@ -333,6 +366,33 @@ class TestRefusals:
             assert (repository.info().status, repository.info().parent_backup_id) == ("DONE", None)
         finally:
             os.kill(summarizer, signal.SIGCONT)
+
+    def test_a_parent_that_is_deleted_meanwhile(
+        self, new_postgres: NewPostgres, postgres_installation: Installation, repository: Repository
+    ) -> None:
+        if postgres_installation.major < 17:
+            pytest.skip("there are WAL summaries since PostgreSQL 17, and without them nothing to wait for")
+        server = new_postgres(settings=settings_for(postgres_installation))
+        succeeded(repository.backup(server))
+        (full,) = repository.ids
+        summarizer = int(server.value("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walsummarizer'"))
+        os.kill(summarizer, signal.SIGSTOP)
+        try:
+            with ThreadPoolExecutor(1) as pool:
+                running = pool.submit(repository.backup, server, "--incremental", "last")
+                wait_for(
+                    lambda: len(repository.ids) == 2 and repository.path("backup.info").exists(),
+                    what="the backup's begin",
+                )
+                done = run_command("backup-delete", "-b", full, repository.url, "main")
+                assert f"incremental backups build on it: {repository.ids[1]}" in done.stderr
+                repository.path("backup.info", full).unlink()
+                os.kill(summarizer, signal.SIGCONT)
+                refused(running.result(), f"its parent {full} was deleted while it was made", "take another backup")
+        finally:
+            os.kill(summarizer, signal.SIGCONT)
+        assert repository.info().status == "FAILED"
+        assert not repository.path("backup.info", full).exists()
 
     def test_older_servers_must_log_hint_bits(
         self, new_postgres: NewPostgres, postgres_installation: Installation, repository: Repository
