@@ -300,21 +300,23 @@ class TestLostStore:
                 code, logged = running.ended()
             assert code == 0, logged
 
-    @pytest.mark.parametrize("after", [False, True])
-    @pytest.mark.parametrize("killed", [False, True])
+    @pytest.mark.parametrize("killed", [None, "before", "after"])
     def test_a_deletion_at_any_moment_never_leaves_a_half_backup_that_is_done(
-        self, options: BackupOptions, after: bool, killed: bool
+        self, options: BackupOptions, killed: str | None
     ) -> None:
-        """The deletion runs as a whole at each call of the backup's end, or is killed when the archives are gone."""
+        """The deletion runs as a whole at each call of the backup's end, or until just before or after the archives go.
+
+        What waits there may go on at any later time, and be killed then.
+        """
         layout, number = Layout("", "main"), 0
-        first = FaultyStore(open_store(f"memory://untroubled-{after}-{killed}"))
+        first = FaultyStore(open_store(f"memory://untroubled-{killed}"))
         run_backup(first, layout, options)
         begin = max(place for place, call in enumerate(first.calls) if call[0] == "put_stream")
         outcomes = set()
         for number in range(begin, len(first.calls)):
-            store = FaultyStore(open_store(f"memory://deleted-{number}-{after}-{killed}"))
+            store = FaultyStore(open_store(f"memory://deleted-{number}-{killed}"))
             store.failures.append(
-                Failure(skip=number, after=after, error=lambda store=store: self._delete(store, layout, killed=killed))
+                Failure(skip=number, error=lambda store=store: self._delete(store, layout, killed=killed))
             )
             with contextlib.suppress(OperationError):
                 run_backup(store, layout, options)
@@ -335,11 +337,11 @@ class TestLostStore:
         assert store.get(layout.identity) == f"42\n{own}\n".encode()
 
     @staticmethod
-    def _delete(store: FaultyStore, layout: Layout, *, killed: bool) -> None:
-        """Delete the backup, beside the store's noted calls; ``killed``: until its archives are gone."""
+    def _delete(store: FaultyStore, layout: Layout, *, killed: str | None) -> None:
+        """Delete the backup, beside the store's noted calls; ``killed`` before or after its archives are gone."""
         inner = FaultyStore(store.inner)
         if killed:
-            inner.fail("delete", key="*.tar*", after=True)
+            inner.fail("delete", key="*.tar*", after=killed == "after")
         catalog = Catalog(inner, layout)
         view = catalog.load()
         with contextlib.suppress(ConnectivityError):

@@ -51,13 +51,13 @@ def run(tmp_path: Path, spool: Path) -> Iterator[Run]:
 
 
 def replace_by_link(spool: Path, kind: str, target: Path) -> None:
-    """Do as the owner of the spool's parent can: put a link in the place of the directory."""
+    """Do as the owner of the spool's parent can: put a link in the place of each directory."""
     for process in companions(spool):
         process.kill()
         process.wait(10)
-    (directory,) = spool.glob(f"{kind}-*")
-    shutil.rmtree(directory)
-    directory.symlink_to(target)
+    for directory in list(spool.glob(f"{kind}-*")):
+        shutil.rmtree(directory)
+        directory.symlink_to(target)
 
 
 def content(directory: Path) -> dict[str, bytes]:
@@ -109,7 +109,7 @@ def test_a_directory_that_is_replaced_under_the_background_process(
     paths = [cluster.add(number) for number in range(1, 9)]
     assert run("wal-archive", paths[0]).returncode == 0
     wait_for(lambda: list(spool.glob(f"archive-*/{paths[4].name}")), what="segments to be archived ahead")
-    (directory,) = spool.glob("archive-*")
+    (directory,) = (path.parent for path in spool.glob("archive-*/requests"))
     moved = directory.rename(tmp_path / "moved")
     directory.symlink_to(cluster.wal)
     before = content(cluster.wal)

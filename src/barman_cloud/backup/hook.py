@@ -56,7 +56,7 @@ def run_hook_backup(
     """
     backup = read_hook_environment(environ, options)
     if cluster := parse_system_identifier(backup.info.systemid):
-        identity = ArchiveIdentity(store, layout, accepted=options.request.accept_cluster)
+        identity = ArchiveIdentity(store, layout, accepted=options.request.accept_cluster, tags=options.request.tags)
         identity.require(cluster, f"backup {backup.backup_id}")
     archives = ArchiveSet(make_uploads(options, store, layout, backup.backup_id), options.jobs)
     with interruptible():

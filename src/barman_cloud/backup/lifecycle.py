@@ -213,7 +213,7 @@ def _refuse_foreign_cluster(connection: Connection, store: ObjectStore, layout: 
     except BarmanCloudError as error:
         log.debug("the system identifier can't be read: %s", error)
         return  # the backup fails for the same reason, and the catalog shall say so
-    identity = ArchiveIdentity(store, layout, accepted=request.accept_cluster)
+    identity = ArchiveIdentity(store, layout, accepted=request.accept_cluster, tags=request.tags)
     try:
         call_interruptibly(lambda: identity.require(cluster, "this server"))
     except BarmanCloudError as error:
@@ -361,6 +361,7 @@ def _fail(run: Run, record: _Record, request: BackupRequest, method: CopyMethod,
     info.error = f"failure {method.failure} ({reason_of(error)})"
     info.end_time = None
     info.copy_stats = None
+    info.snapshots_info = None
     info.backup_name = request.backup_name
     try:
         method.abort()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from barman_cloud.catalog.layout import Layout, WalObject
-    from barman_cloud.store.base import ObjectStore
+    from barman_cloud.store.base import ObjectStore, Tags
 
     class Notes(Protocol):
         """A directory of small text files, such as ``wal.spool.Directory``."""
@@ -67,15 +67,23 @@ _HEAD = 1 << 20
 class ArchiveIdentity:
     """Whose the archive of ``layout`` is. ``accepted`` is another identifier that the user lets in.
 
-    ``notes`` keeps what was found out for later processes. Safe to use from several threads.
+    ``notes`` keeps what was found out for later processes; ``tags`` are those of the object. Safe to use from several
+    threads.
     """
 
     def __init__(
-        self, store: ObjectStore, layout: Layout, *, accepted: int | None = None, notes: Notes | None = None
+        self,
+        store: ObjectStore,
+        layout: Layout,
+        *,
+        accepted: int | None = None,
+        notes: Notes | None = None,
+        tags: Tags | None = None,
     ) -> None:
         self._store = store
         self._layout = layout
         self._accepted = accepted
+        self._tags = tags
         self._notes = notes
         self._known: int | None = None
 
@@ -103,10 +111,10 @@ class ArchiveIdentity:
         if own in found:
             return
         if own == self._accepted:
-            self._store.put(self._layout.identity, _dump([*found, own]))
+            self._store.put(self._layout.identity, _dump([*found, own]), tags=self._tags)
             log.warning("the cluster with system identifier %d shares %s from now on", own, self._url)
         elif self._is_abandoned():
-            self._store.put(self._layout.identity, _dump([own]))
+            self._store.put(self._layout.identity, _dump([own]), tags=self._tags)
             log.warning("%s was of the cluster with system identifier %s and is empty: it is taken over",
                         self._url, _listed(found))  # fmt: skip
         else:
@@ -141,7 +149,7 @@ class ArchiveIdentity:
         if found not in (None, own):
             return [found]
         try:
-            self._store.put(self._layout.identity, _dump([own]), if_absent=True)
+            self._store.put(self._layout.identity, _dump([own]), if_absent=True, tags=self._tags)
         except ObjectExistsError:
             return self._read() or [own]
         log.info("%s is the archive of the cluster with system identifier %d", self._url, own)

@@ -36,6 +36,14 @@ class Command(NamedTuple):
     """``--test`` is handled by ``run`` itself."""
 
 
+def load(name: str) -> Command:
+    """Import the module of the command ``name`` (see ``commands``) and return the command."""
+    from importlib import import_module
+
+    command: Command = import_module(f"barman_cloud.cli.{name.replace('-', '_')}").COMMAND
+    return command
+
+
 def main(
     command: Command, argv: Sequence[str] | None = None, prog: str | None = None, deadline: Deadline | None = None
 ) -> int:

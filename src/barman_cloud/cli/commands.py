@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from barman_cloud.cli.command import Command
-
 PROGRAMS = {
     "backup": "Take a base backup of a PostgreSQL cluster and store it.",
     "backup-delete": "Delete backups, by name or by retention policy, and the WAL that no other backup needs.",
@@ -28,9 +22,3 @@ OWN = {
 
 SUMMARIES = {**PROGRAMS, **OWN}
 """Every command with one line about it, for help and documentation."""
-
-
-def load(name: str) -> Command:
-    """Import the module of a command and return the command."""
-    command: Command = import_module(f"barman_cloud.cli.{name.replace('-', '_')}").COMMAND
-    return command

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from barman_cloud import __version__
+from barman_cloud.cli.command import load
 from barman_cloud.cli.command import main as run_command
-from barman_cloud.cli.commands import OWN, PROGRAMS, SUMMARIES, load
+from barman_cloud.cli.commands import OWN, PROGRAMS, SUMMARIES
 from barman_cloud.report.terminal import write
 
 

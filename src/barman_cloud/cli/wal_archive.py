@@ -123,7 +123,9 @@ def archiver_from(args: Arguments, store: ObjectStore) -> Archiver:
         check_content=not args.skip_page_check,
     )
     layout = options.layout_from(args, store)
-    identity = ArchiveIdentity(store, layout, accepted=args.accept_cluster, notes=_notes(args))
+    identity = ArchiveIdentity(
+        store, layout, accepted=args.accept_cluster, notes=_notes(args), tags=options.tags_from(args)
+    )
     return Archiver(store, layout, wal_options, identity)
 
 

@@ -193,10 +193,10 @@ class Extractor:
                 hint="nothing was written outside the target directory; don't trust this backup",
             )
         try:
-            fd = open_directory(parts[-1], parent, parts, self._tree.root)
+            fd = open_directory(parts[-1], parent, parts, self._tree.root, writable=True)
         except FileNotFoundError:
             self._tree.make_directory(parts, parent)
-            fd = open_directory(parts[-1], parent, parts, self._tree.root)
+            fd = open_directory(parts[-1], parent, parts, self._tree.root, writable=True)
         self._open[parts] = fd
         if len(self._open) > _OPEN_DIRECTORIES:
             os.close(self._open.popitem(last=False)[1])

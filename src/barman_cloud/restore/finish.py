@@ -55,20 +55,22 @@ def finish(
     pgdata = trees[DATA]
     default = _attributes_of_pgdata(pgdata)
     apply(pgdata.fd, default)
-    for base, tree in trees.items():
+    for tree in trees.values():
         tree.make_links()
         warn_of_links_outside(tree)
-        tree.set_attributes(default)
-        if base != DATA:
-            _own_tablespace(tree, default)
-    _link_tablespaces(plan, pgdata, default)
-    pgdata.ensure_directory("pg_wal", default)
     if not _is_file(plan.target / LABEL):
         raise OperationError(
             f"backup {plan.info.backup_id} holds no {LABEL}; {plan.target} can't be used",
             hint="PostgreSQL would start on it and silently be corrupt; restore another backup",
         )
+    # Before directories get modes that may forbid to read them.
     verified = _verify(plan, trees, notes, files)
+    for base, tree in trees.items():
+        tree.set_attributes(default)
+        if base != DATA:
+            _own_tablespace(tree, default)
+    _link_tablespaces(plan, pgdata, default)
+    pgdata.ensure_directory("pg_wal", default)
     if is_root():
         # Barman archives the label as a file of root's, and PostgreSQL must be able to rename it.
         os.chown(plan.target / LABEL, default.uid, default.gid, follow_symlinks=False)

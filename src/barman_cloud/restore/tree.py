@@ -137,7 +137,7 @@ class Tree:
 
     def _make_link(self, path: str, link: Link) -> None:
         parts = split(path)
-        with self.opened(parts[:-1]) as parent:
+        with self.opened(parts[:-1], writable=True) as parent:
             self.clear(parts[-1], parent, f"link {path}")
             if link.hard:
                 self._make_hard_link(parts[-1], parent, link.target)
@@ -209,12 +209,12 @@ class Tree:
                     os.utime(fd, ns=(value.mtime, value.mtime))
 
     @contextmanager
-    def opened(self, parts: Parts) -> Iterator[int]:
+    def opened(self, parts: Parts, *, writable: bool = False) -> Iterator[int]:
         """Open an existing directory of the tree, never through a link, and close it afterwards."""
         fd = os.dup(self.fd)
         try:
             for index, part in enumerate(parts):
-                inner = open_directory(part, fd, parts[: index + 1], self.root)
+                inner = open_directory(part, fd, parts[: index + 1], self.root, writable=writable)
                 os.close(fd)
                 fd = inner
             yield fd
@@ -245,11 +245,11 @@ def split(name: str) -> Parts:
     return parts
 
 
-def open_directory(name: str, parent: int, parts: Parts, root: Path) -> int:
+def open_directory(name: str, parent: int, parts: Parts, root: Path, *, writable: bool = False) -> int:
     """Open directory ``name`` of ``parent``; ``UnsafeArchiveError`` if it is a link or a file.
 
-    An interrupted restore may have given it its final mode already, one that forbids the owner to write. It is made
-    writable then, until it gets that mode again.
+    An interrupted restore may have given it its final mode already, one that forbids the owner to read or to write. It
+    is made readable (and ``writable``) then, until it gets that mode again.
     """
     try:
         try:
@@ -264,7 +264,7 @@ def open_directory(name: str, parent: int, parts: Parts, root: Path) -> int:
             f"{root}: the archive has content below {'/'.join(parts)}, which isn't a directory",
             hint="nothing was written outside the target directory; don't trust this backup",
         ) from None
-    if not is_root() and (mode := stat.S_IMODE(os.fstat(fd).st_mode)) & stat.S_IRWXU != stat.S_IRWXU:
+    if writable and not is_root() and (mode := stat.S_IMODE(os.fstat(fd).st_mode)) & stat.S_IRWXU != stat.S_IRWXU:
         os.fchmod(fd, mode | stat.S_IRWXU)
     return fd
 

@@ -70,12 +70,14 @@ def refuse(text: str, reason: str, hint: str) -> NoReturn:
 def without_secrets(text: str) -> str:
     """Return the URL without query, fragment and user info, where people put signatures and passwords.
 
-    A password may have any character in it, so with an ``@`` all that comes before the last one is left out.
+    A password may have any character in it, so with an ``@`` all that comes before the last one is left out; and
+    somebody may have left out the ``@``.
     """
     import re
 
     text = re.split(r"[?#]", text, maxsplit=1)[0]
-    return re.sub(r"://.*@", "://…@", text, flags=re.DOTALL)
+    text = re.sub(r"://.*@", "://…@", text, flags=re.DOTALL)
+    return re.sub(r"://(?!arn:)[^/]*:(?![0-9]*(/|$))[^/]*", "://…", text)
 
 
 def wrong_form(text: str, name: str, form: str) -> NoReturn:

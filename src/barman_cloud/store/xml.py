@@ -38,8 +38,8 @@ class Document:
         return {_local(child.tag): child.text or "" for child in self._element}
 
 
-def parse(body: bytes, root: str, what: str) -> Document:
-    """Parse an answer whose root element is ``root``; ``what`` says in an error what it should have been.
+def parse(body: bytes, root: str | tuple[str, ...], what: str) -> Document:
+    """Parse an answer whose root element is ``root``, or one of these; ``what`` says in an error what it should be.
 
     Raises ``RequestFailedError`` for anything else: no XML, a document that is cut off, another document. A document
     type definition is refused, because no store sends one and entities can be made to grow without end.
@@ -50,7 +50,7 @@ def parse(body: bytes, root: str, what: str) -> Document:
         element = ElementTree.fromstring(body)  # noqa: S314 - without a DTD there are no entities to expand
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
         raise RequestFailedError(unreadable(what, body)) from error
-    if _local(element.tag) != root:
+    if _local(element.tag) not in ((root,) if isinstance(root, str) else root):
         raise RequestFailedError(unreadable(what, body))
     return Document(element)
 

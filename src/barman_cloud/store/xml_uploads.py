@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     from barman_cloud.store.http import Response
 
 
+_BEGINNINGS = ("InitiateMultipartUploadResult", "InitiateMultipartUpload")
+"""The name in the S3 API, and the one of rclone."""
+
+
 def upload_id(answer: Response) -> str:
     """Return the id in the answer to the beginning of an upload (S3 API: CreateMultipartUpload)."""
     what = "the beginning of an upload"
-    upload = parse(answer.body, "InitiateMultipartUploadResult", what).text("UploadId")
+    upload = parse(answer.body, _BEGINNINGS, what).text("UploadId")
     if not upload:
         raise RequestFailedError(unreadable(what, answer.body))
     return upload

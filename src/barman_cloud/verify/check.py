@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from barman_cloud import logs
-from barman_cloud.catalog.backup_info import DONE, FAILED, STARTED, WAITING_FOR_WALS, BackupInfo
+from barman_cloud.catalog import servers
+from barman_cloud.catalog.backup_info import FAILED, STARTED, BackupInfo
 from barman_cloud.catalog.catalog import Catalog, CatalogView
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.catalog.wal_archive import WalArchive
 from barman_cloud.catalog.wal_range import Segment, segments
-from barman_cloud.errors import IntegrityError
+from barman_cloud.errors import IntegrityError, NotFoundError
 from barman_cloud.postgres.timeline import Switch
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.verify.coverage import Coverage, Way, needs_of, recoverable
@@ -20,7 +21,6 @@ from barman_cloud.verify.limits import Limits
 
 log = logs.get_logger(__name__)
 
-_RESTORABLE = (DONE, WAITING_FOR_WALS)
 _GAPS_NAMED = 5
 
 
@@ -33,8 +33,11 @@ def check(
     raised: what can't be listed can't be judged.
     """
     now = now or datetime.now(UTC)
-    view = Catalog(store, layout).load()
-    done = [info for info in view.backups.values() if info.status in _RESTORABLE]
+    catalog = Catalog(store, layout)
+    view = catalog.load()
+    if not view.backups and not view.unreadable and (problem := servers.describe_unknown(catalog)):
+        raise NotFoundError(problem)
+    done = [info for info in view.backups.values() if info.is_complete]
     tally = WalTally()
     archive = WalArchive(store, layout)
     histories, damaged = read_histories(archive)
@@ -107,7 +110,7 @@ def catalog_findings(view: CatalogView, limits: Limits, now: datetime) -> Iterat
     """Judge the list of backups."""
     for backup_id, error in view.unreadable.items():
         yield critical("catalog", f"backup.info of {backup_id} can't be read: {error}", "repair the object", backup_id)
-    done = [info for info in view.backups.values() if info.status in _RESTORABLE]
+    done = [info for info in view.backups.values() if info.is_complete]
     yield _newest_backup(done, limits, now)
     if limits.min_backup_size is not None and done:
         newest = done[-1]
@@ -152,6 +155,12 @@ def _unfinished(view: CatalogView, done: list[BackupInfo], limits: Limits, now: 
             f"barman-cloud backup-show tells more; delete it with barman-cloud backup-delete -b {failed[-1]}", *failed,
         )  # fmt: skip
     for info in view.backups.values():
+        if info.deletion:
+            yield warning(
+                "unfinished-deletion", f"the deletion of {info.backup_id} was begun and not finished",
+                f"run it again: barman-cloud backup-delete -b {info.backup_id}", info.backup_id,
+            )  # fmt: skip
+            continue
         if info.status != STARTED:
             continue
         age = now - info.begin_time if info.begin_time else None

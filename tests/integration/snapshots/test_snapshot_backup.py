@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -15,7 +16,9 @@ from barman_cloud.backup.lifecycle import BackupRequest
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import DONE, FAILED, BackupInfo
 from barman_cloud.catalog.catalog import Catalog
+from barman_cloud.catalog.deletion import delete_by_id
 from barman_cloud.catalog.layout import Layout
+from barman_cloud.catalog.removal import DeletionOptions
 from barman_cloud.errors import AccessDeniedError, ConfigurationError, OperationError, SnapshotError
 from barman_cloud.postgres.connection import ConnectionParameters
 from barman_cloud.snapshots.base import SnapshotOptions, StartedSnapshot
@@ -224,6 +227,18 @@ def test_when_nobody_can_tell_the_snapshots_stay_and_are_named(bench: Bench, cap
     names = bench.cloud.snapshot_names()
     assert len(names) == len(DISKS)
     assert "its snapshots stay: " in caplog.text
+
+
+def test_a_backup_that_was_deleted_meanwhile_fails_and_leaves_no_snapshots(bench: Bench) -> None:
+    def delete() -> None:
+        catalog = Catalog(bench.store.inner, bench.layout)
+        view = catalog.load()
+        delete_by_id(catalog, view, next(iter(view.backups)), 0, DeletionOptions(), io.StringIO())
+
+    bench.store.fail("put", key="*/backup_label", error=delete)
+    with pytest.raises(OperationError, match="was deleted or replaced while the backup was made"):
+        bench.backup()
+    bench.expect_failed("was deleted")
 
 
 def test_disks_that_lack_the_cluster_are_warned_of(

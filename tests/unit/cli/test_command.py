@@ -69,6 +69,32 @@ def test_a_lost_connection_is_2_for_the_commands_that_promise_it() -> None:
     assert main(command(raising(error), connectivity_exit_code=2), ["u", "s"]) == 2
 
 
+class PanicException(BaseException):
+    """What pyo3 raises when a Rust library panics: no ``Exception``, with a text of several lines."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PanicException("called `Result::unwrap()`\nstack backtrace: …"),
+        PanicException(),
+        BaseExceptionGroup("g", [KeyError()]),
+    ],
+)
+@pytest.mark.parametrize("flags", [[], ["-v"]])
+def test_what_is_no_exception_is_4_and_one_line_too(error: BaseException, flags: list[str], capsys: Any) -> None:
+    assert main(command(raising(error)), [*flags, "u", "s"]) == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"unexpected {type(error).__name__}" in line
+    assert "backtrace" not in line
+
+
+def test_an_exit_and_an_interrupt_are_no_errors() -> None:
+    with pytest.raises(SystemExit):
+        main(command(raising(SystemExit(3))), ["u", "s"])
+    assert main(command(raising(KeyboardInterrupt()), interrupt_exit_code=7), ["u", "s"]) == 7
+
+
 @pytest.mark.parametrize("error", [ValueError("odd"), OSError(28, "No space left on device", "/x"), RuntimeError()])
 def test_anything_else_is_4_and_one_line(error: Exception, capsys: Any) -> None:
     assert main(command(raising(error)), ["u", "s"]) == 4

@@ -67,3 +67,43 @@ def test_a_second_interrupt_is_no_traceback() -> None:
     )
     done = run(sys.executable, "-c", script)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
+@pytest.mark.parametrize("entry", ["umbrella", "backup", "restore", "wal_archive", "wal_restore"])
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ("ImportError('no module named x')", "the installation is incomplete: no module named x"),
+        ("type('PanicException', (BaseException,), {})('one\\ntwo')", "unexpected error: one"),
+        ("RecursionError('deep')", "unexpected error: deep"),
+        ("MemoryError()", "unexpected error: MemoryError"),
+    ],
+)
+def test_whatever_goes_wrong_around_a_command_is_4_and_one_line(entry: str, raised: str, said: str) -> None:
+    """1 would tell PostgreSQL that the archive ends here."""
+    script = (
+        "import sys, importlib\n"
+        "from barman_cloud.cli import start\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *rest):\n"
+        f"        if name.startswith('barman_cloud.cli.'): raise {raised}\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        f"start.{entry}()\n"
+    )
+    done = run(sys.executable, "-c", script, "file:///nowhere", "main", "000000010000000000000001", "x")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr == f"-c: {said}\n"
+
+
+def test_an_interrupt_while_wal_restore_begins_is_not_the_end_of_the_archive() -> None:
+    script = (
+        "import sys\n"
+        "from barman_cloud.cli import start\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name.startswith('barman_cloud.cli.'): raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "start.wal_restore()\n"
+    )
+    done = run(sys.executable, "-c", script, "file:///nowhere", "main", "000000010000000000000001", "x")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -46,6 +46,13 @@ def test_tag_is_split_at_the_first_comma_and_trimmed() -> None:
     assert values.tag("a,") == ("a", "")
 
 
+@pytest.mark.parametrize("text", ['"a"\rb', '"a"\nb,c', '"x",\ry', "\udcff,v", "k,\udcff", '"' + "x" * 140_000 + '",v'])
+def test_a_tag_that_is_no_record_is_an_error_of_the_command_line(text: str) -> None:
+    """The csv module's own errors are none of the kinds that a parser expects."""
+    with pytest.raises(ValueError, match=r"tag|form"):
+        values.tag_record(text)
+
+
 def test_tag_record_follows_csv() -> None:
     assert values.tag_record('"a,b",c') == ("a,b", "c")
     assert values.tag_record("é,") == ("é", "")

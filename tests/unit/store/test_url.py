@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from barman_cloud.errors import ConfigurationError
+from barman_cloud.store.open import open_store
 from barman_cloud.store.providers import AWS, AZURE, GOOGLE
 from barman_cloud.store.url import parse_url
 
@@ -103,6 +104,43 @@ def test_secrets_are_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(ConfigurationError, match="holds a secret") as raised:
         parse_url(text)
     assert "SECRET" not in f"{raised.value} {raised.value.hint}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3://AKID:SECRET@bucket/path",
+        "s3://AKID:SEC/RET@bucket/path",
+        "S3://SECRET@bucket",
+        "s3://AKID:SECRET/path",
+        "gs://user:SECRET@bucket",
+        "https://console.cloud.google.com/storage/browser/u:SECRET@b",
+        "http://user:SECRET@127.0.0.1:10000/acc/c",
+        "ftp://user:SECRET@host/path",
+        "https://user:SEC@RET@host",
+    ],
+)
+@pytest.mark.parametrize("provider", [None, AWS, AZURE, GOOGLE])
+def test_a_password_in_any_url_is_refused_and_not_repeated(text: str, provider: str | None) -> None:
+    if provider == AZURE and "console" in text:
+        pytest.skip("an account called console, to Azure")
+    with pytest.raises(ConfigurationError) as raised:
+        parse_url(text, provider)
+    for part in ("SEC", "RET", "AKID"):
+        assert part not in f"{raised.value} {raised.value.hint}"
+
+
+def test_an_at_sign_in_the_path_is_part_of_the_key() -> None:
+    assert parse_url("s3://b/p@q:r").path == "p@q:r"
+    assert parse_url("gs://b/p@q:r").path == "p@q:r"
+
+
+def test_a_line_break_at_the_end_means_nothing() -> None:
+    environ = {"AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "S"}
+    with open_store("s3://bucket/path\r\n", environ=environ) as store:
+        assert (store.url.bucket, store.url.path) == ("bucket", "path")
+    with pytest.raises(ConfigurationError, match="control character"):
+        open_store("s3://buc\nket/path", environ=environ)
 
 
 @given(st.text(max_size=40), st.sampled_from(["", "s3://", "gs://", "file://", "https://", "s3://arn:aws:s3:"]))

@@ -13,12 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from barman_cloud.errors import AccessDeniedError, ConfigurationError
-from barman_cloud.store.environment import clean_secret
 from barman_cloud.store.expiring import Refreshing
-from barman_cloud.store.s3.keys import AwsCredentials
+from barman_cloud.store.s3.keys import AwsCredentials, from_json, usable
 from barman_cloud.store.s3.profile import Profile
 
 Source = Callable[[], AwsCredentials]
@@ -35,7 +33,7 @@ def find_credentials(environ: Mapping[str, str], profile: Profile, region: str, 
         secret = profile.get("aws_secret_access_key")
         if secret is None:
             raise ConfigurationError(f"AWS profile {profile.name} has an access key but no aws_secret_access_key")
-        static = _usable(key, secret, profile.get("aws_session_token"), f"the AWS profile {profile.name}")
+        static = usable(key, secret, profile.get("aws_session_token"), f"the AWS profile {profile.name}")
         return lambda: static
     if command := profile.get("credential_process"):
         return Refreshing(lambda: _from_process(command))
@@ -51,36 +49,7 @@ def _environment_key(key: str, environ: Mapping[str, str]) -> AwsCredentials:
             "AWS_ACCESS_KEY_ID is set, but AWS_SECRET_ACCESS_KEY isn't", hint="set both, or neither"
         )
     token = environ.get("AWS_SESSION_TOKEN") or environ.get("AWS_SECURITY_TOKEN")
-    return _usable(key, secret, token, "the environment")
-
-
-def _usable(key: str, secret: str, token: str | None, origin: str, expires: datetime | None = None) -> AwsCredentials:
-    """Return the key, or say which part of it can't be sent."""
-    return AwsCredentials(
-        clean_secret(key, f"the access key (AWS_ACCESS_KEY_ID) of {origin}"),
-        clean_secret(secret, f"the secret key (AWS_SECRET_ACCESS_KEY) of {origin}"),
-        clean_secret(token or "", f"the session token (AWS_SESSION_TOKEN) of {origin}") or None,
-        expires,
-    )
-
-
-def from_json(answer: Mapping[str, Any], origin: str) -> AwsCredentials:
-    """Return the key in a JSON answer of a process, container or instance (they differ in one name only)."""
-    try:
-        expires = answer.get("Expiration")
-        return _usable(
-            answer["AccessKeyId"],
-            answer["SecretAccessKey"],
-            answer.get("SessionToken") or answer.get("Token"),
-            origin,
-            _in_time_zone(datetime.fromisoformat(expires)) if expires else None,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise AccessDeniedError(f"{origin} gave no usable AWS credentials") from error
-
-
-def _in_time_zone(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return usable(key, secret, token, "the environment")
 
 
 def _from_process(command: str) -> AwsCredentials:
@@ -122,4 +91,4 @@ def _from_botocore(profile: Profile, region: str) -> AwsCredentials:
     # botocore renews its keys itself; ours only has to come back to it in time.
     expires = getattr(credentials, "_expiry_time", None) or datetime.now(UTC) + timedelta(minutes=15)
     origin = f"the AWS profile {profile.name}"
-    return _usable(str(frozen.access_key), str(frozen.secret_key), frozen.token, origin, expires)
+    return usable(str(frozen.access_key), str(frozen.secret_key), frozen.token, origin, expires)

@@ -12,8 +12,7 @@ from barman_cloud.errors import AccessDeniedError, ConfigurationError
 from barman_cloud.store.environment import clean_secret, clean_url
 from barman_cloud.store.failures import RequestFailedError, TransientError
 from barman_cloud.store.http import Response
-from barman_cloud.store.s3.identity import from_json
-from barman_cloud.store.s3.keys import AwsCredentials
+from barman_cloud.store.s3.keys import AwsCredentials, from_json
 from barman_cloud.store.token_request import ask
 from barman_cloud.store.xml import parse
 

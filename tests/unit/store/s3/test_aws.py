@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from barman_cloud.errors import AccessDeniedError, BarmanCloudError, Configurati
 from barman_cloud.store.open import open_store
 from barman_cloud.store.options import StoreOptions
 from barman_cloud.store.s3.keys import AwsCredentials
+from barman_cloud.store.s3.metadata_service import _check_host
 from barman_cloud.store.s3.settings import S3Settings
 from barman_cloud.store.s3.sigv4 import sign
 from barman_cloud.store.s3.store import S3Store
@@ -346,6 +349,122 @@ def test_container_credentials(metadata: Metadata, tmp_path: Path) -> None:
     assert credentials({**base, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(tmp_path / "token")}).token == "T"
     with pytest.raises(AccessDeniedError, match="401"):
         credentials({**base, "AWS_CONTAINER_AUTHORIZATION_TOKEN": "wrong"})
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://example.com/keys",
+        "http://169.254.170.2.example.com/",
+        "http://10.0.0.1/",
+        "http://0.0.0.0/",
+        "http://[2001:db8::1]/",
+        "ftp://localhost/",
+        "http://localhost@example.com/",
+        "file:///etc/passwd",
+    ],
+)
+def test_keys_are_not_asked_of_any_host_without_tls(uri: str) -> None:
+    environ = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": uri, "AWS_CONTAINER_AUTHORIZATION_TOKEN": "SECRET"}
+    with pytest.raises(ConfigurationError, match="AWS_CONTAINER_CREDENTIALS_FULL_URI") as raised:
+        credentials(environ)
+    assert "SECRET" not in f"{raised.value} {raised.value.hint}"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://169.254.170.2/v2/x",
+        "http://169.254.170.23/v1/credentials",
+        "http://[fd00:ec2::23]/v1/credentials",
+        "http://localhost:8080/get",
+        "http://127.0.0.9/",
+        "http://[::1]:80/",
+        "https://keys.example.com/x?y=z",
+    ],
+)
+def test_keys_are_asked_of_the_documented_addresses_and_over_tls(uri: str) -> None:
+    _check_host(uri)
+
+
+def test_the_relative_address_of_a_container_is_a_path() -> None:
+    """``169.254.170.2`` and ``@example.com`` make another host."""
+    with pytest.raises(ConfigurationError, match="isn't a path"):
+        credentials({"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "@example.com/keys"})
+
+
+def test_a_silent_metadata_service_was_asked() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(
+            AccessDeniedError, match=r"no AWS credentials found: .*instance metadata: no answer"
+        ) as raised:
+            credentials({"AWS_EC2_METADATA_SERVICE_ENDPOINT": url, "AWS_METADATA_SERVICE_TIMEOUT": "0.2"})
+    assert "127.0.0.1" in str(raised.value)
+    assert "timed out" in str(raised.value)
+
+
+@pytest.mark.parametrize("variable", ["AWS_METADATA_SERVICE_TIMEOUT", "AWS_METADATA_SERVICE_NUM_ATTEMPTS"])
+@pytest.mark.parametrize("value", ["soon", "-1", "0", "nan", "inf", "1e9"])
+def test_odd_numbers_for_the_metadata_service(metadata: Metadata, variable: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=variable):
+        credentials({"AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.url, variable: value})
+
+
+def test_a_metadata_service_that_never_stops(tmp_path: Path) -> None:
+    """Its answers are bounded, whoever sends them: instance, container, login."""
+    with endless_server() as url:
+        (tmp_path / "token").write_text("web-token\n")
+        identity = {"AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"), "AWS_ROLE_ARN": "arn:aws:iam::1:role/x"}
+        for environ in (
+            {"AWS_EC2_METADATA_SERVICE_ENDPOINT": url},
+            {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{url}/keys"},
+            {**identity, "AWS_ENDPOINT_URL_STS": url},
+        ):
+            with pytest.raises(BarmanCloudError, match="more than 1048576 bytes"):
+                credentials(environ)
+
+
+@contextlib.contextmanager
+def endless_server() -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(b"x" * 65536)
+
+        do_PUT = do_POST = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = HttpServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "options", "told"),
+    [
+        ("http://127.0.0.1:9000/bkt", {}, True),
+        ("http://127.0.0.1:9000/bkt/", {}, True),
+        ("https://bkt.s3.eu-west-1.amazonaws.com", {}, True),
+        ("https://BKT.store.example.com", {"addressing_style": "virtual"}, True),
+        ("http://127.0.0.1:9000", {}, False),
+        ("http://127.0.0.1:9000/bkt2", {}, False),
+        ("https://store.example.com/base/bkts", {}, False),
+    ],
+)
+def test_an_endpoint_that_contains_the_bucket_is_said(
+    endpoint: str, options: dict[str, str], told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened("s3://bkt/path", endpoint_url=endpoint, **options)
+    assert ("contains the bucket bkt" in caplog.text) is told
 
 
 def test_failing_credentials_fail_the_request_in_our_words(metadata: Metadata) -> None:
