@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import re
@@ -320,6 +321,22 @@ class TestRefusals:
         assert "WARNING: a full backup is taken instead of an incremental one: backup " in done.stderr
         assert based.info().parent_backup_id is None
         assert "INCREMENTAL" not in str(based.info().backup_label)
+
+    def test_what_the_server_itself_refuses(self, server: PostgresServer, based: Repository) -> None:
+        if server.installation.major < 17:
+            pytest.skip("streamed increments need PostgreSQL 17")
+        manifest = based.path("backup_manifest")
+        text, _, _ = manifest.read_bytes().rpartition(b'"Manifest-Checksum"')
+        text = text.replace(str(based.info().systemid).encode(), b"7")
+        checksum = hashlib.sha256(text).hexdigest().encode()
+        manifest.write_bytes(text + b'"Manifest-Checksum": "' + checksum + b'"}\n')
+        arguments = (*STREAM, "--incremental", "last")
+        refused(based.backup(server, *arguments), "system identifier", "fallback-full")
+        edit_info(based, based.ids[-1], status="FAILED")
+        done = succeeded(based.backup(server, *STREAM, "--incremental", based.ids[0], "--fallback-full"))
+        assert "WARNING: a full backup is taken instead of an incremental one: PostgreSQL refused" in done.stderr
+        assert (based.info().status, based.info().parent_backup_id) == ("DONE", None)
+        assert not any("INCREMENTAL" in name for name in based.files())
 
     @pytest.mark.parametrize("method", [FILES, STREAM])
     def test_a_server_without_summaries(

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from barman_cloud import logs
 from barman_cloud.archive.manifest import ManifestReader
 from barman_cloud.backup.helper_threads import call_interruptibly
@@ -26,7 +28,7 @@ from barman_cloud.incremental.changes import SummaryRow, from_summaries
 from barman_cloud.incremental.file_format import BLOCK, SEGMENT_BLOCKS
 from barman_cloud.incremental.increment import Increment, PageLsnScan, SummarizedChanges
 from barman_cloud.incremental.parent_files import VERSION_FILE, ParentFiles, read_parent_files
-from barman_cloud.postgres.connection import Connection, ServerMetadata, read_metadata
+from barman_cloud.postgres.connection import Connection, ServerMetadata, first_line, read_metadata
 from barman_cloud.postgres.timeline import Switch, history_name, parse_history
 from barman_cloud.postgres.wal import format_lsn, parse_lsn
 from barman_cloud.postgres.wal_summaries import (
@@ -82,6 +84,8 @@ class LocalIncrement:
             rows = summary_rows(self._connection, summaries)
             changes = from_summaries(SummaryRow(*row) for row in rows)
         except (OperationError, IntegrityError) as error:
+            if self._connection.broken:
+                raise  # the server has abandoned the backup, a full one as well
             settle_for_full(error, self._request)
             self._parent = run.info.parent_backup_id = None
             return None
@@ -204,6 +208,9 @@ def _value(connection: Connection, query: Any) -> Any:
 
 
 def _row(connection: Connection, query: Any) -> tuple[Any, ...]:
-    row = connection.execute(query).fetchone()
+    try:
+        row = connection.execute(query).fetchone()
+    except psycopg.Error as error:
+        raise OperationError(f"the server does not tell what an increment must know: {first_line(error)}") from error
     assert row is not None
     return row
