@@ -29,9 +29,9 @@ def run(args: Arguments) -> int | None:
     with options.repository_from(args) as repository:
         view = repository.view()
         if args.format == "console":
-            write(summary.list_as_text(view, keep.read_all(repository.catalog)))
+            write(summary.list_as_text(view, keep.read_all(repository.catalog), with_chains=args.is_umbrella))
         else:
-            write(summary.list_as_json(view))
+            write(summary.list_as_json(view, with_chains=args.is_umbrella))
     for error in view.unreadable.values():
         log.warning("%s", error)
     if len(clusters := by_cluster(view.backups.values())) > 1:
