@@ -266,7 +266,7 @@ class TestStoredObjects:
         )
         keys = [item["Key"] for item in client.list_objects_v2(Bucket=name)["Contents"]]
         assert sorted(key.rpartition("/")[2] for key in keys) == [
-            "archives.json", "backup.info", "data.tar.gz", "data_0001.tar.gz", "system_identifiers",
+            "archives.json", "backup.info", "backup_manifest", "data.tar.gz", "data_0001.tar.gz", "system_identifiers",
         ]  # fmt: skip
         for key in keys:
             tags = client.get_object_tagging(Bucket=name, Key=key)["TagSet"]
