@@ -16,7 +16,7 @@ from barman_cloud.backup.helper_threads import Events, call_interruptibly
 from barman_cloud.backup.lanes import Lanes
 from barman_cloud.backup.members import Content
 from barman_cloud.backup.pack import in_order_of_work, part_size_for, plan_archives, target_size
-from barman_cloud.backup.scan import DATA, Tree
+from barman_cloud.backup.scan import DATA, ScannedBase
 from barman_cloud.backup.worker import Cancelled, PartNumbers, StoredArchive, Uploads, Workers, upload_archive
 from barman_cloud.errors import AccessDeniedError, OperationError
 from barman_cloud.report.text import counted
@@ -49,7 +49,7 @@ class ArchiveSet:
         """The manifest entries of all files archived by :meth:`make`."""
         return self._workers.spools if self._workers else ()
 
-    def make(self, trees: Sequence[Tree], events: Events) -> None:
+    def make(self, trees: Sequence[ScannedBase], events: Events) -> None:
         """Archive the trees and wait until all of it is stored; raises what a worker or ``events`` raises."""
         plans = plan_archives(trees, jobs=self._jobs, max_archive_size=self._uploads.max_archive_size)
         count, size = sum(tree.file_count for tree in trees), sum(tree.size for tree in trees)

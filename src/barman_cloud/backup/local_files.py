@@ -15,7 +15,7 @@ from barman_cloud.backup.lifecycle import Run
 from barman_cloud.backup.members import Content, describe
 from barman_cloud.backup.page_check import PageChecks
 from barman_cloud.backup.readable import refusal, require_readable
-from barman_cloud.backup.scan import CONTROL_FILE, Tree, scan_data_directory, scan_tablespace
+from barman_cloud.backup.scan import CONTROL_FILE, ScannedBase, scan_data_directory, scan_tablespace
 from barman_cloud.backup.server_files import (
     configuration_files,
     external_files,
@@ -98,7 +98,7 @@ class LocalFiles:
     def finish(self, archives: ArchiveSet, run: Run) -> None:
         """Everything is in the archives."""
 
-    def _scan(self) -> list[Tree]:
+    def _scan(self) -> list[ScannedBase]:
         metadata = self._metadata
         trees = [scan_tablespace(oid, location, metadata.version) for _, oid, location in metadata.tablespaces]
         tablespaces = [(oid, location) for _, oid, location in metadata.tablespaces]

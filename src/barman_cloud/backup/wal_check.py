@@ -16,7 +16,6 @@ log = logs.get_logger(__name__)
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 5.0
-_SEGMENT_DIGITS = 24
 
 
 def warn_of_missing_wal(
@@ -67,7 +66,7 @@ def missing_segments(store: ObjectStore, layout: Layout, info: BackupInfo) -> li
         if item.key[: len(last)] > last:
             break
         wal = layout.parse_wal_key(item.key)
-        if wal and wal.segment and len(wal.name) == _SEGMENT_DIGITS:
+        if wal and wal.segment and wal.is_full_segment:
             found.add(wal.segment)
     return [name for name in needed if name not in found]
 

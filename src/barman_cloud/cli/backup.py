@@ -214,7 +214,7 @@ def _run(args: Arguments, store: ObjectStore, layout: Layout) -> None:
 
 
 def _backup_options(args: Arguments) -> BackupOptions:
-    from barman_cloud.archive.compression import wal_level
+    from barman_cloud.archive.compression import compression_level
     from barman_cloud.backup.archive_backup import BackupOptions
     from barman_cloud.backup.lifecycle import BackupRequest
     from barman_cloud.postgres.connection import ConnectionParameters
@@ -233,7 +233,7 @@ def _backup_options(args: Arguments) -> BackupOptions:
         ),
         jobs=args.jobs,
         compression=args.compression,
-        level=wal_level(args.compression, level) if args.compression and level is not None else None,
+        level=compression_level(args.compression, level) if args.compression and level is not None else None,
         max_archive_size=args.max_archive_size,
         min_chunk_size=args.min_chunk_size,
         max_bandwidth=args.max_bandwidth,
@@ -253,7 +253,7 @@ def _run_snapshot_backup(args: Arguments, store: ObjectStore, layout: Layout, re
     from barman_cloud.backup.snapshot import run_snapshot_backup
     from barman_cloud.snapshots.base import SnapshotOptions
 
-    given = {name: getattr(args, name) for name in SnapshotOptions.__annotations__ if name != "tags"}
+    given = {name: getattr(args, name) for name in SnapshotOptions.names() if name != "tags"}
     snapshots = SnapshotOptions(**given, tags=request.tags or {})
     run_snapshot_backup(store, layout, request, args.snapshot_instance, args.snapshot_disks, snapshots)
 

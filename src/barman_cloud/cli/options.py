@@ -138,9 +138,7 @@ def store_from(args: Arguments) -> ObjectStore:
     from barman_cloud.store.open import open_store
     from barman_cloud.store.options import StoreOptions
 
-    given = {
-        name: getattr(args, name) for name in StoreOptions.__annotations__ if getattr(args, name, None) is not None
-    }
+    given = {name: getattr(args, name) for name in StoreOptions._fields if getattr(args, name, None) is not None}
     store = open_store(url_from(args), args.cloud_provider, StoreOptions(**given))
     if logs.enabled(logs.DEBUG):
         from barman_cloud.store.traced import TracedStore

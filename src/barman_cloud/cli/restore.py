@@ -268,7 +268,7 @@ def _restore_snapshots(
     from barman_cloud.snapshots.base import SnapshotOptions
 
     target = Path(args.recovery_dir)
-    given = {name: getattr(args, name) for name in SnapshotOptions.__annotations__ if getattr(args, name, None)}
+    given = {name: getattr(args, name) for name in SnapshotOptions.names() if getattr(args, name, None)}
     restore_snapshot_backup(
         store, layout, info, target, args.snapshot_recovery_instance, SnapshotOptions(**given), args.tablespaces
     )

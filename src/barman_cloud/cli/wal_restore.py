@@ -99,7 +99,7 @@ def _restore(args: Arguments) -> None:
         restorer = restorer_from(args, store, directory)
         damaged = directory is not None and restore_spool.is_damaged(directory, name.text)
         # What follows is fetched while this segment is: the background process takes as long to start.
-        restorer.restore(name, args.wal_dest, found=fetch_ahead, thorough=damaged)
+        restorer.restore(name, args.wal_dest, on_found=fetch_ahead, thorough=damaged)
         if directory is not None and damaged:
             restore_spool.forget_damage(directory, name.text)
 

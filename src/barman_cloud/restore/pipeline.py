@@ -1,4 +1,4 @@
-"""Small pieces of the restore pipe: a stage in a thread of its own, stopping on demand, and a crew of workers."""
+"""Small pieces of the restore pipe: a stage in a thread of its own, stopping on demand, and worker threads."""
 
 from __future__ import annotations
 
