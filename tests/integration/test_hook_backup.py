@@ -1,4 +1,4 @@
-"""``barman-cloud-backup`` as Barman's ``post_backup_script``: storing a backup that lies on a Barman server's disk."""
+"""``barman-cloud-backup`` as Barman's ``post_backup_script``: storing a backup that is on a Barman server's disk."""
 
 from __future__ import annotations
 

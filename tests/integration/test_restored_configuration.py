@@ -1,4 +1,4 @@
-"""A server whose configuration lies outside its data directory, as Debian has it: its copy is started, not itself."""
+"""A server whose configuration is outside its data directory, as Debian has it: its copy is started, not itself."""
 
 from __future__ import annotations
 

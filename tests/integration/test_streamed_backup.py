@@ -248,7 +248,7 @@ class TestStoredObjects:
         server.query("CREATE ROLE streamer LOGIN REPLICATION")
         server.query("GRANT pg_monitor TO streamer")
         done = succeeded(repository.backup(server, *STREAM, "-U", "streamer"))
-        assert f"{outside}/pg_hba.conf lies outside PGDATA and is not in the backup: permission denied" in done.stderr
+        assert f"{outside}/pg_hba.conf is outside PGDATA and is not in the backup: permission denied" in done.stderr
         assert not repository.path("configuration.tar").exists()
         assert repository.info().status == "DONE"
         deleted = run_command("backup-delete", "--backup-id", repository.ids[0], repository.url, "main")

@@ -2,7 +2,7 @@
 
 Order matters to recovery and is kept (PostgreSQL docs, "Making a Base Backup Using the Low Level API"): everything
 else, then ``pg_control`` while the server is still in backup mode, then ``backup_label`` from the stop call. The last
-archive of ``data`` holds these, the configuration files that lie outside PGDATA, and ``backup_manifest``.
+archive of ``data`` holds these, the configuration files that are outside PGDATA, and ``backup_manifest``.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class ArchiveMethod:
         self._source.copy(self._archives, run)
 
     def finish(self, run: Run, start: BackupStart, stop: BackupStop) -> dict[str, Any]:
-        """Store the last archive, and what lies beside the archives."""
+        """Store the last archive, and what is beside the archives."""
         assert self._archives is not None
         size, members = self._source.last_members(self._archives, start, stop)
         self._archives.add_last(members, size)

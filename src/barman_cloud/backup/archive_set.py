@@ -176,7 +176,7 @@ class ArchiveSet:
             log.warning("uploads that wait for the store could not be aborted: parts of them may stay in the bucket")
 
     def _require_all(self) -> None:
-        """Check that every archive lies in the store, of the size that was sent; ``OperationError`` names one if not.
+        """Check that every archive is in the store, of the size that was sent; ``OperationError`` names one if not.
 
         A deletion of a backup that still runs takes its archives along, and what would be called DONE then couldn't be
         restored. Credentials that may not list are trusted.

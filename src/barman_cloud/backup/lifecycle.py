@@ -208,7 +208,7 @@ def _refuse_foreign_cluster(connection: Connection, store: ObjectStore, layout: 
         cluster = int(read_system_identifier(connection))
     except BarmanCloudError as error:
         log.debug("the system identifier can't be read: %s", error)
-        return  # the backup fails for the same reason, and the catalog shall say so
+        return  # the backup fails for the same reason, and the catalog is to say so
     identity = ArchiveIdentity(store, layout, accepted=request.accept_cluster, tags=request.tags)
     try:
         call_interruptibly(lambda: identity.require(cluster, "this server"))

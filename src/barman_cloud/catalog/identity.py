@@ -8,7 +8,7 @@ The object ``<server>/system_identifiers`` says whose an archive is: one identif
 user agreed to that. The first cluster to archive writes it, by a conditional create. Archives that other programs made
 have none: the newest backup tells whose they are, or else a segment.
 
-``wal-archive`` asks for each segment. What it was told lies in the spool for a day, so that this costs nothing but
+``wal-archive`` asks for each segment. What it was told is in the spool for a day, so that this costs nothing but
 reading a small file; and as little as possible is imported here.
 """
 

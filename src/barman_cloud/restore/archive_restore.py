@@ -160,7 +160,7 @@ def _open_directories(stack: ExitStack, plan: RestorePlan, interrupted: Journal 
     """Make the directories that are missing, and return the journal."""
     plan.target.mkdir(mode=0o700, parents=True, exist_ok=True)
     notes = interrupted or stack.enter_context(closing(journal.start(plan.target, plan.identity)))
-    # The directory of a tablespace may lie in the recovery directory, which without a journal has to be empty.
+    # The directory of a tablespace may be in the recovery directory, which without a journal has to be empty.
     for directory in plan.directories.values():
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not plan.delta:
@@ -178,7 +178,7 @@ def _open_trees(stack: ExitStack, plan: RestorePlan) -> dict[str, Tree]:
 
 
 def _tell_of_configuration(store: ObjectStore, layout: Layout, info: BackupInfo) -> None:
-    """Say where the configuration files are that lay outside PGDATA, if a streamed backup has them."""
+    """Say where the configuration files are that were outside PGDATA, if a streamed backup has them."""
     if info.mode != STREAMED or not info.configuration_outside:
         return
     key = layout.configuration(info.backup_id)
@@ -189,7 +189,7 @@ def _tell_of_configuration(store: ObjectStore, layout: Layout, info: BackupInfo)
     else:
         where = f"are in {store.object_url(key)}"
     log.warning(
-        "%s lay outside PGDATA and %s; PostgreSQL needs them to start", ", ".join(info.configuration_outside), where
+        "%s were outside PGDATA and %s; PostgreSQL needs them to start", ", ".join(info.configuration_outside), where
     )
 
 

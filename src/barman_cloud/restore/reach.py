@@ -1,4 +1,4 @@
-"""Can recovery from a backup get to where it shall go? Answered by listings, before the first byte is restored.
+"""Can recovery from a backup get to its target? Answered by listings, before the first byte is restored.
 
 A restore takes hours, and PostgreSQL says only at its end that a segment, a timeline or the target isn't there; or it
 says nothing, and promotes at the first gap (PostgreSQL docs, 26.3.5).
@@ -29,7 +29,7 @@ _RESOLUTION = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why recovery will not end where it shall, and what to do."""
+    """Why recovery will not end at its target, and what to do."""
 
     message: str
     hint: str

@@ -116,7 +116,7 @@ def extract_archive(
             where = tree.root / member.name if member else tree.root
             raise UnexpectedError(
                 f"{where}: {getattr(error, 'strerror', None) or error}",
-                hint="once that is mended, the same command goes on from here",
+                hint="once that is fixed, the same command goes on from here",
             ) from error
     outcome = extractor.outcome
     seconds = max(time.monotonic() - began, 1e-3)

@@ -65,7 +65,7 @@ def put_whole(
     try:
         etag = store.attempt("put", key, send)
     except AlteredError:
-        # Wrong bytes must not lie there as if they were the object.
+        # Wrong bytes must not be there as if they were the object.
         with suppress(Exception):
             store.attempt("delete", key, lambda: store.provider_api.delete_one(key), stopped=lambda: True)
         raise

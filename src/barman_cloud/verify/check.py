@@ -182,7 +182,7 @@ def cluster_findings(done: list[BackupInfo]) -> Iterator[Finding]:
     if len(identifiers) > 1:
         listed = ", ".join(f"{identifier} (last backup {backup_id})" for identifier, backup_id in identifiers.items())
         yield critical(
-            "one-cluster", f"backups of {len(identifiers)} clusters lie under one name: {listed}",
+            "one-cluster", f"backups of {len(identifiers)} clusters are under one name: {listed}",
             "give each cluster a server name of its own", *identifiers.values(),
         )  # fmt: skip
     elif identifiers:
