@@ -99,8 +99,10 @@ class TestRestoredBackup:
         disturber = threading.Thread(target=disturb)
         load = subprocess.Popen(
             [server.installation.tool("pgbench"), "-n", "-T", "60", "-c", "2"],
-            env=command_environment(server.client_environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            env=command_environment(server.client_environ),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         disturber.start()
         try:
             succeeded(repository.backup(server, "--zstd", "--max-bandwidth", "8MB", "--jobs", "3"))
@@ -181,9 +183,15 @@ class TestStoredObjects:
         assert info.cluster_size is not None
         assert info.cluster_size > 1 << 20
         assert list(info.copy_stats or {}) == [
-            "total_time", "number_of_workers", "analysis_time", "analysis_time_per_item", "copy_time_per_item",
-            "serialized_copy_time_per_item", "copy_time", "serialized_copy_time",
-        ]  # fmt: skip
+            "total_time",
+            "number_of_workers",
+            "analysis_time",
+            "analysis_time_per_item",
+            "copy_time_per_item",
+            "serialized_copy_time_per_item",
+            "copy_time",
+            "serialized_copy_time",
+        ]
 
     def test_archives_have_barmans_structure(self, new_postgres: NewPostgres, repository: Repository) -> None:
         server = new_postgres()
@@ -202,8 +210,10 @@ class TestStoredObjects:
         assert {"base", "global", "pg_wal", "pg_tblspc", "pg_stat_tmp", "pg_twophase"} <= set(directories)
         assert "./PG_VERSION" in [member.name for member in members]
         assert [member.name for member, _ in repository.members(last)] == [
-            "global/pg_control", "backup_manifest", "backup_label",
-        ]  # fmt: skip
+            "global/pg_control",
+            "backup_manifest",
+            "backup_label",
+        ]
         label, content = repository.members(last)[-1]
         owner = server.data.stat()
         assert (label.mode, label.uid, label.gid) == (0o644, owner.st_uid, owner.st_gid)
@@ -266,8 +276,12 @@ class TestStoredObjects:
         )
         keys = [item["Key"] for item in client.list_objects_v2(Bucket=name)["Contents"]]
         assert sorted(key.rpartition("/")[2] for key in keys) == [
-            "archives.json", "backup.info", "data.tar.gz", "data_0001.tar.gz", "system_identifiers",
-        ]  # fmt: skip
+            "archives.json",
+            "backup.info",
+            "data.tar.gz",
+            "data_0001.tar.gz",
+            "system_identifiers",
+        ]
         for key in keys:
             tags = client.get_object_tagging(Bucket=name, Key=key)["TagSet"]
             assert {tag["Key"]: tag["Value"] for tag in tags} == {"team": "blue", "tier": "gold"}
@@ -276,10 +290,12 @@ class TestStoredObjects:
         both = [
             subprocess.Popen(
                 [program("backup"), "--immediate-checkpoint", repository.url, "main"],
-                env=command_environment(postgres.client_environ), stderr=subprocess.PIPE, text=True,
+                env=command_environment(postgres.client_environ),
+                stderr=subprocess.PIPE,
+                text=True,
             )
             for _ in range(2)
-        ]  # fmt: skip
+        ]
         outcomes = [process.communicate()[1] if process.wait() else "" for process in both]
         # Either the second waited for the next second, or it lost the race for the id and says so.
         done = [backup_id for backup_id in repository.ids if repository.info(backup_id).status == "DONE"]
@@ -310,10 +326,14 @@ class TestSessions:
         }[form]
         succeeded(
             run_command(
-                "backup", "--immediate-checkpoint", *arguments, repository.url, "main",
+                "backup",
+                "--immediate-checkpoint",
+                *arguments,
+                repository.url,
+                "main",
                 environ={"PGSERVICEFILE": str(service)},
             )
-        )  # fmt: skip
+        )
         assert repository.info().status == "DONE"
 
     def test_settings_of_the_role_do_not_matter(self, new_postgres: NewPostgres, repository: Repository) -> None:
@@ -324,9 +344,13 @@ class TestSessions:
         )
         server.query("CREATE FUNCTION trap.pg_is_in_recovery() RETURNS bool LANGUAGE sql AS 'SELECT true'")
         for setting in (
-            "search_path = trap, pg_catalog", "DateStyle = 'German'", "statement_timeout = '100ms'",
-            "idle_in_transaction_session_timeout = '100ms'", "idle_session_timeout = '200ms'", "lock_timeout = 1",
-        ):  # fmt: skip
+            "search_path = trap, pg_catalog",
+            "DateStyle = 'German'",
+            "statement_timeout = '100ms'",
+            "idle_in_transaction_session_timeout = '100ms'",
+            "idle_session_timeout = '200ms'",
+            "lock_timeout = 1",
+        ):
             server.query(f"ALTER ROLE postgres SET {setting}")
         succeeded(repository.backup(server, "--max-bandwidth", "20MB"))
         info = repository.info()

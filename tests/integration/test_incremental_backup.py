@@ -126,9 +126,13 @@ class Workload:
 class TestChains:
     @pytest.mark.parametrize("seed", [1])
     def test_each_method_and_mixed_ones_on_a_busy_schema(
-        self, new_postgres: NewPostgres, postgres_installation: Installation, repository: Repository,
-        server_dir: Path, seed: int,
-    ) -> None:  # fmt: skip
+        self,
+        new_postgres: NewPostgres,
+        postgres_installation: Installation,
+        repository: Repository,
+        server_dir: Path,
+        seed: int,
+    ) -> None:
         server = new_postgres(settings=settings_for(postgres_installation))
         repository.archive_from(server)
         server.create_tablespace("fast")
@@ -173,8 +177,10 @@ class TestChains:
         methods = [FILES, STREAM, FILES] if postgres_installation.major >= 17 else [FILES, FILES]
         load = subprocess.Popen(
             [server.installation.tool("pgbench"), "-n", "-T", "60", "-c", "2"],
-            env=command_environment(server.client_environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            env=command_environment(server.client_environ),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
             for method in methods:
                 server.query("TRUNCATE pgbench_history")

@@ -81,8 +81,9 @@ class TestSuccess:
             r"WARNING.* --target-time and --target-tli without effect.*--write-recovery-settings", done.stderr
         )
 
-    @pytest.mark.parametrize(("options", "aborts"), [([], True), (["--no-abort-recovery-on-error"], False),
-                                                     (["--standby-mode"], False)])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("options", "aborts"), [([], True), (["--no-abort-recovery-on-error"], False), (["--standby-mode"], False)]
+    )
     def test_errors_abort_recovery_unless_told_otherwise(
         self, bucket: Bucket, target: Path, options: list[str], aborts: bool
     ) -> None:
@@ -101,8 +102,18 @@ class TestSuccess:
         assert (target / "backup_label").read_bytes() == LABEL
 
     def test_recovery_settings(self, bucket: Bucket, target: Path) -> None:
-        done = succeeded(restore(bucket, target, "--write-recovery-settings", "--target-time", "2026-11-22T15:00:00Z",
-                                 "--target-action", "promote", backup="auto"))  # fmt: skip
+        done = succeeded(
+            restore(
+                bucket,
+                target,
+                "--write-recovery-settings",
+                "--target-time",
+                "2026-11-22T15:00:00Z",
+                "--target-action",
+                "promote",
+                backup="auto",
+            )
+        )
         text = (target / "postgresql.auto.conf").read_text()
         command = f"{program('wal-restore')} --abort-recovery-on-error {bucket.store.url.text} main %f %p"
         assert f"restore_command = '{command}'\n" in text
@@ -219,8 +230,15 @@ class TestMissingWal:
         assert re.search("WARNING.*000000010000000000000002, which is not in the archive", done.stderr)
 
     def test_auto_takes_an_older_backup_that_has_it(self, bucket: Bucket, target: Path) -> None:
-        older = BackupInfo("20261121T121102", **{**_fields(bucket.info), "begin_wal": "000000010000000000000001",
-                                                "begin_xlog": "0/1000028", "end_xlog": "0/1000100"})  # fmt: skip
+        older = BackupInfo(
+            "20261121T121102",
+            **{
+                **_fields(bucket.info),
+                "begin_wal": "000000010000000000000001",
+                "begin_xlog": "0/1000028",
+                "end_xlog": "0/1000100",
+            },
+        )
         Catalog(bucket.store, bucket.layout).save(older)
         bucket.store.put(bucket.layout.wal("000000010000000000000001.gz"), b"x")
         for archive in bucket.store.list(bucket.layout.backup_dir(BACKUP_ID)):
@@ -230,11 +248,14 @@ class TestMissingWal:
         assert f"passed over backup {BACKUP_ID}" in done.stderr
         assert f"restored backup {older.backup_id}" in done.stderr
 
-    @pytest.mark.parametrize(("arguments", "words"), [
-        (["--target-tli", "9"], "timeline 9 isn't in the archive"),
-        (["--target-time", "2199-01-01 00:00Z"], "can't reach 2199-01-01"),
-        (["--target-lsn", "1/0"], "can't reach LSN 1/0"),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["--target-tli", "9"], "timeline 9 isn't in the archive"),
+            (["--target-time", "2199-01-01 00:00Z"], "can't reach 2199-01-01"),
+            (["--target-lsn", "1/0"], "can't reach LSN 1/0"),
+        ],
+    )
     def test_a_target_that_is_not_in_the_archive(
         self, bucket: Bucket, target: Path, arguments: list[str], words: str
     ) -> None:
@@ -300,8 +321,10 @@ class TestInterruption:
         )
         running = subprocess.Popen(
             [program("restore"), "--endpoint-url", proxy.endpoint, url, "main", BACKUP_ID, str(target)],
-            env=command_environment(rclone_s3.environ), stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            env=command_environment(rclone_s3.environ),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         wait_for(lambda: (target / "base/5/1").exists(), what="the first range")
         time.sleep(0.2)
         running.send_signal(signal.SIGINT)
@@ -347,10 +370,23 @@ class TestRealBackup:
         server.switch_wal()
         inside = server_dir / "copy" / "spaces" / "fast"
         done = succeeded(
-            run_command("restore", "-v", "--jobs", "3", "--tablespace", f"fast:{inside}", "--write-recovery-settings",
-                        "--target-immediate", "--target-action", "promote", repository.url, "main", "last",
-                        server_dir / "copy")
-        )  # fmt: skip
+            run_command(
+                "restore",
+                "-v",
+                "--jobs",
+                "3",
+                "--tablespace",
+                f"fast:{inside}",
+                "--write-recovery-settings",
+                "--target-immediate",
+                "--target-action",
+                "promote",
+                repository.url,
+                "main",
+                "last",
+                server_dir / "copy",
+            )
+        )
         assert "of the backup's manifest have the right size and checksum" in done.stderr
         copy = adopt(server_dir / "copy", server.installation)
         if server.installation.has("pg_verifybackup"):

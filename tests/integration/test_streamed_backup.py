@@ -89,8 +89,10 @@ class TestRestoredBackup:
         server.pgbench("-i", "-s", "2")
         load = subprocess.Popen(
             [server.installation.tool("pgbench"), "-n", "-T", "60", "-c", "2"],
-            env=command_environment(server.client_environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            env=command_environment(server.client_environ),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
             done = succeeded(repository.backup(server, *STREAM, "--lz4", "--name", "n", "--max-bandwidth", "30MB"))
         finally:
@@ -264,10 +266,14 @@ class TestStoredObjects:
     def test_a_stream_of_its_own_connection_string(self, server: PostgresServer, repository: Repository) -> None:
         succeeded(
             repository.backup(
-                server, *STREAM, "-U", "reader",
-                "--streaming-conninfo", f"host=127.0.0.1 port={server.port} user=streamer",
+                server,
+                *STREAM,
+                "-U",
+                "reader",
+                "--streaming-conninfo",
+                f"host=127.0.0.1 port={server.port} user=streamer",
             )
-        )  # fmt: skip
+        )
         assert repository.info().status == "DONE"
 
     def test_through_the_umbrella_command_with_tags_and_encryption(
@@ -276,11 +282,22 @@ class TestStoredObjects:
         bucket = moto.new_bucket()
         done = subprocess.run(
             [
-                str(Path(program("backup")).with_name("barman-cloud")), "backup", *STREAM, "--immediate-checkpoint",
-                "--tag", "team,blue", "--encryption", "AES256", *moto.options, f"{bucket}/prod", "main",
+                str(Path(program("backup")).with_name("barman-cloud")),
+                "backup",
+                *STREAM,
+                "--immediate-checkpoint",
+                "--tag",
+                "team,blue",
+                "--encryption",
+                "AES256",
+                *moto.options,
+                f"{bucket}/prod",
+                "main",
             ],
-            env=command_environment({**postgres.client_environ, **moto.environ}), capture_output=True, text=True,
-        )  # fmt: skip
+            env=command_environment({**postgres.client_environ, **moto.environ}),
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
         client = moto_client(moto)
         name = bucket.removeprefix("s3://")
@@ -328,8 +345,9 @@ class TestRefusals:
     def test_a_role_without_replication(self, server: PostgresServer, repository: Repository) -> None:
         refused(
             repository.backup(server, *STREAM, "-U", "reader"),
-            "role reader may not stream: it has neither REPLICATION nor SUPERUSER", "ALTER ROLE reader REPLICATION",
-        )  # fmt: skip
+            "role reader may not stream: it has neither REPLICATION nor SUPERUSER",
+            "ALTER ROLE reader REPLICATION",
+        )
         assert repository.ids == []
         wait_for(lambda: no_session_is_left(server), what="the session to be closed")
 
@@ -339,18 +357,20 @@ class TestRefusals:
         server.query("SELECT pg_reload_conf()")
         wait_for(lambda: not accepts_replication(server), what="the new rules to be in force")
         refused(
-            repository.backup(server, *STREAM), "pg_hba.conf allows no replication connection of role postgres",
+            repository.backup(server, *STREAM),
+            "pg_hba.conf allows no replication connection of role postgres",
             f"host replication postgres ADDRESS .*{server.data}/pg_hba.conf",
-        )  # fmt: skip
+        )
         assert repository.ids == []
 
     def test_no_wal_sender_is_free(self, new_postgres: NewPostgres, repository: Repository) -> None:
         server = new_postgres(settings={"max_wal_senders": "1"})
         with psycopg.connect(server.conninfo, replication="true", autocommit=True):
             refused(
-                repository.backup(server, *STREAM), "max_wal_senders is 1 on the server, and all of them are in use",
+                repository.backup(server, *STREAM),
+                "max_wal_senders is 1 on the server, and all of them are in use",
                 "raise max_wal_senders",
-            )  # fmt: skip
+            )
         assert repository.ids == []
 
     def test_a_server_that_writes_too_little_wal(self, new_postgres: NewPostgres, repository: Repository) -> None:

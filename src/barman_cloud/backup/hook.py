@@ -105,8 +105,9 @@ def read_hook_environment(environ: Mapping[str, str], options: BackupOptions) ->
     if info.parent_backup_id:
         log.warning(
             "backup %s is incremental: it can't be restored without its parent %s and pg_combinebackup",
-            backup_id, info.parent_backup_id,
-        )  # fmt: skip
+            backup_id,
+            info.parent_backup_id,
+        )
     return HookBackup(backup_id, Path(directory), info, text)
 
 

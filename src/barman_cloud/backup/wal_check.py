@@ -48,10 +48,12 @@ def warn_of_missing_wal(
     which = missing[0] if len(missing) == 1 else f"{len(missing)} segments from {missing[0]} to {missing[-1]}"
     log.warning(
         "backup %s can't be recovered yet: the archive lacks its WAL, %s, up to %s%s%s",
-        info.backup_id, which, info.end_xlog,
+        info.backup_id,
+        which,
+        info.end_xlog,
         f", after {timeout:.0f} seconds" if timeout else "",
         f" ({reason})" if reason else "",
-    )  # fmt: skip
+    )
 
 
 def missing_segments(store: ObjectStore, layout: Layout, info: BackupInfo) -> list[str]:

@@ -115,8 +115,11 @@ class ArchiveIdentity:
             log.warning("the cluster with system identifier %d shares %s from now on", own, self._url)
         elif self._is_abandoned():
             self._store.put(self._layout.identity, _dump([own]), tags=self._tags)
-            log.warning("%s was of the cluster with system identifier %s and is empty: it is taken over",
-                        self._url, _listed(found))  # fmt: skip
+            log.warning(
+                "%s was of the cluster with system identifier %s and is empty: it is taken over",
+                self._url,
+                _listed(found),
+            )
         else:
             raise ConflictError(
                 f"{self._url} is the archive of the cluster with system identifier {_listed(found)}, "

@@ -43,9 +43,12 @@ def add_arguments(parser: Declarations) -> None:
     )
     server.add_argument("--immediate-checkpoint", action="store_true", help="don't wait for a spread checkpoint")
     server.add_argument(
-        "--keepalive-interval", type=values.non_negative, default=60, metavar="SECONDS",
+        "--keepalive-interval",
+        type=values.non_negative,
+        default=60,
+        metavar="SECONDS",
         help="how often to use the connection that holds the backup (default 60; 0: never)",
-    )  # fmt: skip
+    )
     parser.add_extension(
         "--method",
         choices=("files", "stream"),
@@ -73,14 +76,20 @@ def add_arguments(parser: Declarations) -> None:
         help="with --incremental: take a full backup where an incremental one is impossible",
     )
     parser.add_extension(
-        "--summary-timeout", type=values.non_negative, metavar="SECONDS",
+        "--summary-timeout",
+        type=values.non_negative,
+        metavar="SECONDS",
         help="with --incremental: how long to wait for the server's WAL summaries (default 300)",
-    )  # fmt: skip
+    )
     parser.add_argument("-J", "--jobs", type=values.positive, default=2, help="parallel workers (default 2)")
     parser.add_argument(
-        "-S", "--max-archive-size", type=values.size, default=DEFAULT_MAX_ARCHIVE_SIZE, metavar="SIZE",
+        "-S",
+        "--max-archive-size",
+        type=values.size,
+        default=DEFAULT_MAX_ARCHIVE_SIZE,
+        metavar="SIZE",
         help="start another archive above this size (default 100GB)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--min-chunk-size", type=values.size, metavar="SIZE", help="smallest part of a multipart upload"
     )
@@ -101,18 +110,27 @@ def add_arguments(parser: Declarations) -> None:
 
 def _add_checks(parser: Declarations) -> None:
     parser.add_extension(
-        "--wal-timeout", type=values.non_negative, metavar="SECONDS",
+        "--wal-timeout",
+        type=values.non_negative,
+        metavar="SECONDS",
         help="how long to wait for the backup's WAL in the archive (default 60; barman-cloud-backup: 0, look once)",
-    )  # fmt: skip
+    )
     checksums = parser.add_mutually_exclusive_group()
     parser.add_extension(
-        "--verify-checksums", action="store_const", const=True, group=checksums,
+        "--verify-checksums",
+        action="store_const",
+        const=True,
+        group=checksums,
         help="verify page checksums while reading, or fail if that can't be done (default: where it can)",
-    )  # fmt: skip
+    )
     parser.add_extension(
-        "--no-verify-checksums", dest="verify_checksums", action="store_const", const=False, group=checksums,
+        "--no-verify-checksums",
+        dest="verify_checksums",
+        action="store_const",
+        const=False,
+        group=checksums,
         help="don't verify page checksums",
-    )  # fmt: skip
+    )
     parser.add_extension("--strict", action="store_true", help="exit with 1 if a page fails its checksum")
 
 
@@ -126,9 +144,12 @@ def _add_snapshots(parser: Declarations) -> None:
     snapshot.add_argument("--gcp-project", "--snapshot-gcp-project", dest="gcp_project", help="Google: project")
     snapshot.add_argument("--aws-region", help="AWS: region of machine and disks")
     snapshot.add_argument(
-        "--aws-await-snapshots-timeout", type=values.positive, default=3600, metavar="SECONDS",
+        "--aws-await-snapshots-timeout",
+        type=values.positive,
+        default=3600,
+        metavar="SECONDS",
         help="AWS: how long to wait for snapshots to complete (default 3600)",
-    )  # fmt: skip
+    )
     snapshot.add_argument(
         "--aws-snapshot-lock-mode", choices=("governance", "compliance"), help="AWS: lock the snapshots"
     )

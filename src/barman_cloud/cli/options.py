@@ -114,9 +114,11 @@ def add_encryption(parser: Declarations) -> None:
 def add_accept_cluster(parser: Declarations) -> None:
     """Add the consent to what ``catalog.identity`` refuses."""
     parser.add_extension(
-        "--accept-cluster", type=values.positive, metavar="ID",
+        "--accept-cluster",
+        type=values.positive,
+        metavar="ID",
         help="let the cluster with this system identifier share the archive of another one",
-    )  # fmt: skip
+    )
 
 
 def add_format(parser: Declarations) -> None:

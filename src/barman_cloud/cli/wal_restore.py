@@ -33,9 +33,10 @@ def add_arguments(parser: Declarations) -> None:
         "--spool-dir", metavar="DIR", help="for what is fetched ahead (default /var/tmp/walrestore-UID)"
     )
     parser.add_extension(
-        "--abort-recovery-on-error", action="store_true",
+        "--abort-recovery-on-error",
+        action="store_true",
         help="exit with 130 on errors other than 'not in the archive', so that PostgreSQL stops recovery",
-    )  # fmt: skip
+    )
     parser.add_extension("--skip-page-check", action="store_true", help="deliver a file although it is damaged")
 
 

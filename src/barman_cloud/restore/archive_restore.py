@@ -104,9 +104,14 @@ def restore_backup(
     )
     log.info(
         "restored backup %s into %s: %d files, %.1f MiB (%.1f MiB stored) in %.1f s; recovery needs the WAL from %s on",
-        info.backup_id, plan.target, report.files, report.size / 2**20, report.stored_size / 2**20, report.seconds,
+        info.backup_id,
+        plan.target,
+        report.files,
+        report.size / 2**20,
+        report.stored_size / 2**20,
+        report.seconds,
         info.begin_wal,
-    )  # fmt: skip
+    )
     _tell_of_configuration(store, layout, info)
     if verified is not None:
         log.info("all %d files of the backup's manifest have the right size and checksum", verified)
@@ -236,10 +241,16 @@ def _extract(
             tree = trees[archive.base]
             record = files.recorder(archive.base)
             outcome = extract_archive(
-                store, archive, tree, order,
-                window=window, expected=(plan.records or {}).get(archive.key), record=record,
-                keep=comparison.keeper(archive.base) if comparison else None, stop=stop,
-            )  # fmt: skip
+                store,
+                archive,
+                tree,
+                order,
+                window=window,
+                expected=(plan.records or {}).get(archive.key),
+                record=record,
+                keep=comparison.keeper(archive.base) if comparison else None,
+                stop=stop,
+            )
             tree.add(order, outcome)
             with turn:
                 notes.add(archive.key, outcome)

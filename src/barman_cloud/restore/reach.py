@@ -119,8 +119,9 @@ def problems_of_target(archive: WalArchive, info: BackupInfo, settings: Recovery
         return found
     needs = _needs_of(info)
     if needs is None:
-        log.info("backup %s doesn't tell which WAL it needs: whether the target can be reached is not known",
-                 info.backup_id)  # fmt: skip
+        log.info(
+            "backup %s doesn't tell which WAL it needs: whether the target can be reached is not known", info.backup_id
+        )
         return []
     timeline = _target_timeline(archive, info, settings)
     if isinstance(timeline, Problem):
@@ -186,8 +187,13 @@ def _target_timeline(archive: WalArchive, info: BackupInfo, settings: RecoverySe
     newest = archive.newest_timeline(own)
     later = [timeline for timeline in archive.timelines() if timeline > newest]
     if later:
-        log.warning("PostgreSQL takes timeline %d for the latest, because %s is not in the archive, although there is "
-                    "timeline %s", newest, history_name(newest + 1), ", ".join(map(str, later)))  # fmt: skip
+        log.warning(
+            "PostgreSQL takes timeline %d for the latest, because %s is not in the archive, although there is "
+            "timeline %s",
+            newest,
+            history_name(newest + 1),
+            ", ".join(map(str, later)),
+        )
     return newest
 
 

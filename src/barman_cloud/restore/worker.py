@@ -122,6 +122,10 @@ def extract_archive(
     seconds = max(time.monotonic() - began, 1e-3)
     log.info(
         "extracted %s: %d files, %.1f MiB in %.1f s (%.0f MiB/s)",
-        os.path.basename(archive.key), outcome.files, outcome.size / 2**20, seconds, outcome.size / 2**20 / seconds,  # noqa: PTH119
-    )  # fmt: skip
+        os.path.basename(archive.key),  # noqa: PTH119
+        outcome.files,
+        outcome.size / 2**20,
+        seconds,
+        outcome.size / 2**20 / seconds,
+    )
     return outcome

@@ -137,9 +137,17 @@ class TestLinksToDataFiles:
 
     @pytest.mark.parametrize(
         "place",
-        ["base/5/16384", "base/5/16384_fsm", "global/1262", "pg_xact/0000", "pg_multixact/members/0000",
-         "pg_twophase/00000001", "pg_logical/replorigin_checkpoint", "pg_tblspc/99/PG_18_1/5/16384"],
-    )  # fmt: skip
+        [
+            "base/5/16384",
+            "base/5/16384_fsm",
+            "global/1262",
+            "pg_xact/0000",
+            "pg_multixact/members/0000",
+            "pg_twophase/00000001",
+            "pg_logical/replorigin_checkpoint",
+            "pg_tblspc/99/PG_18_1/5/16384",
+        ],
+    )
     @pytest.mark.parametrize("chain", [False, True])
     def test_a_linked_file_is_its_content(self, tmp_path: Path, place: str, chain: bool) -> None:
         make(tmp_path, "elsewhere/16384", "data/")

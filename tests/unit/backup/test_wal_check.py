@@ -46,9 +46,15 @@ def test_what_is_there_is_found_in_any_compression(store: ObjectStore, suffix: s
 
 @pytest.mark.parametrize(
     "name",
-    ["000000010000000000000002.partial", "000000010000000000000002.00000028.backup", "000000020000000000000002",
-     "000000010000000000000001", "000000010000000000000003", "00000002.history"],
-)  # fmt: skip
+    [
+        "000000010000000000000002.partial",
+        "000000010000000000000002.00000028.backup",
+        "000000020000000000000002",
+        "000000010000000000000001",
+        "000000010000000000000003",
+        "00000002.history",
+    ],
+)
 def test_other_files_are_no_substitute(store: ObjectStore, name: str) -> None:
     store.put(LAYOUT.wal(name), b"")
     assert missing_segments(store, LAYOUT, backup()) == ["000000010000000000000002"]

@@ -104,13 +104,26 @@ class Bucket:
         self.store = store or MemoryStore(StoreURL("memory", "test", "prod", "memory://test/prod"))
         self.layout = Layout.of(self.store.url, "main")
         self.info = BackupInfo(
-            BACKUP_ID, status=DONE, version=180000, timeline=1, begin_wal="000000010000000000000002",
-            end_wal="000000010000000000000002", begin_xlog="0/2000028",
-            end_time=datetime(2026, 11, 22, 12, 30, tzinfo=UTC), end_xlog="0/2000100", server_name="cloud",
-        )  # fmt: skip
+            BACKUP_ID,
+            status=DONE,
+            version=180000,
+            timeline=1,
+            begin_wal="000000010000000000000002",
+            end_wal="000000010000000000000002",
+            begin_xlog="0/2000028",
+            end_time=datetime(2026, 11, 22, 12, 30, tzinfo=UTC),
+            end_xlog="0/2000100",
+            server_name="cloud",
+        )
 
-    def put(self, members: Iterable[tuple[tarfile.TarInfo, bytes]], base: str = "data", part: int = 0,
-            compression: str | None = None, suffix: str = "") -> str:  # fmt: skip
+    def put(
+        self,
+        members: Iterable[tuple[tarfile.TarInfo, bytes]],
+        base: str = "data",
+        part: int = 0,
+        compression: str | None = None,
+        suffix: str = "",
+    ) -> str:
         """Store an archive and return its key."""
         key = self.layout.archive(BACKUP_ID, base, part, suffix)
         self.store.put(key, compress_bytes(tar(members), compression))

@@ -45,8 +45,9 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "some" / "data"
 
 
-def restore(bucket: Bucket, target: Path, jobs: int = 2, settings: RecoverySettings | None = None,
-            **rules: str) -> RestoreReport:  # fmt: skip
+def restore(
+    bucket: Bucket, target: Path, jobs: int = 2, settings: RecoverySettings | None = None, **rules: str
+) -> RestoreReport:
     return restore_backup(bucket.store, bucket.layout, bucket.info, target, rules, jobs, settings)
 
 
@@ -68,8 +69,14 @@ def test_what_is_there_in_the_end(bucket: Bucket, target: Path) -> None:
     bucket.put(minimal(member("tablespace_map", b"16384 /old/place\n")))
     restore(bucket, target)
     assert names(target) == {
-        "PG_VERSION", "backup_label", "global", "global/pg_control", "pg_tblspc", "pg_wal", "tablespace_map.old",
-    }  # fmt: skip
+        "PG_VERSION",
+        "backup_label",
+        "global",
+        "global/pg_control",
+        "pg_tblspc",
+        "pg_wal",
+        "tablespace_map.old",
+    }
     assert stat.S_IMODE(target.stat().st_mode) == 0o700
     assert stat.S_IMODE((target / "pg_wal").stat().st_mode) == 0o700
 
@@ -246,10 +253,15 @@ def test_as_root_all_belongs_to_the_owner_of_pgdata(bucket: Bucket, target: Path
     place = tmp_path / "ts"
     bucket.tablespaces({"a": str(place)})
     owner = {"uid": 1234, "gid": 4321}
-    bucket.put([
-        directory("./", **owner), directory("global", **owner), member("base/1/2", b"x", **owner),
-        member("global/pg_control", b"c", **owner), member("backup_label", LABEL, uid=0, gid=4321),
-    ])  # fmt: skip
+    bucket.put(
+        [
+            directory("./", **owner),
+            directory("global", **owner),
+            member("base/1/2", b"x", **owner),
+            member("global/pg_control", b"c", **owner),
+            member("backup_label", LABEL, uid=0, gid=4321),
+        ]
+    )
     bucket.put([member("PG_18_1/1", b"x", **owner)], base="16384")
     restore(bucket, target, settings=RecoverySettings("c"))
     for path in (target, *target.rglob("*"), place, *place.rglob("*")):
@@ -293,10 +305,11 @@ class TestManifest:
 
     def test_files_that_differ_from_the_manifest(self, bucket: Bucket, target: Path) -> None:
         keys = [
-            bucket.put(minimal(member("base/5/1", bytes(20_000)), member("empty", b"!")), compression="lz4",
-                       suffix=".lz4"),
+            bucket.put(
+                minimal(member("base/5/1", bytes(20_000)), member("empty", b"!")), compression="lz4", suffix=".lz4"
+            ),
             bucket.layout.archive(BACKUP_ID, "data", 1),
-        ]  # fmt: skip
+        ]
         record_archives(bucket, keys)
         for _ in range(2):
             with pytest.raises(IntegrityError, match=r"base/5/1 has the checksum .*; empty has 1 bytes"):
@@ -376,14 +389,17 @@ class TestHostileManifest:
     @pytest.mark.parametrize("path", ["zero", "link/zero", "pipe", "pg_tblspc/16384/zero", "global"])
     def test_what_is_not_a_file(self, bucket: Bucket, target: Path, path: str) -> None:
         members = [
-            symlink("zero", "/dev/zero"), symlink("link", "/dev"), member("pipe", kind=tarfile.FIFOTYPE),
+            symlink("zero", "/dev/zero"),
+            symlink("link", "/dev"),
+            member("pipe", kind=tarfile.FIFOTYPE),
             symlink("pg_tblspc/16384", "/dev"),
-        ]  # fmt: skip
+        ]
         with pytest.raises(IntegrityError, match=f"{path} is not a regular file"):
             self.restore(bucket, target, self.naming(path), *members)
 
-    @pytest.mark.parametrize("entry", [symlink("backup_manifest", "/dev/zero"),
-                                       member("backup_manifest", kind=tarfile.FIFOTYPE)])  # fmt: skip
+    @pytest.mark.parametrize(
+        "entry", [symlink("backup_manifest", "/dev/zero"), member("backup_manifest", kind=tarfile.FIFOTYPE)]
+    )
     def test_a_manifest_that_is_not_a_file(self, bucket: Bucket, target: Path, entry: Member) -> None:
         bucket.put([*minimal(), entry])
         assert restore(bucket, target).verified is None
