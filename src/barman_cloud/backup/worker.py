@@ -15,13 +15,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from barman_cloud import logs
 from barman_cloud.archive.buffers import Buffer
 from barman_cloud.archive.checksum import Tally
 from barman_cloud.archive.compression import SUFFIX, compress_stream
 from barman_cloud.archive.manifest import EntrySpool
-from barman_cloud.archive.tar import Member, end_of_archive, member_header, padding
+from barman_cloud.archive.tar import Member
+from barman_cloud.archive.tar_stream import TarStream
 from barman_cloud.archive.throttle import Throttle, throttle_stream
 from barman_cloud.backup.members import Content, PlannedMembers
 from barman_cloud.backup.pack import ArchivePlan, archive_capacity, part_size_for
@@ -196,7 +198,7 @@ def upload_archive(
         if turns is not None:
             turn.enter_context(turns)
         began = time.monotonic()
-        tar = _Tar(members, cancelled)
+        tar = TarStream(members, partial(_check, cancelled))
         stored = Tally(compress_stream(tar, uploads.compression, uploads.level))
         uploads.store.put_stream(
             key,
@@ -218,36 +220,9 @@ def _followed_by(chunks: Iterable[Buffer], action: Callable[[], None]) -> Iterat
     action()
 
 
-class _Tar:
-    """The bytes of a tar archive, from its members; ``Cancelled`` between two blocks once the event is set."""
-
-    def __init__(self, members: Iterable[tuple[Member, Content]], cancelled: threading.Event) -> None:
-        self._members = members
-        self._cancelled = cancelled
-        self.count = 0
-        self.size = 0
-
-    def __iter__(self) -> Iterator[Buffer]:
-        for member, content in self._members:
-            self._check()
-            self.count += 1
-            header = member_header(member)
-            filling = padding(member.size)
-            yield header
-            for block in content:
-                self._check()
-                yield block
-            if filling:
-                yield filling
-            self.size += len(header) + member.size + len(filling)
-        self._check()
-        end = end_of_archive(self.size)
-        self.size += len(end)
-        yield end
-
-    def _check(self) -> None:
-        if self._cancelled.is_set():
-            raise Cancelled
+def _check(cancelled: threading.Event) -> None:
+    if cancelled.is_set():
+        raise Cancelled
 
 
 def _renumbered(plan: ArchivePlan, part: int) -> ArchivePlan:

@@ -34,6 +34,36 @@ def add_arguments(parser: Declarations) -> None:
         metavar="LEVEL",
         help="low, medium, high or a number of the algorithm",
     )
+    _add_server(parser)
+    _add_method(parser)
+    parser.add_argument("-J", "--jobs", type=values.positive, default=2, help="parallel workers (default 2)")
+    parser.add_argument(
+        "-S",
+        "--max-archive-size",
+        type=values.size,
+        default=DEFAULT_MAX_ARCHIVE_SIZE,
+        metavar="SIZE",
+        help="start another archive above this size (default 100GB)",
+    )
+    parser.add_argument(
+        "--min-chunk-size", type=values.size, metavar="SIZE", help="smallest part of a multipart upload"
+    )
+    parser.add_argument(
+        "--max-bandwidth", type=values.size, metavar="SIZE", help="upload at most so many bytes a second"
+    )
+    parser.add_argument("-n", "--name", type=values.backup_name, help="a name for the backup, besides its id")
+    _add_checks(parser)
+    parser.add_extension(
+        "--nice", type=values.non_negative, metavar="N", help="run with this niceness and idle disk priority"
+    )
+    options.add_accept_cluster(parser)
+    options.add_tags(parser)
+    options.add_encryption(parser)
+    options.add_storage_class(parser)
+    _add_snapshots(parser)
+
+
+def _add_server(parser: Declarations) -> None:
     server = parser.add_argument_group("PostgreSQL")
     server.add_argument("-h", "--host", help="host name or socket directory (default: as libpq)")
     server.add_argument("-p", "--port", help="port (default: as libpq)")
@@ -49,6 +79,9 @@ def add_arguments(parser: Declarations) -> None:
         metavar="SECONDS",
         help="how often to use the connection that holds the backup (default 60; 0: never)",
     )
+
+
+def _add_method(parser: Declarations) -> None:
     parser.add_extension(
         "--method",
         choices=("files", "stream"),
@@ -81,31 +114,6 @@ def add_arguments(parser: Declarations) -> None:
         metavar="SECONDS",
         help="with --incremental: how long to wait for the server's WAL summaries (default 300)",
     )
-    parser.add_argument("-J", "--jobs", type=values.positive, default=2, help="parallel workers (default 2)")
-    parser.add_argument(
-        "-S",
-        "--max-archive-size",
-        type=values.size,
-        default=DEFAULT_MAX_ARCHIVE_SIZE,
-        metavar="SIZE",
-        help="start another archive above this size (default 100GB)",
-    )
-    parser.add_argument(
-        "--min-chunk-size", type=values.size, metavar="SIZE", help="smallest part of a multipart upload"
-    )
-    parser.add_argument(
-        "--max-bandwidth", type=values.size, metavar="SIZE", help="upload at most so many bytes a second"
-    )
-    parser.add_argument("-n", "--name", type=values.backup_name, help="a name for the backup, besides its id")
-    _add_checks(parser)
-    parser.add_extension(
-        "--nice", type=values.non_negative, metavar="N", help="run with this niceness and idle disk priority"
-    )
-    options.add_accept_cluster(parser)
-    options.add_tags(parser)
-    options.add_encryption(parser)
-    options.add_storage_class(parser)
-    _add_snapshots(parser)
 
 
 def _add_checks(parser: Declarations) -> None:

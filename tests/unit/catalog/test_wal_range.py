@@ -18,7 +18,6 @@ from barman_cloud.catalog.wal_range import (
     Run,
     Segment,
     follow,
-    is_segment_size,
     legs,
     name_of,
     number_of,
@@ -26,6 +25,7 @@ from barman_cloud.catalog.wal_range import (
     segments,
 )
 from barman_cloud.postgres.timeline import Switch
+from barman_cloud.postgres.wal import is_segment_size
 
 SIZE = 16 << 20
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
