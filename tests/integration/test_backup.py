@@ -258,6 +258,7 @@ class TestStoredObjects:
         assert sorted(key.rpartition("/")[2] for key in keys) == [
             "archives.json",
             "backup.info",
+            "backup_manifest",
             "data.tar.gz",
             "data_0001.tar.gz",
             "system_identifiers",

@@ -104,14 +104,9 @@ def restore_backup(
     )
     log.info(
         "restored backup %s into %s: %d files, %.1f MiB (%.1f MiB stored) in %.1f s; recovery needs the WAL from %s on",
-        info.backup_id,
-        plan.target,
-        report.files,
-        report.size / 2**20,
-        report.stored_size / 2**20,
-        report.seconds,
+        info.backup_id, plan.target, report.files, report.size / 2**20, report.stored_size / 2**20, report.seconds,
         info.begin_wal,
-    )
+    )  # fmt: skip
     _tell_of_configuration(store, layout, info)
     if verified is not None:
         log.info("all %d files of the backup's manifest have the right size and checksum", verified)
@@ -165,7 +160,7 @@ def _open_directories(stack: ExitStack, plan: RestorePlan, interrupted: Journal 
     """Make the directories that are missing, and return the journal."""
     plan.target.mkdir(mode=0o700, parents=True, exist_ok=True)
     notes = interrupted or stack.enter_context(closing(journal.start(plan.target, plan.identity)))
-    # The directory of a tablespace may be in the recovery directory, which without a journal has to be empty.
+    # The directory of a tablespace may lie in the recovery directory, which without a journal has to be empty.
     for directory in plan.directories.values():
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not plan.delta:
@@ -183,7 +178,7 @@ def _open_trees(stack: ExitStack, plan: RestorePlan) -> dict[str, Tree]:
 
 
 def _tell_of_configuration(store: ObjectStore, layout: Layout, info: BackupInfo) -> None:
-    """Say where the configuration files are that were outside PGDATA, if a streamed backup has them."""
+    """Say where the configuration files are that lay outside PGDATA, if a streamed backup has them."""
     if info.mode != STREAMED or not info.configuration_outside:
         return
     key = layout.configuration(info.backup_id)
@@ -194,7 +189,7 @@ def _tell_of_configuration(store: ObjectStore, layout: Layout, info: BackupInfo)
     else:
         where = f"are in {store.object_url(key)}"
     log.warning(
-        "%s were outside PGDATA and %s; PostgreSQL needs them to start", ", ".join(info.configuration_outside), where
+        "%s lay outside PGDATA and %s; PostgreSQL needs them to start", ", ".join(info.configuration_outside), where
     )
 
 
@@ -241,16 +236,10 @@ def _extract(
             tree = trees[archive.base]
             record = files.recorder(archive.base)
             outcome = extract_archive(
-                store,
-                archive,
-                tree,
-                order,
-                window=window,
-                expected=(plan.records or {}).get(archive.key),
-                record=record,
-                keep=comparison.keeper(archive.base) if comparison else None,
-                stop=stop,
-            )
+                store, archive, tree, order,
+                window=window, expected=(plan.records or {}).get(archive.key), record=record,
+                keep=comparison.keeper(archive.base) if comparison else None, stop=stop,
+            )  # fmt: skip
             tree.add(order, outcome)
             with turn:
                 notes.add(archive.key, outcome)

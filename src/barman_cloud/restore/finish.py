@@ -130,12 +130,8 @@ def _verify(plan: RestorePlan, trees: Mapping[str, Tree], notes: Journal, files:
             if not describes(manifest, plan.info):
                 log.info("%s in the backup is that of another backup: files aren't compared with it", MANIFEST)
                 return None
-            log.warning(
-                "backup %s has lost its archives.json: its archives aren't compared with it, its files "
-                "are compared with %s",
-                plan.info.backup_id,
-                MANIFEST,
-            )
+            log.warning("backup %s has lost its archives.json: its archives aren't compared with it, its files "
+                        "are compared with %s", plan.info.backup_id, MANIFEST)  # fmt: skip
         try:
             verified = files.compare(ManifestReader(iter(partial(manifest.read, 1 << 20), b"")), trees)
         except IntegrityError:

@@ -48,7 +48,7 @@ class RestorePlan:
 
     @property
     def stored_size(self) -> int:
-        """Bytes that are in the store."""
+        """Bytes that lie in the store."""
         return sum(archive.size for archive in self.archives)
 
 

@@ -62,7 +62,7 @@ class Archiver:
         self, store: ObjectStore, layout: Layout, options: ArchiveOptions, identity: ArchiveIdentity | None = None
     ) -> None:
         """``identity`` refuses the files of a cluster that the archive isn't of."""
-        self._store = store
+        self._objects = store
         self._layout = layout
         self._options = options
         self._identity = identity
@@ -116,9 +116,9 @@ class Archiver:
             self._upload(file, key, pieces)
         except ObjectExistsError:
             self._compare(file, key)
-            log.info("WAL file %s is archived already as %s", file.path, self._store.object_url(key))
+            log.info("WAL file %s is archived already as %s", file.path, self._objects.object_url(key))
         else:
-            log.info("archived WAL file %s as %s", file.path, self._store.object_url(key))
+            log.info("archived WAL file %s as %s", file.path, self._objects.object_url(key))
 
     def _upload(self, file: WalFile, key: str, pieces: Callable[[int], Iterator[bytes]]) -> None:
         """Store the file by one conditional create, or in parts if it stays too large when compressed."""
@@ -126,12 +126,12 @@ class Archiver:
         kind: ObjectKind = "wal" if file.name.kind in (WalKind.SEGMENT, WalKind.PARTIAL) else "metadata"
         body, rest = self._packed(file, pieces)
         if rest is None:
-            self._store.put(key, body, kind=kind, if_absent=not self._options.overwrite, tags=tags)
+            self._objects.put(key, body, kind=kind, if_absent=not self._options.overwrite, tags=tags)
             return
         if not self._options.overwrite:
             self._refuse_existing(key)
         chunks = _chunks(body, rest)
-        self._store.put_stream(key, chunks, kind=kind, part_size=PART_SIZE, concurrency=CONCURRENCY, tags=tags)
+        self._objects.put_stream(key, chunks, kind=kind, part_size=PART_SIZE, concurrency=CONCURRENCY, tags=tags)
 
     def _packed(
         self, file: WalFile, pieces: Callable[[int], Iterator[bytes]]
@@ -153,10 +153,10 @@ class Archiver:
     def _refuse_existing(self, key: str) -> None:
         """Look before an upload in parts, which can't be conditional everywhere."""
         try:
-            self._store.head(key)
+            self._objects.head(key)
         except (ObjectNotFoundError, AccessDeniedError):
             return
-        raise ObjectExistsError(f"{self._store.object_url(key)} exists already")
+        raise ObjectExistsError(f"{self._objects.object_url(key)} exists already")
 
     def _tags_of(self, name: WalName) -> Mapping[str, str] | None:
         if name.kind is WalKind.HISTORY and self._options.history_tags:
@@ -171,7 +171,7 @@ class Archiver:
         configuration of this one) archives to the same place.
         """
         try:
-            for info in self._store.list(self._layout.wal_prefix(file.name.text)):
+            for info in self._objects.list(self._layout.wal_prefix(file.name.text)):
                 found = self._layout.parse_wal_key(info.key)
                 if found is not None and found.name == file.name.text and info.key != key:
                     self._compare(file, info.key)
@@ -179,7 +179,7 @@ class Archiver:
             log.info("not looking for copies with another compression: %s", error)
 
     def _compare(self, file: WalFile, key: str) -> None:
-        url = self._store.object_url(key)
+        url = self._objects.object_url(key)
         try:
             equal = self._holds(key, file)
         except IntegrityError as error:
@@ -192,7 +192,7 @@ class Archiver:
 
     def _holds(self, key: str, file: WalFile) -> bool:
         position = 0
-        for piece in open_stored(self._store, key, file.size).content:
+        for piece in open_stored(self._objects, key, file.size).content:
             for start in range(0, len(piece), _PIECE):
                 part = bytes(piece[start : start + _PIECE])
                 if part != file.read(position, len(part)):

@@ -46,8 +46,7 @@ def open_s3(url: StoreURL, options: StoreOptions, environ: Mapping[str, str]) ->
         access_point=url.bucket.startswith("arn:") or url.bucket.endswith(_ALIASES),
         ca_file=ca_file,
         read_timeout=options.read_timeout or READ_TIMEOUT,
-        encryption=options.encryption,
-        kms_key_id=options.sse_kms_key_id,
+        options=options._replace(deadline=None),
         customer_key=_customer_key(options),
         storage_class=checked_class(options.storage_class, "S3", _CLASSES, _UNREADABLE, others=not address.aws),
         checksums_when_required=_when_required(

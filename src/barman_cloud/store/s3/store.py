@@ -47,7 +47,7 @@ class S3Store(CloudStore):
         super().__init__(url, retry=retry, storage_class=settings.storage_class)
         self.capabilities = Capabilities(object_lock=True, prefix_delete=True, slash_decides=True)
         self._behaviour = Behaviour(settings.aws, settings.bucket_url, environ)
-        self.etags_are_md5 = not (settings.customer_key or settings.kms_key_id)
+        self.etags_are_md5 = not (settings.customer_key or settings.options.sse_kms_key_id)
         self._use(self._behaviour.known)
         self._region_address = f"{settings.region}@{settings.bucket_url}"
         region = recall("region", self._region_address, environ)
