@@ -44,17 +44,24 @@ class Cancelled(Exception):
     """The backup failed elsewhere: this upload is to be aborted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Uploads:
-    """Where and how the archives of one backup are stored. Sizes in bytes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveForm:
+    """What archives are like, as the user wants them. Sizes in bytes."""
 
-    store: ObjectStore
-    layout: Layout
-    backup_id: str
     compression: str | None = None
     level: int | None = None
     max_archive_size: int = 100 << 30
     min_chunk_size: int | None = None
+    """Of the parts of an upload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uploads(ArchiveForm):
+    """Where and how the archives of one backup are stored."""
+
+    store: ObjectStore
+    layout: Layout
+    backup_id: str
     throttle: Throttle | None = None
     tags: Mapping[str, str] | None = None
     page_checks: PageChecks | None = None
@@ -96,6 +103,8 @@ class Workers:
     """The threads that make all planned archives, ``jobs`` of them reading and compressing at a time.
 
     ``wake`` is called, in the thread, as each of them ends.
+    Not ``restore.pipeline.run_all``: an archive that grew too large adds another one to the queue, and the main thread
+    waits for several things at once.
     """
 
     def __init__(
