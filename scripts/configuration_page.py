@@ -11,13 +11,23 @@ from barman_cloud.config.own_keys import OWN_KEYS
 from barman_cloud.config.reader import SEARCH_PATH
 
 _FORMS = {
-    kinds.boolean: "on or off", kinds.integer: "number", kinds.natural: "number from 0",
+    kinds.boolean: "on or off",
+    kinds.integer: "number",
+    kinds.natural: "number from 0",
     kinds.positive: "number from 1",
-    kinds.size: "size (`500Mi`, `30Gi`)", kinds.age: "age (`3 DAYS`)", kinds.words: "list, separated by commas",
-    kinds.tags: "`key=value, key=value`", kinds.absolute_path: "path", kinds.location: "URL or path",
-    kinds.http_url: "URL", kinds.schedule: "five fields, as in crontab", kinds.time_zone: "time zone",
-    kinds.retention_policy: "policy", kinds.compression_level: "low, medium, high or a number", kinds.text: "text",
-}  # fmt: skip
+    kinds.size: "size (`500Mi`, `30Gi`)",
+    kinds.age: "age (`3 DAYS`)",
+    kinds.words: "list, separated by commas",
+    kinds.tags: "`key=value, key=value`",
+    kinds.absolute_path: "path",
+    kinds.location: "URL or path",
+    kinds.http_url: "URL",
+    kinds.schedule: "five fields, as in crontab",
+    kinds.time_zone: "time zone",
+    kinds.retention_policy: "policy",
+    kinds.compression_level: "low, medium, high or a number",
+    kinds.text: "text",
+}
 _SCOPES = {"G": "`[barman]`", "S": "server", "M": "model"}
 
 _HEAD = f"""# Configuration

@@ -25,7 +25,7 @@ from barman_cloud.store.s3.settings import REGION_NAME, S3Settings
 if TYPE_CHECKING:
     from barman_cloud.store.s3.api import S3Api
 
-logger = logs.get_logger(__name__)
+log = logs.get_logger(__name__)
 
 
 class S3Store(CloudStore):
@@ -151,7 +151,7 @@ class S3Store(CloudStore):
             if self._region_followed or not re.fullmatch(REGION_NAME, region):
                 return False
             self._region_followed = True
-            logger.info("%s is in region %s", self.url.text, region)
+            log.info("%s is in region %s", self.url.text, region)
             remember("region", self._region_address, region, self._environ)
             self._settings = self._settings.in_region(region)
             return True
@@ -196,7 +196,7 @@ class S3Store(CloudStore):
                 failure = failure_of(error.__cause__) if error.__cause__ else None
                 if failure is None or not _refuses_bulk_delete(failure):
                     raise
-                logger.warning(
+                log.warning(
                     "%s takes no bulk deletion (%s): deleting object by object", self.url.text, failure.describe()
                 )
                 self._bulk_delete = False
