@@ -11,11 +11,10 @@ from barman_cloud.cli.command import main as run_command
 from barman_cloud.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from barman_cloud.api import Repository
     from barman_cloud.backup.archive_backup import BackupOptions
     from barman_cloud.backup.lifecycle import BackupRequest
-    from barman_cloud.catalog.layout import Layout
     from barman_cloud.cli.plain import Arguments, Declarations
-    from barman_cloud.store.base import ObjectStore
 
 DEFAULT_MAX_ARCHIVE_SIZE = 100 * 1024**3
 MAX_TAGS = 10
@@ -190,27 +189,24 @@ def run(args: Arguments) -> int | None:
         from barman_cloud.backup.priority import lower_priority
 
         lower_priority(args.nice)
-    store = options.store_from(args)
-    _run(args, store, options.layout_from(args, store))
-    store.close()  # not after an error: threads may still wait for a store that doesn't answer
+    repository = options.repository_from(args)
+    _run(args, repository)
+    repository.close()  # not after an error: threads may still wait for a store that doesn't answer
     return 0
 
 
-def _run(args: Arguments, store: ObjectStore, layout: Layout) -> None:
-    from barman_cloud.backup.archive_backup import run_backup, run_streamed_backup
+def _run(args: Arguments, repository: Repository) -> None:
     from barman_cloud.backup.hook import is_hook, run_hook_backup
 
     settings = _backup_options(args)
     if is_hook(os.environ):
         if args.method == "stream":
             raise ConfigurationError("--method stream can't be given in a hook script: Barman has made the backup")
-        run_hook_backup(store, layout, os.environ, settings)
+        run_hook_backup(repository.store, repository.layout, os.environ, settings)
     elif args.snapshot_instance or args.snapshot_disks:
-        _run_snapshot_backup(args, store, layout, settings.request)
-    elif args.method == "stream":
-        run_streamed_backup(store, layout, settings)
+        _run_snapshot_backup(args, repository, settings.request)
     else:
-        run_backup(store, layout, settings)
+        repository.take_backup(settings, streamed=args.method == "stream")
 
 
 def _backup_options(args: Arguments) -> BackupOptions:
@@ -249,13 +245,14 @@ def _wal_timeout(args: Arguments) -> int:
     return UMBRELLA_WAL_TIMEOUT if args.is_umbrella else 0
 
 
-def _run_snapshot_backup(args: Arguments, store: ObjectStore, layout: Layout, request: BackupRequest) -> None:
+def _run_snapshot_backup(args: Arguments, repository: Repository, request: BackupRequest) -> None:
     from barman_cloud.backup.snapshot import run_snapshot_backup
     from barman_cloud.snapshots.base import SnapshotOptions
 
     given = {name: getattr(args, name) for name in SnapshotOptions.__annotations__ if name != "tags"}
     snapshots = SnapshotOptions(**given, tags=request.tags or {})
-    run_snapshot_backup(store, layout, request, args.snapshot_instance, args.snapshot_disks, snapshots)
+    instance, disks = args.snapshot_instance, args.snapshot_disks
+    run_snapshot_backup(repository.store, repository.layout, request, instance, disks, snapshots)
 
 
 COMMAND = Command("backup", add_arguments, run, validate=validate, interrupt_exit_code=1)
