@@ -29,13 +29,15 @@ def list_as_text(view: CatalogView, keeps: Keeps) -> str:
     return table(_WIDTHS, [_TITLES, *(rows[backup_id] for backup_id in sorted(rows))])
 
 
-def list_as_json(view: CatalogView) -> str:
-    """Return ``{"backups_list": [...]}``, ids ascending.
+def list_as_json(view: CatalogView, more: Mapping[str, Mapping[str, object]] | None = None) -> str:
+    """Return ``{"backups_list": [...]}``, ids ascending, with ``more`` of some backups at the end of theirs.
 
     Of a backup that can't be read there is its id, ``UNREADABLE`` as its status and the reason as its error; all else
     is null. A client then neither takes it for a backup that can be restored, nor for one that is gone.
     """
-    entries = {backup_id: to_json_dict(info) for backup_id, info in view.backups.items()}
+    entries = {
+        backup_id: {**to_json_dict(info), **(more or {}).get(backup_id, {})} for backup_id, info in view.backups.items()
+    }
     nothing = {**to_json_dict(BackupInfo("")), "xlog_segment_size": None, "status": UNREADABLE}
     entries.update(
         (backup_id, {**nothing, "error": str(error), "backup_id": backup_id})
@@ -53,13 +55,13 @@ def describe_clusters(clusters: Mapping[str, Sequence[BackupInfo]]) -> str:
     )
 
 
-def show_as_json(info: BackupInfo) -> str:
+def show_as_json(info: BackupInfo, more: Mapping[str, object] | None = None) -> str:
     """Return the object of one backup below the server name that is stored in it (``cloud``, usually)."""
-    return document({info.server_name: to_json_dict(info)})
+    return document({info.server_name: {**to_json_dict(info), **(more or {})}})
 
 
-def show_as_text(info: BackupInfo, server: str) -> str:
-    """Return the page of one backup of ``server``, as the bucket calls it."""
+def show_as_text(info: BackupInfo, server: str, more: Section | None = None) -> str:
+    """Return the page of one backup of ``server``, as the bucket calls it, with one ``more`` section at its end."""
     sections = [Section(None, [_general(info, server)]), Section("Server information", [_server(info)])]
     if info.is_complete:
         sections += [
@@ -67,6 +69,7 @@ def show_as_text(info: BackupInfo, server: str) -> str:
             Section("Tablespaces", [_tablespaces(info)]),
             Section("Base backup information", [list(_base_backup(info))]),
         ]
+    sections += [more] if more else []
     text = page(f"Backup {info.backup_id}", sections)
     if not info.is_complete and info.error:
         text += f"  {'Error':<23}: {printable(info.error)}\n"

@@ -16,18 +16,21 @@ def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "source_url")
     parser.add_argument("backup_id", help="id, name or shortcut of the backup")
     options.add_format(parser)
+    options.add_chains(parser)
 
 
 def run(args: Arguments) -> int | None:
-    from barman_cloud.catalog import summary
+    from barman_cloud.catalog import chain_summary, summary
+    from barman_cloud.catalog.descent import chain_facts
     from barman_cloud.report.terminal import write
 
     with options.repository_from(args) as repository:
         info = repository.backup(args.backup_id)
+        facts = chain_facts(repository.catalog, repository.view()).get(info.backup_id) if args.chains else None
         if args.format == "console":
-            write(summary.show_as_text(info, args.server_name))
+            write(summary.show_as_text(info, args.server_name, chain_summary.section(facts) if facts else None))
         else:
-            write(summary.show_as_json(info))
+            write(summary.show_as_json(info, facts.to_json() if facts else {}))
     return None
 
 
