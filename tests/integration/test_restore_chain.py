@@ -136,12 +136,12 @@ class Changes:
         self.server.query(f"ALTER TABLE u SET TABLESPACE {self.dice.choice(['fast', 'pg_default'])}")
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_any_member_of_a_chain_is_what_pg_combinebackup_makes(chain: Chain, place: Path, seed: int) -> None:
-    chain.compression = "lz4" if seed == 2 else None
-    chain.manifest_inside = seed == 2
+def test_any_member_of_a_chain_is_what_pg_combinebackup_makes(chain: Chain, place: Path) -> None:
+    newest = chain.server.installation.major >= 18
+    chain.compression = "lz4" if newest else None
+    chain.manifest_inside = newest
     chain.server.create_tablespace("fast")
-    changes = Changes(chain.server, seed)
+    changes = Changes(chain.server, chain.server.installation.major)
     chain.take()
     for _ in range(3):
         changes.make(4)
