@@ -47,11 +47,12 @@ def test_a_chain_of_barmans_server(
 
     place = (*rclone_s3.options, url, "main")
     shown = json.loads(
-        ours.run("barman-cloud-backup-list", "--chains", "--format", "json", *place, environ=rclone_s3.environ).stdout
+        ours.run("barman-cloud", "backup-list", "--format", "json", *place, environ=rclone_s3.environ).stdout
     )["backups_list"]
     ids = [entry["backup_id"] for entry in shown]
     assert [entry["backup_type"] for entry in shown] == ["full", "incremental", "incremental"]
-    assert shown[2]["chain"] == ids
+    assert shown[2]["chain_backup_ids"] == ids
+    assert shown[2]["chain_size"] > shown[0]["stored_size"]
 
     directory = server_directory(directories())
     target = directory / "data"

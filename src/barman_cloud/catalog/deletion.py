@@ -16,8 +16,8 @@ from barman_cloud.catalog.backup_info import ANNOUNCED, BEGUN, STARTED, BackupIn
 from barman_cloud.catalog.backup_objects import BackupObjects
 from barman_cloud.catalog.catalog import Catalog, CatalogView
 from barman_cloud.catalog.deletion_mark import DeletionMark, original_of
-from barman_cloud.catalog.descent import descendants, disown
 from barman_cloud.catalog.dry_run import Writer
+from barman_cloud.catalog.lineage import descendants, disown
 from barman_cloud.catalog.removal import DeletionOptions, refuse_if_kept, remove_data, remove_infos
 from barman_cloud.catalog.retention import Policy, Status
 from barman_cloud.catalog.wal_cleanup import NoCleanup, WalCleanup, plan_wal_cleanup

@@ -18,24 +18,21 @@ log = logs.get_logger(__name__)
 def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "source_url")
     options.add_format(parser)
-    options.add_chains(parser)
 
 
 def run(args: Arguments) -> int | None:
     """Print every backup, those that can't be read included: who reads the list takes it for complete."""
-    from barman_cloud.catalog import chain_summary, keep, summary
-    from barman_cloud.catalog.descent import chain_facts
+    from barman_cloud.catalog import keep, lineage, summary
     from barman_cloud.catalog.retention import by_cluster
     from barman_cloud.report.terminal import write
 
     with options.repository_from(args) as repository:
         view = repository.view()
-        facts = chain_facts(repository.catalog, view) if args.chains else {}
+        sizes = lineage.stored_sizes(repository.catalog, view.backups) if args.is_umbrella else None
         if args.format == "console":
-            write(summary.list_as_text(view, keep.read_all(repository.catalog)))
-            write(chain_summary.as_text(facts) if args.chains else "")
+            write(summary.list_as_text(view, keep.read_all(repository.catalog), sizes))
         else:
-            write(summary.list_as_json(view, {backup_id: found.to_json() for backup_id, found in facts.items()}))
+            write(summary.list_as_json(view, sizes))
     for error in view.unreadable.values():
         log.warning("%s", error)
     if len(clusters := by_cluster(view.backups.values())) > 1:

@@ -16,21 +16,22 @@ def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "source_url")
     parser.add_argument("backup_id", help="id, name or shortcut of the backup")
     options.add_format(parser)
-    options.add_chains(parser)
 
 
 def run(args: Arguments) -> int | None:
-    from barman_cloud.catalog import chain_summary, summary
-    from barman_cloud.catalog.descent import chain_facts
+    from barman_cloud.catalog import lineage, summary
     from barman_cloud.report.terminal import write
 
     with options.repository_from(args) as repository:
         info = repository.backup(args.backup_id)
-        facts = chain_facts(repository.catalog, repository.view()).get(info.backup_id) if args.chains else None
+        kinship = weight = None
+        if args.is_umbrella:
+            kinship = lineage.kinship_of({**repository.view().backups, info.backup_id: info}, info.backup_id)
+            weight = lineage.weigh(kinship, lineage.stored_sizes(repository.catalog, kinship.chain))
         if args.format == "console":
-            write(summary.show_as_text(info, args.server_name, chain_summary.section(facts) if facts else None))
+            write(summary.show_as_text(info, args.server_name, kinship, weight))
         else:
-            write(summary.show_as_json(info, facts.to_json() if facts else {}))
+            write(summary.show_as_json(info, kinship, weight))
     return None
 
 

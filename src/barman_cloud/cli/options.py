@@ -125,14 +125,6 @@ def add_format(parser: Declarations) -> None:
     )
 
 
-def add_chains(parser: Declarations) -> None:
-    """Add what tells of chains of incremental backups; without it the output is the original's to the byte."""
-    parser.add_extension(
-        "--chains", action="store_true",
-        help="tell also the type, the parent, the size in the store, of the whole chain too, and what is saved",
-    )  # fmt: skip
-
-
 def add_storage_class(parser: Declarations) -> None:
     """Add the class of storage of archives and WAL segments, for the commands that write them."""
     parser.add_extension(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from types import ModuleType
 
 import pytest
 from hypothesis import given
@@ -13,9 +12,10 @@ from hypothesis import strategies as st
 from barman_cloud.catalog import keep
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.deletion import delete_by_id
-from barman_cloud.catalog.descent import chain_facts, descendants, disown
+from barman_cloud.catalog.lineage import Weight, descendants, disown, kinship_of, stored_sizes, weigh
 from barman_cloud.catalog.removal import DeletionOptions
-from barman_cloud.cli import backup_delete, backup_list, backup_show
+from barman_cloud.catalog.summary import list_as_json, list_as_text, show_as_json, show_as_text
+from barman_cloud.cli import backup_delete
 from barman_cloud.errors import OperationError
 from tests.unit.catalog.builders import backup, fill, memory_catalog, run, segment, where
 
@@ -132,39 +132,25 @@ def test_a_parent_that_is_gone_is_no_error() -> None:
     disown(chains(TREE), day(9), day(4))
 
 
-def test_facts_of_a_chain() -> None:
+def weight(catalog: Catalog, number: int) -> Weight:
+    view = catalog.load()
+    return weigh(kinship_of(view.backups, day(number)), stored_sizes(catalog, view.backups))
+
+
+def test_what_a_chain_weighs() -> None:
     catalog = chains(TREE)
     catalog.store.put(catalog.layout.archive(day(1), "data"), b"x" * 99)
-    facts = chain_facts(catalog, catalog.load())
-    assert facts[day(1)].to_json() == {
-        "backup_type": "full", "stored_size": 100, "chain": [day(1)], "chain_size": 100, "saved_percent": None
-    }  # fmt: skip
-    assert facts[day(3)].to_json() == {
-        "backup_type": "incremental", "stored_size": 2, "chain": [day(1), day(2), day(3)], "chain_size": 104,
-        "saved_percent": 98.0,
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("module", [backup_list, backup_show])
-def test_list_and_show_tell_of_chains_only_when_asked(module: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    catalog = chains(TREE)
-    one = [day(3)] if module is backup_show else []
-    place = where(catalog)
-    run(module, catalog, *place, *one)
-    plain = capsys.readouterr().out
-    run(module, catalog, "--chains", *place, *one)
-    told = capsys.readouterr().out
-    assert "incremental" not in plain
-    assert told.startswith(plain.rstrip("\n"))
-    assert "incremental" in told
-    assert day(2) in told
-    assert "6 B" in told or "6.0 B" in told
-    run(module, catalog, "--format", "json", "--chains", *place, *one)
-    data = json.loads(capsys.readouterr().out)
-    entry = data["cloud"] if one else data["backups_list"][2]
-    assert (entry["backup_type"], entry["chain_size"], entry["saved_percent"]) == ("incremental", 6, 0.0)
-    run(module, catalog, "--format", "json", *place, *one)
-    assert "backup_type" not in capsys.readouterr().out
+    assert weight(catalog, 1) == Weight(stored=100, chain=100, saved=None)
+    assert weight(catalog, 3) == Weight(stored=2, chain=104, saved=98.0)
+    view = catalog.load()
+    sizes = stored_sizes(catalog, view.backups)
+    kinship = kinship_of(view.backups, day(3))
+    told = json.loads(list_as_json(view, sizes))["backups_list"][2]
+    shown = json.loads(show_as_json(view.backups[day(3)], kinship, weigh(kinship, sizes)))["cloud"]
+    for entry in (told, shown):
+        assert (entry["stored_size"], entry["chain_size"], entry["saved_percent"]) == (2, 104, 98.0)
+    assert "104 B" in list_as_text(view, {}, sizes).splitlines()[3]
+    assert "98.0% of the root's size" in show_as_text(view.backups[day(3)], "a", kinship, weigh(kinship, sizes))
 
 
 @given(st.lists(st.integers(0, 8), min_size=1, max_size=8), st.integers(1, 8), st.booleans())
