@@ -19,6 +19,7 @@ from tests.support.privileges import server_account
 from tests.support.repository import SERVER_NAME, Completed, Repository
 
 WITH_INCREMENTALS = [found for found in find_installations() if found.major >= 17 and found.has("pg_combinebackup")]
+OLD = [found for found in find_installations() if found.major == 16]
 
 
 def restore(chain: Chain, backup_id: str, target: Path, *arguments: str) -> Completed:
@@ -158,3 +159,30 @@ def test_any_member_of_a_chain_is_what_pg_combinebackup_makes(chain: Chain, plac
         copy.wait_recovered()
         assert copy.query("SELECT count(*), sum(id), sum(length(text)) FROM t") == rows
         copy.amcheck()
+
+
+@pytest.mark.parametrize("installation", [find_installations()[0], *OLD], ids=lambda found: str(found.major))
+def test_our_own_increments_are_restored(
+    installation: Installation, new_postgres: Callable[..., PostgresServer], place: Path
+) -> None:
+    """Of local files and, where PostgreSQL has them, streamed; recovered from the archive to the newest moment."""
+    server = new_postgres(installation, settings=SUMMARIZED if installation.major >= 17 else {"wal_log_hints": "on"})
+    (place / "store").mkdir()
+    repository = Repository(place / "store")
+    repository.archive_from(server)
+    server.query("CREATE TABLE t AS SELECT i AS id, repeat('x', 400) AS text FROM generate_series(1, 5000) i")
+    methods: list[tuple[str, ...]] = [(), ("--incremental", "last"), ("--incremental", "last")]
+    if installation.major >= 17:
+        methods.append(("--method", "stream", "--incremental", "last"))
+    for number, method in enumerate(methods):
+        server.query(f"DELETE FROM t WHERE id > {4000 - 500 * number}")
+        server.query("VACUUM t")
+        server.query(f"UPDATE t SET text = '{number}' WHERE id % 40 = 0")
+        done = repository.backup(server, *method, "--lz4")
+        assert done.returncode == 0, done.stderr
+    assert repository.info().parent_backup_id
+    server.wait_archived(server.switch_wal())
+    with repository.restored(place, server) as copy:
+        assert copy.query("SELECT * FROM t ORDER BY id") == server.query("SELECT * FROM t ORDER BY id")
+        if installation.has("pg_amcheck"):
+            copy.amcheck()

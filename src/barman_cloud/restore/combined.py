@@ -24,6 +24,7 @@ from barman_cloud.restore.tree import Tree
 from barman_cloud.restore.verify import MANIFEST, WrittenFiles, locate, read_checksum
 
 _BATCH = 256
+_FIRST_WITH_IDENTIFIER = 170000
 _FIRST_WITH_PADDED_LSNS = 190000
 
 
@@ -44,9 +45,11 @@ def verify_combined(
     source = reader(manifest)
     for _ in source:
         pass
-    _, content = manifest_stream(
-        [spool], source.wal_ranges, source.system_identifier, padded_lsns=(version or 0) >= _FIRST_WITH_PADDED_LSNS
-    )
+    # The manifest of an increment has the system identifier whatever the server; that server's own programs may not
+    # know that form.
+    identifier = source.system_identifier if version is None or version >= _FIRST_WITH_IDENTIFIER else None
+    padded = version is not None and version >= _FIRST_WITH_PADDED_LSNS
+    _, content = manifest_stream([spool], source.wal_ranges, identifier, padded_lsns=padded)
     _write(trees[DATA], content)
     return spool.count
 
