@@ -62,6 +62,8 @@ class Outcome:
     files: int = 0
     size: int = 0
     """Bytes of file content."""
+    overlaid: int = 0
+    """Files that are changed blocks of a relation; counted in ``files`` too."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -74,6 +76,7 @@ class Outcome:
             data["root_names"],
             data["files"],
             data["size"],
+            data.get("overlaid", 0),
         )
 
 
