@@ -14,19 +14,11 @@ from barman_cloud.errors import BarmanCloudError, ConnectivityError, IntegrityEr
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.store.integrity import CHECKSUM
 from barman_cloud.store.providers import AZURE, GOOGLE
-from barman_cloud.store.s3 import checksums
 from tests.store.cases import StoreCase
 from tests.support.fault_proxy import Fault, FaultProxy, alter_answer, with_etag
 
 MIB = 1 << 20
 PART = 5 * MIB
-
-
-@pytest.fixture(autouse=True)
-def _nothing_learned() -> Iterator[None]:
-    checksums._learned.clear()
-    yield
-    checksums._learned.clear()
 
 
 @pytest.fixture

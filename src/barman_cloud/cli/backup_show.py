@@ -19,15 +19,19 @@ def add_arguments(parser: Declarations) -> None:
 
 
 def run(args: Arguments) -> int | None:
-    from barman_cloud.catalog import summary
+    from barman_cloud.catalog import lineage, summary
     from barman_cloud.report.terminal import write
 
     with options.repository_from(args) as repository:
         info = repository.backup(args.backup_id)
+        kinship = weight = None
+        if args.is_umbrella:
+            kinship = lineage.kinship_of({**repository.view().backups, info.backup_id: info}, info.backup_id)
+            weight = lineage.weigh(kinship, lineage.stored_sizes(repository.catalog, kinship.chain))
         if args.format == "console":
-            write(summary.show_as_text(info, args.server_name))
+            write(summary.show_as_text(info, args.server_name, kinship, weight))
         else:
-            write(summary.show_as_json(info))
+            write(summary.show_as_json(info, kinship, weight))
     return None
 
 
