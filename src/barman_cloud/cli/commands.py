@@ -17,6 +17,7 @@ PROGRAMS = {
 
 OWN = {
     "check": "Tell whether backups and WAL are whole and fresh, from listings alone.",
+    "verify": "Read backups and WAL, and tell what is broken and what can be restored.",
 }
 """Only subcommands of ``barman-cloud``."""
 
