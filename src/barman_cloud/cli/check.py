@@ -91,4 +91,4 @@ def _show(args: Arguments, report: Report) -> int:
     return code
 
 
-COMMAND = Command("check", add_arguments, run)
+COMMAND = Command("check", add_arguments, run, connectivity_exit_code=2)

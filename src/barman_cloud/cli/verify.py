@@ -47,4 +47,4 @@ def run(args: Arguments) -> int | None:
     return show(args, report)
 
 
-COMMAND = Command("verify", add_arguments, run, validate)
+COMMAND = Command("verify", add_arguments, run, validate, connectivity_exit_code=2)

@@ -23,6 +23,8 @@ _USUAL_PAGE = 8192
 _PAGE_SIZES = frozenset(1 << power for power in range(10, 16))
 _SEGMENT = 1 << 30
 """Bytes of a relation's file, as PostgreSQL is built nearly everywhere."""
+_MOST_NAMED = 10_000
+"""Damaged pages that are remembered: who has more needs no longer list."""
 _LARGEST_VIEW = 256 << 10
 """Bytes of a page run that is copied, so that a few pages don't keep a whole buffer of the archive in memory."""
 
@@ -36,6 +38,7 @@ class StoredPages:
     known: PageChecksums | None
     """What the backup itself has found when it read the pages."""
     _checks: PageChecks | None = None
+    _failed: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def checker(self) -> MemberPages:
@@ -49,6 +52,12 @@ class StoredPages:
                 size = _page_size(page)
                 self._checks = PageChecks(self.begin, size, _SEGMENT // size)
             return self._checks
+
+    def may_name_another(self) -> bool:
+        """Count a damaged page; False once there are so many that no more are named."""
+        with self._lock:
+            self._failed += 1
+            return self._failed <= _MOST_NAMED
 
     def conclude(self) -> tuple[int, tuple[DamagedFile, ...]]:
         """Return how many pages were checked, and the damaged ones."""
@@ -103,13 +112,19 @@ class MemberPages:
 
     def _checker_for(self, page: Buffer) -> _StoredPageChecker:
         if self._checker is None:
-            self._checker = _StoredPageChecker(self._pages.checks_for(page))
+            self._checker = _StoredPageChecker(self._pages.checks_for(page), self._pages)
         return self._checker
 
 
 class _StoredPageChecker(PageChecker):
+    def __init__(self, checks: PageChecks, pages: StoredPages) -> None:
+        super().__init__(checks)
+        self._pages = pages
+
     def _failed(self, piece: Piece, block: int, lsn: int) -> None:
-        self._checks.add_failure(piece.path, block, lsn)
+        # Decided here and not at the end, so that pages which recovery replaces can't crowd out damaged ones.
+        if not self._pages.begin <= lsn <= self._pages.end and self._pages.may_name_another():
+            self._checks.add_failure(piece.path, block, lsn)
 
 
 def plain_name(name: str) -> str:

@@ -49,6 +49,12 @@ def test_pages_changed_during_the_backup_are_replaced_by_wal() -> None:
     assert found(StoredPages(BEGIN, END, None), NAME, data) == (DamagedFile(NAME, ((0, 0), (3, 3))),)
 
 
+def test_pages_that_wal_replaces_do_not_hide_damage() -> None:
+    data = page(0, lsn=1500, good=False) * 12_000 + page(12_000, lsn=2001, good=False)
+    ((_, blocks),) = [(file.path, file.blocks) for file in found(StoredPages(BEGIN, END, None), NAME, data, 1 << 20)]
+    assert blocks == ((12_000, 12_000),)
+
+
 def test_what_the_backup_read_twice_and_found_right_is_right() -> None:
     data = b"".join(page(n, good=False) for n in range(3))
     known = PageChecksums(3, 1, (DamagedFile(NAME, ((1, 1),)),))
