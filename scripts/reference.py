@@ -88,6 +88,8 @@ Made by `make docs` from `errors.py`. An error is one line on stderr; what to do
 PostgreSQL takes every code of `wal-restore` from 1 to 125 for the end of the archive;
 [what that means, and how recovery is made to stop instead](../how-to/wal-archiving.md#restore).
 
+When a command gives up a store that doesn't answer, or fails again and again, is told in [time-outs](timeouts.md).
+
 `--test` ends with 0 (reachable), 1 (the bucket doesn't exist), 2 (unreachable) or 4. From the moment it has spoken to
 PostgreSQL, `backup` ends with 1 for every failure.
 

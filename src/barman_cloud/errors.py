@@ -114,7 +114,7 @@ class BucketNotFoundError(UnexpectedError):
 
 
 class StoreError(UnexpectedError):
-    """A store refused a request for another reason."""
+    """A store refused a request for another reason, or something else answered in its place."""
 
 
 class IntegrityError(UnexpectedError):

@@ -108,7 +108,7 @@ class TestOneFile:
         proxy.add(Fault("PUT", lose_answer=True))
         assert archive(cluster.add(3)).returncode == 0
 
-    def test_a_passing_failure_is_survived(self, archive: Archive, cluster: Cluster, proxy: FaultProxy) -> None:
+    def test_a_transient_error_is_survived(self, archive: Archive, cluster: Cluster, proxy: FaultProxy) -> None:
         proxy.add(Fault("PUT", status=503, times=2))
         assert archive(cluster.add(3)).returncode == 0
 

@@ -139,7 +139,7 @@ class TestOneFile:
         assert restore(NAME, destination).returncode == 0
         assert destination.read_bytes() == full
 
-    def test_a_passing_failure_is_survived(
+    def test_a_transient_error_is_survived(
         self, restore: Restore, bucket: ObjectStore, destination: Path, proxy: FaultProxy
     ) -> None:
         content = store(bucket, NAME, "lz4")

@@ -6,6 +6,7 @@ front of a real server, and every command that lists is run against it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import signal
@@ -28,6 +29,7 @@ from tests.support.fault_proxy import Fault, FaultProxy, SeenRequest
 
 SERVERS = ("moto", "azurite", "fake-gcs")
 HTML = b"<!DOCTYPE html><html><head><title>Please log in</title></head><body><p>&nbsp;Welcome</body></html>"
+NUMBERS = itertools.count()
 SEGMENT = "000000010000000000000001"
 
 
@@ -116,6 +118,9 @@ FAULTS: dict[str, Callable[[str, SeenRequest], bytes | None]] = {
     ),
     "a size that is no number": lambda server, request: listing(server, request, [under(request)], size="big"),
     "the same page for ever": lambda server, request: listing(server, request, [under(request)], token="t"),
+    "the same objects behind a new token for ever": lambda server, request: listing(
+        server, request, [under(request)], token=f"t{next(NUMBERS)}"
+    ),
     "empty pages in a circle": lambda server, request: listing(server, request, token="t"),
 }
 COMMANDS: dict[str, list[str]] = {

@@ -192,6 +192,17 @@ def test_the_code_of_the_store_is_what_the_user_sees(
         assert "clock" in (raised.value.hint or "")
 
 
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_silent_head_is_explained_on_every_provider(cloud: StoreCase, tmp_path: Path, status: int) -> None:
+    with cloud.proxied() as proxy, cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint) as store:
+        store.put("k", b"x")
+        body = b"<Error><Code>SaidByTheStore</Code><Message>because</Message></Error>"
+        proxy.add(Fault(status=status, body=body, times=1000))
+        for ask in (lambda: store.head("k"), lambda: store.object_lock("k")):
+            with pytest.raises((StoreError, AccessDeniedError), match=f"{status} SaidByTheStore: because"):
+                ask()
+
+
 def test_an_object_that_is_not_there_costs_no_second_request_once_the_store_has_answered(
     s3: StoreCase, front: FaultProxy, bucket: str
 ) -> None:
@@ -257,6 +268,19 @@ def test_streams_to_keys_with_empty_and_dotted_segments(cloud: StoreCase, tmp_pa
         assert store.get(key) == data
         store.delete([key])
         assert list(store.list("")) == []
+
+
+def test_a_store_that_keeps_a_key_under_another_name_has_not_got_it(google: StoreCase, tmp_path: Path) -> None:
+    """What is stored there would never be found again; the second try finds it, and that is no success either."""
+    if "a//b" not in google.answers.changed_keys:
+        pytest.skip("this server keeps such keys as they are")
+    with google.open(google.new_url(tmp_path)) as store:
+        for _ in range(2):
+            with pytest.raises(StoreError, match="under another name"):
+                store.put("a//k", b"x", if_absent=True)
+        with pytest.raises(StoreError, match="under another name"):
+            store.put_stream("a//many", iter([bytes(6 * MIB)]), part_size=5 * MIB)
+        store.put("a/k2", b"x", if_absent=True)
 
 
 def test_a_part_that_fails_for_good_aborts_the_odd_upload(s3: StoreCase, front: FaultProxy, bucket: str) -> None:

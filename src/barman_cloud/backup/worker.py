@@ -27,6 +27,7 @@ from barman_cloud.backup.members import Content, PlannedMembers
 from barman_cloud.backup.pack import ArchivePlan, archive_capacity, part_size_for
 from barman_cloud.backup.page_check import PageChecker, PageChecks
 from barman_cloud.catalog.layout import Layout
+from barman_cloud.incremental.increment import Increment
 from barman_cloud.report.text import counted
 from barman_cloud.store.base import ObjectStore
 
@@ -105,8 +106,10 @@ class Workers:
         jobs: int,
         wake: Callable[[], None],
         fail: Callable[[BaseException], None],
+        increment: Increment | None = None,
     ) -> None:
         self._uploads = uploads
+        self._increment = increment
         self._plans = deque(plans)
         self._numbers = numbers
         self._wake = wake
@@ -166,7 +169,7 @@ class Workers:
         uploads = self._uploads
         part_size = part_size_for(plan.size, uploads.store.capabilities, uploads.min_chunk_size)
         capacity = archive_capacity(part_size, uploads.store.capabilities, uploads.max_archive_size)
-        members = PlannedMembers(plan, capacity, spool.add, pages)
+        members = PlannedMembers(plan, capacity, spool.add, pages, self._increment)
         archive = upload_archive(uploads, plan.base, plan.part, members, part_size, self._cancelled, self._turns)
         self.results.append(archive)
         if members.rest:

@@ -8,6 +8,7 @@ from typing import Any
 from barman_cloud.catalog.backup_info import DONE, BackupInfo, to_json_dict
 from barman_cloud.catalog.catalog import CatalogView
 from barman_cloud.catalog.keep import Keeps, label
+from barman_cloud.catalog.lineage import Kinship, kinship_of, type_of
 from barman_cloud.catalog.times import format_time, format_to_the_second
 from barman_cloud.report.json_text import document
 from barman_cloud.report.terminal import printable
@@ -22,15 +23,25 @@ _TITLES = ("Backup ID", "End Time", "Begin Wal", "Archival Status", "Name")
 _Line = tuple[str, object]
 
 
-def list_as_text(view: CatalogView, keeps: Keeps) -> str:
-    """Return the table of all backups, ids ascending, those that can't be read included."""
+def list_as_text(view: CatalogView, keeps: Keeps, *, with_chains: bool = False) -> str:
+    """Return the table of all backups, ids ascending, those that can't be read included.
+
+    ``with_chains`` adds columns that Barman's table doesn't have: the type of each backup, and its parent.
+    """
     rows = {backup_id: _row(info, keeps.get(backup_id)) for backup_id, info in view.backups.items()}
     rows.update((backup_id, (backup_id, "", "", UNREADABLE, "")) for backup_id in view.unreadable)
-    return table(_WIDTHS, [_TITLES, *(rows[backup_id] for backup_id in sorted(rows))])
+    if not with_chains:
+        return table(_WIDTHS, [_TITLES, *(rows[backup_id] for backup_id in sorted(rows))])
+    for backup_id, row in rows.items():
+        info = view.backups.get(backup_id)
+        kin = (type_of(info), info.parent_backup_id or "") if info else ("", "")
+        rows[backup_id] = (*row[:-1], *kin, row[-1])
+    titles = (*_TITLES[:-1], "Type", "Parent", _TITLES[-1])
+    return table((*_WIDTHS[:-1], 13, 17, _WIDTHS[-1]), [titles, *(rows[backup_id] for backup_id in sorted(rows))])
 
 
-def list_as_json(view: CatalogView) -> str:
-    """Return ``{"backups_list": [...]}``, ids ascending.
+def list_as_json(view: CatalogView, *, with_chains: bool = False) -> str:
+    """Return ``{"backups_list": [...]}``, ids ascending; ``with_chains`` adds what each backup is to its chain.
 
     Of a backup that can't be read there is its id, ``UNREADABLE`` as its status and the reason as its error; all else
     is null. A client then neither takes it for a backup that can be restored, nor for one that is gone.
@@ -41,6 +52,9 @@ def list_as_json(view: CatalogView) -> str:
         (backup_id, {**nothing, "error": str(error), "backup_id": backup_id})
         for backup_id, error in view.unreadable.items()
     )
+    if with_chains:
+        for backup_id in view.backups:
+            entries[backup_id] |= _kinship_as_dict(kinship_of(view.backups, backup_id))
     return document({"backups_list": [entries[backup_id] for backup_id in sorted(entries)]})
 
 
@@ -53,13 +67,16 @@ def describe_clusters(clusters: Mapping[str, Sequence[BackupInfo]]) -> str:
     )
 
 
-def show_as_json(info: BackupInfo) -> str:
-    """Return the object of one backup below the server name that is stored in it (``cloud``, usually)."""
-    return document({info.server_name: to_json_dict(info)})
+def show_as_json(info: BackupInfo, kinship: Kinship | None = None) -> str:
+    """Return the object of one backup below the server name that is stored in it (``cloud``, usually).
+
+    With ``kinship`` it also tells what the backup is to its chain.
+    """
+    return document({info.server_name: to_json_dict(info) | (_kinship_as_dict(kinship) if kinship else {})})
 
 
-def show_as_text(info: BackupInfo, server: str) -> str:
-    """Return the page of one backup of ``server``, as the bucket calls it."""
+def show_as_text(info: BackupInfo, server: str, kinship: Kinship | None = None) -> str:
+    """Return the page of one backup of ``server``, as the bucket calls it; with ``kinship`` the chain too."""
     sections = [Section(None, [_general(info, server)]), Section("Server information", [_server(info)])]
     if info.is_complete:
         sections += [
@@ -67,6 +84,8 @@ def show_as_text(info: BackupInfo, server: str) -> str:
             Section("Tablespaces", [_tablespaces(info)]),
             Section("Base backup information", [list(_base_backup(info))]),
         ]
+    if kinship:
+        sections.append(Section("Chain", [list(_chain(kinship))]))
     text = page(f"Backup {info.backup_id}", sections)
     if not info.is_complete and info.error:
         text += f"  {'Error':<23}: {printable(info.error)}\n"
@@ -79,6 +98,27 @@ def _row(info: BackupInfo, annotation: str | None) -> tuple[str, ...]:
         archival_status = "" if annotation is None else f"KEEP:{label(annotation).upper()}"
     end_time = format_to_the_second(info.end_time) if info.end_time else ""
     return info.backup_id, end_time, info.begin_wal or "", archival_status, info.backup_name or ""
+
+
+def _kinship_as_dict(kinship: Kinship) -> dict[str, Any]:
+    return {
+        "backup_type": kinship.type,
+        "root_backup_id": kinship.root,
+        "chain_backup_ids": list(kinship.chain),
+        "chain_complete": not kinship.is_broken,
+    }
+
+
+def _chain(kinship: Kinship) -> Iterator[_Line]:
+    yield "Backup Type", kinship.type
+    if kinship.parent:
+        yield "Root Backup", kinship.root
+        yield "Parent Backup", kinship.parent
+        yield "Needed to restore", ", ".join(kinship.chain)
+    if kinship.children:
+        yield "Children", ", ".join(kinship.children)
+    if kinship.is_broken:
+        yield "Broken", f"{kinship.chain[0]} is incremental, and its parent is gone: this can't be restored"
 
 
 def _set(lines: Iterable[_Line]) -> list[_Line]:

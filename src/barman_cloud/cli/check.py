@@ -46,11 +46,10 @@ def add_arguments(parser: Declarations) -> None:
 
 def run(args: Arguments) -> int | None:
     from barman_cloud.verify import render
-    from barman_cloud.verify.check import check
 
     limits = _limits(args)
-    with options.store_from(args) as store:
-        report = check(store, options.layout_from(args, store), limits, extra=_server_findings(args, limits))
+    with options.repository_from(args) as repository:
+        report = repository.check(limits, extra=lambda: _server_findings(args, limits))
     if args.prometheus:
         render.write_atomically(Path(args.prometheus), render.prometheus([report]))
     return _show(args, report)

@@ -10,6 +10,7 @@ from barman_cloud.cli import values
 from barman_cloud.store import providers
 
 if TYPE_CHECKING:
+    from barman_cloud.api import Repository
     from barman_cloud.catalog.layout import Layout
     from barman_cloud.cli.plain import Arguments, Declarations
     from barman_cloud.store.base import ObjectStore
@@ -147,6 +148,13 @@ def store_from(args: Arguments) -> ObjectStore:
 
         return TracedStore(store)
     return store
+
+
+def repository_from(args: Arguments) -> Repository:
+    """Open the repository that the command line names: its store, and its server."""
+    from barman_cloud.api import Repository
+
+    return Repository(store_from(args), args.server_name)
 
 
 def url_from(args: Arguments) -> str:

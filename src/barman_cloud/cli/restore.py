@@ -16,6 +16,7 @@ from barman_cloud.errors import AccessDeniedError, ConfigurationError, Selection
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from barman_cloud.api import Repository
     from barman_cloud.catalog.backup_info import BackupInfo
     from barman_cloud.catalog.catalog import Catalog
     from barman_cloud.catalog.layout import Layout
@@ -100,7 +101,6 @@ def add_arguments(parser: Declarations) -> None:
 
 def run(args: Arguments) -> None:
     from barman_cloud.archive.allocator import keep_freed_buffers
-    from barman_cloud.catalog.catalog import Catalog
     from barman_cloud.catalog.wal_archive import WalArchive
     from barman_cloud.report.terminal import write
     from barman_cloud.restore import configuration, recovery_settings
@@ -115,10 +115,10 @@ def run(args: Arguments) -> None:
         point = None, None
         _tell_of_ignored_target(args)
     settings = _settings_from(args, *point) if wants_settings else None
-    with options.store_from(args) as store:
-        layout = options.layout_from(args, store)
+    with options.repository_from(args) as repository:
+        store, layout = repository.store, repository.layout
         archive = WalArchive(store, layout)
-        info = _select(args, Catalog(store, layout), archive, *point)
+        info = _select(args, repository.catalog, archive, *point)
         rules = parse_tablespace_rules(args.tablespaces)
         if settings:
             settings.check(info)
@@ -131,7 +131,7 @@ def run(args: Arguments) -> None:
         if info.snapshots_info:
             _restore_snapshots(args, store, layout, info, settings)
         else:
-            _restore_archives(args, store, layout, info, rules, settings)
+            _restore_archives(args, repository, info, rules, settings)
     if settings:
         changes = configuration.explain_changes(target.absolute(), info)
         write("".join(f"{line}\n" for line in [*recovery_settings.explain(settings, target), *changes]))
@@ -140,16 +140,15 @@ def run(args: Arguments) -> None:
 
 
 def _restore_archives(
-    args: Arguments, store: ObjectStore, layout: Layout, info: BackupInfo, rules: dict[str, str],
-    settings: RecoverySettings | None,
-) -> None:  # fmt: skip
+    args: Arguments, repository: Repository, info: BackupInfo, rules: dict[str, str], settings: RecoverySettings | None
+) -> None:
     from barman_cloud.report.terminal import write
-    from barman_cloud.restore.archive_restore import restore_backup
     from barman_cloud.restore.room import mebibytes
 
-    report = restore_backup(
-        store, layout, info, Path(args.recovery_dir), rules, args.jobs, settings, delta=args.delta, force=args.force
-    )
+    report = repository.restore(
+        info, args.recovery_dir, tablespaces=rules, jobs=args.jobs, settings=settings, delta=args.delta,
+        force=args.force,
+    )  # fmt: skip
     if kept := report.comparison:
         write(
             f"Kept {kept.kept_files} files ({mebibytes(kept.kept_size)}), wrote {report.files} "

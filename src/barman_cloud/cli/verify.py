@@ -37,13 +37,12 @@ def validate(args: Arguments) -> None:
 
 
 def run(args: Arguments) -> int | None:
-    from barman_cloud.catalog.catalog import Catalog
     from barman_cloud.cli.reports import show
-    from barman_cloud.verify.verify import VerifyOptions, verify
+    from barman_cloud.verify.verify import VerifyOptions
 
     chosen = VerifyOptions(jobs=args.jobs, quick=args.quick, wal=args.wal, max_age=args.max_age)
-    with options.store_from(args) as store:
-        report = verify(Catalog(store, options.layout_from(args, store)), args.backup_id, args.newest, chosen)
+    with options.repository_from(args) as repository:
+        report = repository.verify(args.backup_id, newest=args.newest, options=chosen)
     return show(args, report)
 
 

@@ -3,7 +3,7 @@
 What holds for all methods of :class:`SnapshotProvider`:
 
 * They may be called from several threads at once.
-* A provider that asks to slow down (429 and its relatives) or fails for a passing reason is asked again, with pauses.
+* A provider that asks to slow down (429 and its relatives) or meets a transient error is asked again, with pauses.
 * What can't be done raises ``SnapshotError``; refused credentials ``AccessDeniedError``; a provider that can't be
   reached ``ConnectivityError``; each with one line that names the object.
 """

@@ -15,6 +15,7 @@ from typing import TypeAlias
 from barman_cloud import logs
 from barman_cloud.errors import (
     AccessDeniedError,
+    ObjectExistsError,
     ObjectNotFoundError,
     OperationError,
     StoreError,
@@ -48,6 +49,8 @@ class CloudStore(CloudClient):
     part_size = PART_SIZE
     single_put_limit = SINGLE_PUT_LIMIT
     put_concurrency = 4
+    _keeps_names = False
+    """A key with an empty or dotted segment was found in a listing under this very name."""
 
     # Writing ------------------------------------------------------------------------------------------------------
 
@@ -63,9 +66,18 @@ class CloudStore(CloudClient):
         view = memoryview(data).cast("B")
         attributes = self.attributes(kind, tags)
         if view.nbytes > self.single_put_limit and not if_absent:
-            upload_parts(self, key, slices(view, self.part_size), self.part_size, self.put_concurrency, attributes)
+            parts = slices(view, self.part_size)
+            self._upload_parts(key, parts, self.part_size, self.put_concurrency, attributes)
             return
         attributes = attributes._replace(metadata=metadata_of(view))
+        try:
+            self._put_in_one(key, view, if_absent=if_absent, attributes=attributes)
+        except ObjectExistsError:
+            self._require_name(key)
+            raise
+        self._require_name(key)
+
+    def _put_in_one(self, key: str, view: memoryview, *, if_absent: bool, attributes: Attributes) -> None:
         if obstore_can_name(key):
             self._put_whole(key, view, if_absent=if_absent, attributes=attributes)
         else:
@@ -94,10 +106,36 @@ class CloudStore(CloudClient):
             first.append(frozen(chunk))
             buffered += memoryview(chunk).nbytes
             if buffered > size:
-                return upload_parts(self, key, rejoined(first, source), size, concurrency, self.attributes(kind, tags))
+                attributes = self.attributes(kind, tags)
+                return self._upload_parts(key, rejoined(first, source), size, concurrency, attributes)
         # A stream of one part costs one request instead of three.
         self.put(key, b"".join(first), kind=kind, tags=tags)
         return buffered
+
+    def _upload_parts(
+        self, key: str, chunks: Iterable[Buffer], part_size: int, concurrency: int, attributes: Attributes
+    ) -> int:
+        size = upload_parts(self, key, chunks, part_size, concurrency, attributes)
+        self._require_name(key)
+        return size
+
+    def _require_name(self, key: str) -> None:
+        """Make sure, once, that the store keeps keys such as ``a//b`` as they are.
+
+        Stores on file systems turn it into ``a/b``: they would take a segment, and never find it in a listing.
+        """
+        if self._keeps_names or (obstore_can_name(key) and "\\" not in key):
+            return
+        try:
+            kept = any(info.key == key for info in self.list(key))
+        except AccessDeniedError:
+            return  # these credentials may not list, so nothing can be known
+        if not kept:
+            raise StoreError(
+                f"{self.object_url(key)}: the store keeps the object under another name",
+                hint="leave empty and dotted segments, and backslashes, out of the URL's path",
+            )
+        self._keeps_names = True
 
     # Reading ------------------------------------------------------------------------------------------------------
 
@@ -161,23 +199,27 @@ class CloudStore(CloudClient):
             return self.provider_api.list_page(prefix, delimiter=delimiter, start_after=start_after, token=token)
 
         token: str | None = None
-        seen: set[int] = set()
+        seen: set[tuple[str, int]] = set()
         empty = 0
         while True:
             page = self.attempt("list", None, ask)
+            first = ("key", hash(page.objects[0].key)) if page.objects else None
             if start_after:  # some stores take no notice of it
                 page = page._replace(objects=tuple(info for info in page.objects if info.key > start_after))
+            following = ("token", hash(page.token))
+            empty = 0 if page.objects or page.folders else empty + 1
+            if first in seen or following in seen or empty > MOST_EMPTY_PAGES:
+                raise StoreError(
+                    f"{self.object_url(prefix)}: the listing never ends: the store sends the same again",
+                    hint="this is a fault of the store, or of a proxy in front of it",
+                )
             yield page
             token = page.token
             if token is None:
                 return
-            empty = 0 if page.objects or page.folders else empty + 1
-            if hash(token) in seen or empty > MOST_EMPTY_PAGES:
-                raise StoreError(
-                    f"{self.object_url(prefix)}: the listing never ends: the store sends the same place to go on again",
-                    hint="this is a fault of the store, or of a proxy in front of it",
-                )
-            seen.add(hash(token))
+            seen.add(following)
+            if first is not None:
+                seen.add(first)
 
     def delete(self, keys: Iterable[str], *, batch_size: int | None = None) -> None:
         from itertools import islice

@@ -43,7 +43,8 @@ class Disk:
         """Let only so much room be free from now on."""
         status = os.statvfs(self.directory)
         used = (status.f_blocks - status.f_bfree) * status.f_frsize // 1024
-        self._remount(f"size={used + kilobytes}k")
+        # A size of 0 would be no limit at all; one page is the smallest.
+        self._remount(f"size={max(used + kilobytes, 4)}k")
 
     def make_read_only(self) -> None:
         """Let nothing be written any more."""
@@ -54,4 +55,7 @@ class Disk:
         self._remount(f"rw,size={_PLENTY}")
 
     def _remount(self, options: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,{options}", str(self.directory)], capture_output=True, check=True)
+        command = ["mount", "-o", f"remount,{options}", str(self.directory)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")

@@ -22,6 +22,7 @@ from barman_cloud.store.google.store import GoogleStore
 from barman_cloud.store.open import open_store
 from barman_cloud.store.options import StoreOptions
 from tests.support.http_server import HttpServer
+from tests.support.ports import free_port
 
 AZURE_URL = "https://acc.blob.core.windows.net/cont/path"
 KEY = base64.b64encode(b"k" * 64).decode()
@@ -311,3 +312,16 @@ def test_emulator_and_universe(key_file: Path) -> None:
     assert google(environ)._settings.endpoint == "https://storage.googleapis.com"
     environ["GOOGLE_CLOUD_UNIVERSE_DOMAIN"] = "example.cloud"
     assert google(environ)._settings.endpoint == "https://storage.example.cloud"
+
+
+# Silence --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_silent_metadata_service_is_named() -> None:
+    """On Azure and Google as on AWS: that it was asked, where, and that it didn't answer."""
+    nowhere = f"127.0.0.1:{free_port()}"
+    with pytest.raises(AccessDeniedError, match=r"no Google Cloud credentials found: .*no answer from 127\.0\.0\.1"):
+        google({**NOWHERE, "GCE_METADATA_HOST": nowhere})._credentials()
+    environ = {**NOWHERE, "AZURE_POD_IDENTITY_AUTHORITY_HOST": f"http://{nowhere}"}
+    with pytest.raises(AccessDeniedError, match=r"no Azure credentials found \(managed identity: no answer from 127"):
+        azure(environ)._credentials()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from barman_cloud.archive.compression import compress_bytes, compression_of, decompress_bytes
 from barman_cloud.catalog.layout import Layout
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.wal import archive_spool
+from barman_cloud.wal.spool import Directory
 from tests.faults.harness.material import SERVER
 from tests.faults.harness.process import Disturbance, Outcome
 from tests.faults.harness.scenarios.base import Scenario, succeeded
@@ -70,7 +73,7 @@ class Archiving(Scenario):
                 yield f"{path.name} in pg_wal is no longer what it was"
         for directory in self.spool.glob("archive-*"):
             for path in self.waiting:
-                if archive_spool.holds(str(directory), str(path)) and path.name not in self._stored():
+                if _holds(directory, path) and path.name not in self._stored():
                     yield f"the spool says that {path.name} is archived, and it isn't"
 
     def _stored(self) -> dict[str, bytes | None]:
@@ -199,6 +202,15 @@ class RestoringAhead(Restoring):
 
     def settle(self) -> None:
         _settle(self.spool)
+
+
+def _holds(spool: Path, path: Path) -> bool:
+    """Tell whether the spool says that a file is archived."""
+    directory = Directory(str(spool), os.open(spool, os.O_RDONLY | os.O_DIRECTORY))
+    try:
+        return archive_spool.holds(directory, str(path), Deadline())
+    finally:
+        os.close(directory.descriptor)
 
 
 def _settle(spool: Path) -> None:
