@@ -23,6 +23,7 @@ from barman_cloud.verify.ledger import ledger_key
 from barman_cloud.verify.limits import Limits
 from barman_cloud.verify.verify import VerifyOptions, verify
 from tests.support.commands import program
+from tests.support.installations import newest_installation
 from tests.support.postgres import PostgresServer, command_environment, temporary_server_directory
 from tests.support.repository import Completed, Repository
 
@@ -33,10 +34,12 @@ UMBRELLA = program("backup").removesuffix("-backup")
 @pytest.fixture(scope="module")
 def made() -> Iterator[Repository]:
     """A backup of files and a streamed one, with the WAL up to three segments behind the last."""
+    summarizes = newest_installation().major >= 17
+    settings = {"archive_mode": "on", **({"summarize_wal": "on"} if summarizes else {})}
     with (
         temporary_server_directory() as directory,
         PostgresServer.create(
-            directory / "server", initdb=("--data-checksums", "--wal-segsize=1"), settings={"archive_mode": "on"}
+            directory / "server", initdb=("--data-checksums", "--wal-segsize=1"), settings=settings
         ) as server,
     ):
         repository = Repository(directory / "store")
@@ -47,10 +50,16 @@ def made() -> Iterator[Repository]:
         for arguments in ([], ["--method", "stream", "--zstd"]):
             done = repository.backup(server, *arguments)
             assert done.returncode == 0, done.stderr
+        chain = Repository(Path(shutil.copytree(repository.directory, directory / "chain")))
+        server.query("UPDATE t SET a = a + 1 WHERE a < 100")
+        if summarizes:
+            done = chain.backup(server, "--incremental", "latest")
+            assert done.returncode == 0, done.stderr
         for _ in range(3):
             server.query("INSERT INTO t SELECT g, 'y' FROM generate_series(1, 100) g")
             last = server.switch_wal()
         server.wait_archived(last)
+        shutil.copytree(repository.directory / "main/wals", chain.directory / "main/wals", dirs_exist_ok=True)
         (repository.directory / "table").write_text(str(server.value("SELECT pg_relation_filepath('t')")))
         yield repository
 
@@ -59,6 +68,15 @@ def made() -> Iterator[Repository]:
 def repository(made: Repository, tmp_path: Path) -> Repository:
     """A copy that may be damaged."""
     return Repository(Path(shutil.copytree(made.directory, tmp_path / "store", dirs_exist_ok=True)))
+
+
+@pytest.fixture
+def chain(made: Repository, tmp_path: Path) -> Repository:
+    """A copy of the same with an incremental backup of the second."""
+    repository = Repository(Path(shutil.copytree(made.directory.parent / "chain", tmp_path / "chain")))
+    if len(repository.ids) < 3:
+        pytest.skip("incremental backups need PostgreSQL 17")
+    return repository
 
 
 def catalog_of(repository: Repository) -> Catalog:
@@ -287,6 +305,25 @@ def test_what_is_not_there_or_not_complete_is_an_error(repository: Repository) -
     with pytest.raises(OperationError, match=f"backup {info.backup_id} is STARTED, not DONE"):
         verified(repository, info.backup_id)
     assert verified(repository, "all").metrics["verified_backups"] == 1
+
+
+def test_incremental_backups_are_verified_and_fall_with_their_parents(chain: Repository) -> None:
+    first, parent, incremental = chain.ids
+    whole = verified(chain)
+    assert whole.level is Level.OK, whole.findings
+    assert any("INCREMENTAL." in name for name in chain.files()), "the test must see such files"
+    magic = (0xD3AE1F0D).to_bytes(4, "little")
+    archive = next(path for path in chain.path(backup_id=incremental).glob("data*.tar") if magic in path.read_bytes())
+    data = archive.read_bytes()
+    flip(archive, data.index(magic))
+    record_as_it_is(chain, incremental, archive)
+    assert "not an incremental file" in bad(verified(chain, incremental))["archives"]
+    archive.write_bytes(data)
+    record_as_it_is(chain, incremental, archive)
+    assert not bad(verified(chain, incremental))
+    flip(chain.path("data.tar.zst", parent), 5000)
+    found = bad(verified(chain, parent))
+    assert f"can't be restored: {parent}, {incremental}; what can be restored: {first}" in found["restorable"]
 
 
 class TestCommand:
