@@ -169,10 +169,12 @@ class Repository:
         minimum_redundancy: int = 0,
         options: DeletionOptions | None = None,
         out: Writer | None = None,
+        with_children: bool = False,
     ) -> None:
-        """Delete one backup and the WAL that only it needed; ``out`` gets the lines that the command prints.
+        """Delete one backup, ``with_children`` all that build on it too, and the WAL that only they needed.
 
-        ``OperationError`` if it is kept, if others build on it, or if too few would remain.
+        ``out`` gets the lines that the command prints. ``OperationError`` if one is kept, if others build on it (unless
+        ``with_children``), or if too few would remain.
         """
         from barman_cloud.catalog import deletion, selection
         from barman_cloud.catalog.removal import DeletionOptions
@@ -180,7 +182,9 @@ class Repository:
         view = self._whole_view()
         backup_id = selection.resolve(name, lambda: view)
         how = options or DeletionOptions()
-        deletion.delete_by_id(self.catalog, view, backup_id, minimum_redundancy, how, out or _Nowhere())
+        deletion.delete_by_id(
+            self.catalog, view, backup_id, minimum_redundancy, how, out or _Nowhere(), with_children=with_children
+        )
 
     def enforce(
         self,

@@ -5,7 +5,7 @@ Each end of a link names the other, as Barman's server writes it: ``parent_backu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from barman_cloud import logs
@@ -13,7 +13,7 @@ from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.deletion_mark import DeletionMark
 from barman_cloud.catalog.retention import children_of, find_roots
-from barman_cloud.errors import AccessDeniedError, NotFoundError, OperationError
+from barman_cloud.errors import AccessDeniedError, BarmanCloudError, ConnectivityError, NotFoundError, OperationError
 from barman_cloud.store.base import Tags
 
 log = logs.get_logger(__name__)
@@ -47,6 +47,32 @@ def adopt(catalog: Catalog, parent_id: str, child_id: str, tags: Tags | None = N
             raise _gone(parent_id)
     _living(catalog, parent_id)
     log.warning("backup %s doesn't name its child %s: other programs write it all the time", parent_id, child_id)
+
+
+def disown(catalog: Catalog, parent_id: str, child_id: str) -> None:
+    """Take a child that was deleted off the list of its parent, if that is still there.
+
+    Readers ignore children that don't exist, so what goes wrong here is a WARNING. A deletion of the parent that begins
+    between our look at ``backup.info`` and our writing it would lose its mark: that shows by what is gone, and the mark
+    is put again.
+    """
+    try:
+        info = catalog.load_one(parent_id)
+        if info.deletion is not None or child_id not in (info.children_backup_ids or ()):
+            return
+        objects = _objects(catalog, parent_id)
+        children = [other for other in info.children_backup_ids or () if other != child_id]
+        catalog.save(replace(info, children_backup_ids=children or None))
+        if not objects <= _objects(catalog, parent_id):
+            mark = DeletionMark(catalog, parent_id)
+            mark.announce()
+            mark.begin()
+    except NotFoundError:
+        return
+    except ConnectivityError:
+        raise
+    except BarmanCloudError as error:
+        log.warning("backup %s still names its deleted child %s: %s", parent_id, child_id, error)
 
 
 def _living(catalog: Catalog, parent_id: str) -> BackupInfo:
@@ -109,3 +135,47 @@ def kinship_of(backups: Mapping[str, BackupInfo], backup_id: str) -> Kinship:
         is_broken=backups[chain[-1]].parent_backup_id is not None,
         type=type_of(backups[backup_id]),
     )
+
+
+def descendants(backups: Mapping[str, BackupInfo], backup_id: str) -> list[str]:
+    """Return every existing backup that builds on this one, a child before what it builds on."""
+    found: list[str] = []
+    seen = {backup_id}
+
+    def visit(parent: str) -> None:
+        for child in sorted(children_of(backups, parent), reverse=True):
+            if child not in seen:
+                seen.add(child)
+                visit(child)
+                found.append(child)
+
+    visit(backup_id)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """What a backup and its chain take in the store, in bytes."""
+
+    stored: int
+    chain: int
+    """Of all that is needed to restore it, itself included."""
+    saved: float | None
+    """Percent that an incremental backup stores less than the full one of its chain; None of a full backup."""
+
+
+def weigh(kinship: Kinship, sizes: Mapping[str, int]) -> Weight:
+    """Return what the last of a chain and the chain weigh; ``sizes`` are those of :func:`stored_sizes`."""
+    *older, stored = (sizes[member] for member in kinship.chain)
+    saved = 100 * (1 - stored / older[0]) if older and older[0] else None
+    return Weight(stored, sum(older) + stored, saved)
+
+
+def stored_sizes(catalog: Catalog, backup_ids: Iterable[str]) -> dict[str, int]:
+    """Return the bytes of the archives of each backup, from a listing of its folder."""
+
+    def size_of(backup_id: str) -> int:
+        return sum(archive.size for parts in catalog.archives(backup_id).values() for archive in parts)
+
+    ids = list(backup_ids)
+    return dict(zip(ids, catalog.map(size_of, ids), strict=True))

@@ -38,6 +38,10 @@ def add_arguments(parser: Declarations) -> None:
     parser.add_argument(
         "--check-object-lock", action="store_true", help="refuse to delete a backup while an archive is locked"
     )
+    parser.add_extension(
+        "--with-children", action="store_true",
+        help="with --backup-id: delete all incremental backups that build on it too, these first",
+    )  # fmt: skip
 
 
 def run(args: Arguments) -> int | None:
@@ -62,7 +66,9 @@ def run(args: Arguments) -> int | None:
         if policy is not None:
             repository.enforce(policy, minimum_redundancy=least, options=how, out=out)
         else:
-            repository.delete(args.backup_id, minimum_redundancy=least, options=how, out=out)
+            repository.delete(
+                args.backup_id, minimum_redundancy=least, options=how, out=out, with_children=args.with_children
+            )
     return None
 
 

@@ -24,13 +24,14 @@ def run(args: Arguments) -> int | None:
 
     with options.repository_from(args) as repository:
         info = repository.backup(args.backup_id)
-        kinship = None
+        kinship = weight = None
         if args.is_umbrella:
             kinship = lineage.kinship_of({**repository.view().backups, info.backup_id: info}, info.backup_id)
+            weight = lineage.weigh(kinship, lineage.stored_sizes(repository.catalog, kinship.chain))
         if args.format == "console":
-            write(summary.show_as_text(info, args.server_name, kinship))
+            write(summary.show_as_text(info, args.server_name, kinship, weight))
         else:
-            write(summary.show_as_json(info, kinship))
+            write(summary.show_as_json(info, kinship, weight))
     return None
 
 
