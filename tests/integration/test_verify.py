@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from barman_cloud.verify.check import check
 from barman_cloud.verify.findings import Level, Report
 from barman_cloud.verify.ledger import ledger_key
 from barman_cloud.verify.limits import Limits
+from barman_cloud.verify.stored_backup import BackupVerdict, verify_backup
 from barman_cloud.verify.verify import VerifyOptions, verify
 from tests.support.commands import program
 from tests.support.installations import newest_installation
@@ -198,6 +200,23 @@ def test_a_cut_or_missing_archive_is_noticed(repository: Repository, quick: bool
     assert f"{first} lacks the archive" in bad(found)["archives"]
     assert f"what can be restored: {second}" in bad(found)["restorable"]
     assert found.recoverable[0].start == repository.info(second).end_time
+
+
+def test_a_backup_that_is_deleted_meanwhile_is_not_called_broken(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = repository.ids
+
+    def delete_and_verify(*arguments: Any, **options: Any) -> BackupVerdict:
+        if arguments[1].backup_id == first:
+            shutil.rmtree(repository.path(backup_id=first))
+        return verify_backup(*arguments, **options)
+
+    monkeypatch.setattr("barman_cloud.verify.verify.verify_backup", delete_and_verify)
+    report = verified(repository)
+    assert not bad(report)
+    assert f"{first} was deleted meanwhile" in [finding.message for finding in report.findings]
+    assert [finding.objects for finding in report.findings if finding.subject == "restorable"] == [(second,)]
 
 
 def test_quick_reads_no_archive(repository: Repository) -> None:

@@ -124,6 +124,10 @@ class _Run:
         log.info("verifying backup %s", info.backup_id)
         verdict = verify_backup(self.catalog, info, self.options.jobs, quick=self.options.quick)
         self._verify_own_wal(info, verdict)
+        if verdict.broken and self._is_gone(info.backup_id):
+            del self.view.backups[info.backup_id]
+            self.findings.append(ok("backups", f"{info.backup_id} was deleted meanwhile", info.backup_id))
+            return
         self.findings += verdict.findings
         self._count("verified_backups")
         self._count("verified_bytes", verdict.size)
@@ -133,6 +137,13 @@ class _Run:
         if not self.options.quick or verdict.broken:
             self.ledger.backups[info.backup_id] = VerifiedBackup(self.now, state, print_of)
             self._save()
+
+    def _is_gone(self, backup_id: str) -> bool:
+        """Tell whether a backup was deleted, or its deletion begun, since the catalog was read."""
+        try:
+            return not self.catalog.load_one(backup_id).is_complete
+        except NotFoundError:
+            return True
 
     def _verify_own_wal(self, info: BackupInfo, verdict: BackupVerdict) -> None:
         """Read the WAL without which a backup isn't consistent. What is missing of it, the coverage tells."""
