@@ -17,6 +17,7 @@ PROGRAMS = {
 
 OWN = {
     "check": "Tell whether backups and WAL are whole and fresh, from listings alone.",
+    "wal-receive": "Receive WAL from a server as it is written, and store it.",
 }
 """Only subcommands of ``barman-cloud``."""
 
