@@ -30,6 +30,7 @@ LEASE_NAME = "wal-receive"
 LEASE_DURATION = timedelta(minutes=3)
 LEASE_RENEWAL = 45.0
 """Seconds between renewals."""
+RELEASE_SECONDS = 5.0
 
 
 def add_arguments(parser: Declarations) -> None:
@@ -169,10 +170,17 @@ def _lease(store: ObjectStore, layout: Layout) -> Iterator[Callable[[], None]]:
     finally:
         ended.set()
         if not lost:
-            try:
-                lease.release()
-            except BarmanCloudError as error:
-                log.info("the lease ends by itself: %s", error)
+            # A store that doesn't answer mustn't hold up the end: the lease of a process that has gone ends by itself.
+            release = threading.Thread(target=_release, args=(lease,), name="release", daemon=True)
+            release.start()
+            release.join(RELEASE_SECONDS)
+
+
+def _release(lease: Lease) -> None:
+    try:
+        lease.release()
+    except BarmanCloudError as error:
+        log.info("the lease ends by itself: %s", error)
 
 
 def _renew(lease: Lease, ended: threading.Event, lost: list[BarmanCloudError]) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from barman_cloud import logs
-from barman_cloud.errors import ConfigurationError, ConflictError, OperationError
+from barman_cloud.errors import ConfigurationError, OperationError
 from barman_cloud.postgres.connection import connect, read_system_identifier
 from barman_cloud.postgres.timeline import history_name, parse_history
 from barman_cloud.replication import slots
 from barman_cloud.replication.refusals import require_streaming
-from barman_cloud.replication.session import ServerRefusal, open_session
+from barman_cloud.replication.session import ConnectionLostError, ServerRefusal, open_session
 from barman_cloud.replication.wal_stream import WalStream, segment_size_of, timeline_history
 from barman_cloud.wal.receive_plan import Lineage
 
@@ -46,9 +48,12 @@ class Source:
     def __init__(self, options: SourceOptions) -> None:
         """Connect and look at the server and the slot; ``OperationError`` if it can't stream to us."""
         self._options = options
-        with connect(options.parameters, APPLICATION_NAME) as beside:
+        with _unreachable():
+            connection = connect(options.parameters, APPLICATION_NAME)
+        with connection as beside:
             require_streaming(beside, same_role=options.streaming_conninfo is None)
-            self.session: ReplicationSession = open_session(beside, options.streaming_conninfo, APPLICATION_NAME)
+            with _unreachable():
+                self.session: ReplicationSession = open_session(beside, options.streaming_conninfo, APPLICATION_NAME)
             try:
                 self.in_recovery = bool(beside.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone() == (True,))
                 self.system_identifier = int(read_system_identifier(beside))
@@ -95,8 +100,22 @@ class SlotInUseError(OperationError):
     """The slot is in use: by another receiver, or by a connection of ours that the server still takes for alive."""
 
 
+class NotNowError(OperationError):
+    """The server can't be reached, or isn't far enough yet."""
+
+
+@contextmanager
+def _unreachable() -> Iterator[None]:
+    try:
+        yield
+    except ConfigurationError:
+        raise
+    except OperationError as error:
+        raise NotNowError(str(error), hint=error.hint) from error
+
+
 def may_pass(error: OperationError) -> bool:
     """Tell whether another connection, later, may do: the server is away, or comes up."""
     if isinstance(error, ServerRefusal):
         return not error.sqlstate or error.sqlstate.startswith(_MAY_PASS)  # libpq's own errors have none
-    return not isinstance(error, ConflictError | ConfigurationError)
+    return isinstance(error, NotNowError | ConnectionLostError)

@@ -20,7 +20,7 @@ from barman_cloud.postgres.wal import format_lsn
 from barman_cloud.replication.session import ServerRefusal
 from barman_cloud.replication.wal_stream import Keepalive, Wal, timeline_history
 from barman_cloud.wal import receive_plan
-from barman_cloud.wal.receive_source import REMOVED, SlotInUseError, Source, SourceOptions, may_pass
+from barman_cloud.wal.receive_source import REMOVED, NotNowError, SlotInUseError, Source, SourceOptions, may_pass
 from barman_cloud.wal.receive_spool import PARTIAL
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class Receiver:
             f"and the server has only written {format_lsn(source.flush_lsn)}"
         )
         if source.in_recovery:
-            return OperationError(
+            return NotNowError(
                 f"the standby has WAL up to {format_lsn(source.flush_lsn)} only, the archive up to {format_lsn(start)}",
                 hint="wait until the standby has caught up",
             )
