@@ -25,6 +25,7 @@ def cut(length: int) -> bytes:
 
 @pytest.fixture
 def store(tmp_path: Path) -> ObjectStore:
+    (tmp_path / "store").mkdir()
     return open_store(f"file://{tmp_path}/store")
 
 

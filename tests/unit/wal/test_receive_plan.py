@@ -54,7 +54,7 @@ def test_the_end_of_the_archive_is_found_in_the_bucket_and_the_spool(tmp_path: o
 def test_wal_of_a_newer_timeline_is_refused(tmp_path: object) -> None:
     store = open_store(f"file://{tmp_path}")
     store.put(LAYOUT.wal(TWO.name(6)), b"x")
-    with pytest.raises(ConflictError, match="diverged timeline: .* WAL of timeline 2, .* is on timeline 1"):
+    with pytest.raises(ConflictError, match=r"diverged timeline: .* WAL of timeline 2, .* is on timeline 1"):
         held(store, LAYOUT, ONE, [], None)
 
 
