@@ -1,10 +1,10 @@
-"""Rate, CPU and memory of ``wal-receive`` while it catches up, beside ``pg_receivewal`` if there is one.
+"""Rate, CPU and memory of ``wal-receive`` while it catches up.
 
     python -m benchmarks.receive [MIB]
 
-A server writes MIB of WAL (default 512) that its slots keep; then each receiver in turn takes it. The spool, the
-store of ``file://`` and PGDATA are on one disk, and PostgreSQL runs on the same processors. Prints a table for
-``docs/explanation/memory.md`` and ``docs/explanation/performance.md``.
+A server writes MIB of WAL (default 512) that its slots keep; then a receiver takes it, with each compression. The spool, the
+store of ``file://`` and PGDATA are on one disk, and PostgreSQL runs on the same processors. Prints the table of
+``docs/explanation/memory.md``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.support.installations import find_installations, newest_installation
 from tests.support.ports import end
 from tests.support.postgres import PostgresServer, command_environment, temporary_server_directory
 
@@ -50,14 +49,10 @@ def catch_up(server: PostgresServer, command: Sequence[str], slot: str, target: 
 
 def main(mib: int) -> None:
     own = str(Path(sys.executable).parent / "barman-cloud")
-    # The tool refuses servers that are newer than itself.
-    found = [installation for installation in find_installations() if (installation.bin / "pg_receivewal").exists()]
-    installation = found[-1] if found else newest_installation()
-    peer = str(installation.bin / "pg_receivewal") if found else None
     with (
         temporary_server_directory() as directory,
         tempfile.TemporaryDirectory() as scratch,
-        PostgresServer.create(directory, installation, settings={"max_wal_size": "8GB", "autovacuum": "off"}) as server,
+        PostgresServer.create(directory, settings={"max_wal_size": "8GB", "autovacuum": "off"}) as server,
     ):
         contestants: list[tuple[str, list[str]]] = []
         for compression in ("", "--lz4", "--zstd"):
@@ -68,11 +63,6 @@ def main(mib: int) -> None:
                 "--spool-dir", f"{scratch}/spool{compression}",
             ]  # fmt: skip
             contestants.append((f"wal-receive {compression}".strip(), [*line, *filter(None, [compression])]))
-        if peer:
-            Path(scratch, "peer").mkdir()
-            contestants.append(
-                ("pg_receivewal", [peer, "-d", server.conninfo, "-D", f"{scratch}/peer", "--synchronous"])
-            )
         for number, _ in enumerate(contestants):
             server.query(f"SELECT pg_create_physical_replication_slot('s{number}', true)")
         server.query("CREATE TABLE t (a text)")

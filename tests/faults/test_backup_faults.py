@@ -287,7 +287,7 @@ class TestLostStore:
         assert self._record(store) == "FAILED"
         assert [item.key.rpartition("/")[2] for item in store.list("main/base/")] == ["backup.info"]
 
-    def test_passing_errors_of_the_store_are_borne(self, postgres: PostgresServer, moto: StoreServer) -> None:
+    def test_transient_errors_of_the_store_are_survived(self, postgres: PostgresServer, moto: StoreServer) -> None:
         with fault_proxy(moto.endpoint) as proxy:
             proxy.add(
                 Fault(method="PUT", path="data", times=2, status=503, body=b"<Error><Code>SlowDown</Code></Error>")

@@ -3,7 +3,7 @@
 What holds for all methods of :class:`SnapshotProvider`:
 
 * They may be called from several threads at once.
-* A provider that asks to slow down (429 and its relatives) or fails for a passing reason is asked again, with pauses.
+* A provider that asks to slow down (429 and its relatives) or meets a transient error is asked again, with pauses.
 * What can't be done raises ``SnapshotError``; refused credentials ``AccessDeniedError``; a provider that can't be
   reached ``ConnectivityError``; each with one line that names the object.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from barman_cloud import logs
@@ -54,6 +54,11 @@ class SnapshotOptions:
     gcp_project: str | None = None
     gcp_zone: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the names of all fields."""
+        return [option.name for option in fields(cls)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ _NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _REQUEST_SECONDS = 60
 _DELETE_SECONDS = 600
 _UNSETTLED = ("CREATING", "UPLOADING")
-_PASSING = (429, 500, 502, 503, 504)
+_TRANSIENT = (429, 500, 502, 503, 504)
 _SLOW_DOWN = ("rateLimitExceeded", "userRateLimitExceeded")
 _RETRY_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
@@ -206,7 +206,7 @@ class GoogleSnapshots(SnapshotProvider):
                 result: dict[str, Any] = answer.json()
                 return result
             reason, message = _error_of(answer)
-            if answer.status_code not in _PASSING and reason not in _SLOW_DOWN:
+            if answer.status_code not in _TRANSIENT and reason not in _SLOW_DOWN:
                 raise _refusal(answer.status_code, f"{what}: {reason}: {message}")
             if pause is not None:
                 log.debug("%s: %s: asking again in %g s", what, reason, pause)

@@ -43,7 +43,7 @@ def test_meaning(failure: Failure, about_object: type[Exception], about_bucket: 
     assert BUCKET in str(to_error(failure, BUCKET, OBJECT))
 
 
-def test_an_untrusted_certificate_is_no_passing_failure() -> None:
+def test_an_untrusted_certificate_is_no_transient_error() -> None:
     error = to_error(Failure(None, message="UnknownIssuer", certificate=True), BUCKET, OBJECT)
     assert type(error) is errors.ConnectivityError
     assert "AWS_CA_BUNDLE" in (error.hint or "")
