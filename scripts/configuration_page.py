@@ -37,9 +37,9 @@ file, `-c FILE` or else the first of {", ".join(f"`{name}`" for name in SEARCH_P
 exists. The nine `barman-cloud-*` programs never read it.
 
 `barman-cloud COMMAND SERVER` takes URL and options from the section of that name. So the keys that take effect are
-those with an option in the tables below, and the two directories. All others are read and checked, so that a file of Barman's
-works as it is, and wait for what they are for: `cron`, schedules, hooks and the server's own commands aren't part of
-this release.
+those with an option in the tables below, and the two directories. All others are read and checked, so that a file of
+Barman's works as it is, and wait for what they are for: `cron`, schedules, hooks and the server's own commands aren't
+part of this release.
 
 * `[barman]` holds what is common; every other section is a server, or, with `model = true` and `cluster = NAME`, a
   model: a set of values that `config-switch` lays over those of a server of that cluster.
