@@ -3,8 +3,8 @@
     python -m benchmarks.receive [MIB]
 
 A server writes MIB of WAL (default 512) that its slots keep; then a receiver takes it, with each compression. The
-spool, the store of ``file://`` and PGDATA are on one disk, and PostgreSQL runs on the same processors. Prints the table of
-``docs/explanation/memory.md``.
+spool, the store of ``file://`` and PGDATA are on one disk, and PostgreSQL runs on the same processors. Prints a
+table; ``docs/explanation/memory.md`` has its peaks.
 """
 
 from __future__ import annotations

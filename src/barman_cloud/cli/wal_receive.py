@@ -53,8 +53,8 @@ def add_arguments(parser: Declarations) -> None:
         "--spool-dir", metavar="DIR", help="where received WAL is until it is stored: on a disk that outlives a crash"
     )
     spool.add_argument(
-        "--spool-max", type=values.size, default=10 * GIB, metavar="SIZE",
-        help="take no more WAL from the server while the spool holds so much (default 10GB)",
+        "--spool-max", type=values.size, default=16 * GIB, metavar="SIZE",
+        help="take no more WAL from the server while the spool holds so much (default 16GB)",
     )  # fmt: skip
     parser.add_argument("-J", "--jobs", type=values.positive, default=4, help="segments stored at a time (default 4)")
     parser.add_argument(
