@@ -187,7 +187,7 @@ def _unfinished(view: CatalogView, done: list[BackupInfo], limits: Limits, now: 
             yield warning(
                 "abandoned-backup",
                 f"{info.backup_id} is STARTED since {duration(age) if age else 'an unknown time'}",
-                "if it doesn't run any more, barman-cloud cleanup removes it",
+                f"if it doesn't run any more, delete it: barman-cloud backup-delete -b {info.backup_id}",
                 info.backup_id,
             )
 
