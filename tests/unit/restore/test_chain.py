@@ -80,6 +80,25 @@ def test_a_dry_run_tells_what_is_read(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+def test_a_backup_that_waits_for_its_wal_can_be_part_of_a_chain(tmp_path: Path) -> None:
+    """So Barman's server calls one that is complete, until it has seen its WAL."""
+    chain = three()
+    for info in chain.infos:
+        chain.catalog.save(replace(info, status="WAITING_FOR_WALS"))
+    restore(chain, tmp_path / "data")
+    assert relations(tmp_path / "data") == EXPECTED
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_the_new_manifest_belongs_to_the_owner_of_pgdata(tmp_path: Path) -> None:
+    chain = three()
+    (tmp_path / "data").mkdir()
+    os.chown(tmp_path / "data", 12345, 12346)
+    restore(chain, tmp_path / "data")
+    status = (tmp_path / "data/backup_manifest").stat()
+    assert (status.st_uid, status.st_gid) == (12345, 12346)
+
+
 def lose_parent(chain: HandMadeChain) -> None:
     chain.store.delete([chain.layout.backup_info(chain.infos[0].backup_id)])
 
