@@ -62,7 +62,7 @@ lint: venv ## ruff, mypy and the import contracts
 	$(BIN)/python -m scripts.reference --check
 	$(BIN)/python -m scripts.store_table --check
 
-format: venv ## let ruff mend what it can
+format: venv ## let ruff fix what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

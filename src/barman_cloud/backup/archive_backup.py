@@ -2,7 +2,7 @@
 
 Order matters to recovery and is kept (PostgreSQL docs, "Making a Base Backup Using the Low Level API"): everything
 else, then ``pg_control`` while the server is still in backup mode, then ``backup_label`` from the stop call. The last
-archive of ``data`` holds these, the configuration files that lie outside PGDATA, and ``backup_manifest``.
+archive of ``data`` holds these, the configuration files that are outside PGDATA, and ``backup_manifest``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from barman_cloud.backup.local_increment import LocalIncrement
 from barman_cloud.backup.page_check import PageChecks
 from barman_cloud.backup.parent import IncrementRequest
 from barman_cloud.backup.source import MemberSource
-from barman_cloud.backup.worker import Uploads
+from barman_cloud.backup.worker import ArchiveForm, Uploads
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.layout import Layout
@@ -33,15 +33,11 @@ log = logs.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class BackupOptions:
-    """What the user asked for. Sizes in bytes, bandwidth in bytes per second."""
+class BackupOptions(ArchiveForm):
+    """What the user asked for. Bandwidth in bytes per second."""
 
     request: BackupRequest = field(default_factory=BackupRequest)
     jobs: int = 2
-    compression: str | None = None
-    level: int | None = None
-    max_archive_size: int = 100 << 30
-    min_chunk_size: int | None = None
     max_bandwidth: int | None = None
     verify_checksums: bool | None = None
     """Verify page checksums while reading; None: if the cluster has them and NumPy is installed."""
@@ -147,7 +143,7 @@ class ArchiveMethod:
         self._source.copy(self._archives, run)
 
     def finish(self, run: Run, start: BackupStart, stop: BackupStop) -> dict[str, Any]:
-        """Store the last archive, and what lies beside the archives."""
+        """Store the last archive, and what is beside the archives."""
         assert self._archives is not None
         size, members = self._source.last_members(self._archives, start, stop)
         self._archives.add_last(members, size)

@@ -16,7 +16,7 @@ from barman_cloud.backup.helper_threads import Events, call_interruptibly
 from barman_cloud.backup.lanes import Lanes
 from barman_cloud.backup.members import Content
 from barman_cloud.backup.pack import in_order_of_work, part_size_for, plan_archives, target_size
-from barman_cloud.backup.scan import DATA, Tree
+from barman_cloud.backup.scan import DATA, ScannedBase
 from barman_cloud.backup.worker import Cancelled, PartNumbers, StoredArchive, Uploads, Workers, upload_archive
 from barman_cloud.errors import AccessDeniedError, OperationError
 from barman_cloud.incremental.increment import Increment
@@ -50,7 +50,7 @@ class ArchiveSet:
         """The manifest entries of all files archived by :meth:`make`."""
         return self._workers.spools if self._workers else ()
 
-    def make(self, trees: Sequence[Tree], events: Events, increment: Increment | None = None) -> None:
+    def make(self, trees: Sequence[ScannedBase], events: Events, increment: Increment | None = None) -> None:
         """Archive the trees and wait until all of it is stored; raises what a worker or ``events`` raises.
 
         With an ``increment`` the changed blocks of a file stand for it where that decides so.
@@ -181,7 +181,7 @@ class ArchiveSet:
             log.warning("uploads that wait for the store could not be aborted: parts of them may stay in the bucket")
 
     def _require_all(self) -> None:
-        """Check that every archive lies in the store, of the size that was sent; ``OperationError`` names one if not.
+        """Check that every archive is in the store, of the size that was sent; ``OperationError`` names one if not.
 
         A deletion of a backup that still runs takes its archives along, and what would be called DONE then couldn't be
         restored. Credentials that may not list are trusted.

@@ -16,9 +16,10 @@ _BLOCKS_PER_READ = (1 << 20) // BLOCK
 
 
 class BlockFile:
-    """An open relation file of ``size`` bytes, a whole number of blocks. What it reads leaves the page cache as it was.
+    """An open relation file of ``size`` bytes, a whole number of blocks.
 
-    Used in this order: :meth:`pages` if anybody wants them, then :meth:`runs`.
+    Used in this order: :meth:`pages` if anybody wants them, then :meth:`runs`, whose end leaves the page cache as it
+    was before both.
     """
 
     def __init__(self, descriptor: int, size: int) -> None:

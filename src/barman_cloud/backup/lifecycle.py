@@ -19,13 +19,15 @@ from barman_cloud.backup.helper_threads import Events, call_interruptibly
 from barman_cloud.backup.naming import unused_backup_id, warn_of_same_name
 from barman_cloud.backup.readable import HINT as READABLE_HINT
 from barman_cloud.backup.signals import interruptible
-from barman_cloud.backup.wal_check import missing_segments, warn_of_missing_wal
+from barman_cloud.backup.wal_check import warn_of_missing_wal
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo, Tablespace
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.identity import ArchiveIdentity
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.catalog.lineage import adopt
+from barman_cloud.catalog.needed_wal import missing_segments
+from barman_cloud.catalog.wal_archive import WalArchive
 from barman_cloud.errors import (
     AccessDeniedError,
     BarmanCloudError,
@@ -193,7 +195,7 @@ def _refuse_foreign_cluster(connection: Connection, store: ObjectStore, layout: 
         cluster = int(read_system_identifier(connection))
     except BarmanCloudError as error:
         log.debug("the system identifier can't be read: %s", error)
-        return  # the backup fails for the same reason, and the catalog shall say so
+        return  # the backup fails for the same reason, and the catalog is to say so
     identity = ArchiveIdentity(store, layout, accepted=request.accept_cluster, tags=request.tags)
     try:
         call_interruptibly(lambda: identity.require(cluster, "this server"))
@@ -314,8 +316,10 @@ def _once_more(connection: Connection, before: ServerMetadata, info: BackupInfo,
 
 
 def _look_for_wal(run: Run, request: BackupRequest) -> None:
+    archive = WalArchive(run.store, run.layout)
+
     def find() -> list[str]:
-        return call_interruptibly(lambda: missing_segments(run.store, run.layout, run.info))
+        return call_interruptibly(lambda: missing_segments(archive, run.info))
 
     warn_of_missing_wal(find, run.info, timeout=request.wal_timeout, sleep=time.sleep, reason=run.archiving_problem)
 

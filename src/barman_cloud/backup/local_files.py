@@ -17,7 +17,7 @@ from barman_cloud.backup.local_increment import LocalIncrement
 from barman_cloud.backup.members import Content, describe
 from barman_cloud.backup.page_check import PageChecks
 from barman_cloud.backup.readable import refusal, require_readable
-from barman_cloud.backup.scan import CONTROL_FILE, Tree, scan_data_directory, scan_tablespace
+from barman_cloud.backup.scan import CONTROL_FILE, ScannedBase, scan_data_directory, scan_tablespace
 from barman_cloud.backup.server_files import (
     configuration_files,
     external_files,
@@ -121,7 +121,7 @@ class LocalFiles:
             run.info.backup_label = self._label
             run.info.size = run.info.deduplicated_size = archives.stored_size
 
-    def _scan(self) -> list[Tree]:
+    def _scan(self) -> list[ScannedBase]:
         metadata = self._metadata
         trees = [scan_tablespace(oid, location, metadata.version) for _, oid, location in metadata.tablespaces]
         tablespaces = [(oid, location) for _, oid, location in metadata.tablespaces]

@@ -20,7 +20,7 @@ from barman_cloud.backup.helper_threads import call_interruptibly
 from barman_cloud.backup.lifecycle import Run
 from barman_cloud.backup.members import restored_path
 from barman_cloud.backup.parent import IncrementRequest, Parent, choose, find_parent, settle_for_full, way_from
-from barman_cloud.backup.scan import Tree
+from barman_cloud.backup.scan import ScannedBase
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.wal_archive import WalArchive
 from barman_cloud.errors import IntegrityError, OperationError
@@ -63,7 +63,7 @@ class LocalIncrement:
         self._connection = connection
         run.info.parent_backup_id = self._parent.info.backup_id if self._parent else None
 
-    def decide(self, run: Run, root: str, trees: Sequence[Tree], metadata: ServerMetadata) -> Increment | None:
+    def decide(self, run: Run, root: str, trees: Sequence[ScannedBase], metadata: ServerMetadata) -> Increment | None:
         """Return what tells the changed blocks, now that the backup has begun; None: the backup is a full one.
 
         Waits for the server's WAL summaries.
@@ -90,8 +90,9 @@ class LocalIncrement:
             self._parent = run.info.parent_backup_id = None
             return None
         count = sum(len(change.blocks) for change in changes.values())
-        log.info("%d WAL summaries tell of %d changed blocks in %d files of relations", len(summaries), count,
-                 len(changes))  # fmt: skip
+        log.info(
+            "%d WAL summaries tell of %d changed blocks in %d files of relations", len(summaries), count, len(changes)
+        )
         return SummarizedChanges(changes, files)
 
     def label(self, text: str, version: int) -> str:
@@ -179,7 +180,7 @@ def require_logged_hints(connection: Connection, metadata: ServerMetadata, paren
         )
 
 
-def new_databases(trees: Sequence[Tree], parent: ParentFiles) -> frozenset[str]:
+def new_databases(trees: Sequence[ScannedBase], parent: ParentFiles) -> frozenset[str]:
     """Return the directories of databases (below the restored PGDATA) that aren't surely those of the parent.
 
     A database may be a file by file copy of another one, in the place of one that was dropped: its pages have old LSNs,

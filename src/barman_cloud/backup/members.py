@@ -144,7 +144,7 @@ class PlannedMembers:
 
 
 def restored_path(base: str, name: str) -> str:
-    """Return where a member of an archive lies below the restored PGDATA."""
+    """Return where a member of an archive is below the restored PGDATA."""
     path = name.removeprefix("./")
     return path if base == DATA else f"pg_tblspc/{base}/{path}"
 

@@ -98,7 +98,7 @@ class PageChecker:
     def watch(self, path: str, file: str, name: str, first: int = 0) -> Callable[[Buffer], None] | None:
         """Return the function that takes a file's content, piece by piece; None if its pages have no checksums.
 
-        ``path`` is where the file lies in the restored PGDATA, ``file`` where it is read, ``name`` what it is called in
+        ``path`` is where the file is in the restored PGDATA, ``file`` where it is read, ``name`` what it is called in
         PGDATA or its tablespace, ``first`` the number of the page that the content begins with.
         """
         segment = page_checksum.segment_of(name)

@@ -80,8 +80,9 @@ def find_parent(catalog: Catalog, text: str, cluster: str, version: int) -> Pare
     ranges = read_wal_ranges(b"".join(deque(manifest, maxlen=2)))
     if (info.timeline, begin) not in {(found.timeline, found.start_lsn) for found in ranges}:
         raise IntegrityError(f"{what}: the manifest in its folder is of another backup", hint=_FULL)
-    log.info("the parent is backup %s, which began at %s on timeline %d", info.backup_id, info.begin_xlog,
-             info.timeline)  # fmt: skip
+    log.info(
+        "the parent is backup %s, which began at %s on timeline %d", info.backup_id, info.begin_xlog, info.timeline
+    )
     return Parent(info, manifest, info.timeline, begin, max(found.end_lsn for found in ranges))
 
 

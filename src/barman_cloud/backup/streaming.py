@@ -47,7 +47,7 @@ from barman_cloud.replication.session import ReplicationSession, ServerRefusal, 
 log = logs.get_logger(__name__)
 
 _SIGNAL_FILES = frozenset(("recovery.signal", "standby.signal"))
-"""They say what the server that was backed up is, not what its copy shall be; ``pg_verifybackup`` doesn't miss them."""
+"""They say what the server that was backed up is, not what its copy is to be; ``pg_verifybackup`` doesn't miss them."""
 _SEGMENT = re.compile(r"pg_wal/[0-9A-F]{24}")
 """The only files that a manifest doesn't list (``basebackup.c``)."""
 _LINKS_PREFIX = "pg_tblspc/"

@@ -1,1 +1,1 @@
-"""What lies in the bucket, and the rules about it."""
+"""What is in the bucket, and the rules about it."""

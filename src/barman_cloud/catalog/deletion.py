@@ -178,7 +178,7 @@ def _plan(
 def _clean_wal(catalog: Catalog, plans: Sequence[WalCleanup], options: DeletionOptions) -> None:
     """Delete the WAL that ``plans`` give up.
 
-    A file that can't be deleted is an ERROR in the log and no failure of the command, as for Barman, unless it lies in
+    A file that can't be deleted is an ERROR in the log and no failure of the command, as for Barman, unless it is in
     a folder that goes as a whole: the next deletion tries again.
     """
     if not plans:

@@ -199,8 +199,15 @@ def _edge(
     if not candidates:
         raise SelectionError(f"'{shortcut}' matches nothing: there is no backup {which}", hint=hint())
     info = candidates[0 if shortcut in OLDEST else -1]
-    log.info("'%s' is backup %s (%s): the %s one %s of %d", shortcut, info.backup_id, info.status,
-             "oldest" if shortcut in OLDEST else "newest", which, len(candidates))  # fmt: skip
+    log.info(
+        "'%s' is backup %s (%s): the %s one %s of %d",
+        shortcut,
+        info.backup_id,
+        info.status,
+        "oldest" if shortcut in OLDEST else "newest",
+        which,
+        len(candidates),
+    )
     return info
 
 

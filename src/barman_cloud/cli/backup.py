@@ -34,6 +34,36 @@ def add_arguments(parser: Declarations) -> None:
         metavar="LEVEL",
         help="low, medium, high or a number of the algorithm",
     )
+    _add_server(parser)
+    _add_method(parser)
+    parser.add_argument("-J", "--jobs", type=values.positive, default=2, help="parallel workers (default 2)")
+    parser.add_argument(
+        "-S",
+        "--max-archive-size",
+        type=values.size,
+        default=DEFAULT_MAX_ARCHIVE_SIZE,
+        metavar="SIZE",
+        help="start another archive above this size (default 100GB)",
+    )
+    parser.add_argument(
+        "--min-chunk-size", type=values.size, metavar="SIZE", help="smallest part of a multipart upload"
+    )
+    parser.add_argument(
+        "--max-bandwidth", type=values.size, metavar="SIZE", help="upload at most so many bytes a second"
+    )
+    parser.add_argument("-n", "--name", type=values.backup_name, help="a name for the backup, besides its id")
+    _add_checks(parser)
+    parser.add_extension(
+        "--nice", type=values.non_negative, metavar="N", help="run with this niceness and idle disk priority"
+    )
+    options.add_accept_cluster(parser)
+    options.add_tags(parser)
+    options.add_encryption(parser)
+    options.add_storage_class(parser)
+    _add_snapshots(parser)
+
+
+def _add_server(parser: Declarations) -> None:
     server = parser.add_argument_group("PostgreSQL")
     server.add_argument("-h", "--host", help="host name or socket directory (default: as libpq)")
     server.add_argument("-p", "--port", help="port (default: as libpq)")
@@ -43,9 +73,15 @@ def add_arguments(parser: Declarations) -> None:
     )
     server.add_argument("--immediate-checkpoint", action="store_true", help="don't wait for a spread checkpoint")
     server.add_argument(
-        "--keepalive-interval", type=values.non_negative, default=60, metavar="SECONDS",
+        "--keepalive-interval",
+        type=values.non_negative,
+        default=60,
+        metavar="SECONDS",
         help="how often to use the connection that holds the backup (default 60; 0: never)",
-    )  # fmt: skip
+    )
+
+
+def _add_method(parser: Declarations) -> None:
     parser.add_extension(
         "--method",
         choices=("files", "stream"),
@@ -73,46 +109,36 @@ def add_arguments(parser: Declarations) -> None:
         help="with --incremental: take a full backup where an incremental one is impossible",
     )
     parser.add_extension(
-        "--summary-timeout", type=values.non_negative, metavar="SECONDS",
+        "--summary-timeout",
+        type=values.non_negative,
+        metavar="SECONDS",
         help="with --incremental: how long to wait for the server's WAL summaries (default 300)",
-    )  # fmt: skip
-    parser.add_argument("-J", "--jobs", type=values.positive, default=2, help="parallel workers (default 2)")
-    parser.add_argument(
-        "-S", "--max-archive-size", type=values.size, default=DEFAULT_MAX_ARCHIVE_SIZE, metavar="SIZE",
-        help="start another archive above this size (default 100GB)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--min-chunk-size", type=values.size, metavar="SIZE", help="smallest part of a multipart upload"
     )
-    parser.add_argument(
-        "--max-bandwidth", type=values.size, metavar="SIZE", help="upload at most so many bytes a second"
-    )
-    parser.add_argument("-n", "--name", type=values.backup_name, help="a name for the backup, besides its id")
-    _add_checks(parser)
-    parser.add_extension(
-        "--nice", type=values.non_negative, metavar="N", help="run with this niceness and idle disk priority"
-    )
-    options.add_accept_cluster(parser)
-    options.add_tags(parser)
-    options.add_encryption(parser)
-    options.add_storage_class(parser)
-    _add_snapshots(parser)
 
 
 def _add_checks(parser: Declarations) -> None:
     parser.add_extension(
-        "--wal-timeout", type=values.non_negative, metavar="SECONDS",
+        "--wal-timeout",
+        type=values.non_negative,
+        metavar="SECONDS",
         help="how long to wait for the backup's WAL in the archive (default 60; barman-cloud-backup: 0, look once)",
-    )  # fmt: skip
+    )
     checksums = parser.add_mutually_exclusive_group()
     parser.add_extension(
-        "--verify-checksums", action="store_const", const=True, group=checksums,
+        "--verify-checksums",
+        action="store_const",
+        const=True,
+        group=checksums,
         help="verify page checksums while reading, or fail if that can't be done (default: where it can)",
-    )  # fmt: skip
+    )
     parser.add_extension(
-        "--no-verify-checksums", dest="verify_checksums", action="store_const", const=False, group=checksums,
+        "--no-verify-checksums",
+        dest="verify_checksums",
+        action="store_const",
+        const=False,
+        group=checksums,
         help="don't verify page checksums",
-    )  # fmt: skip
+    )
     parser.add_extension("--strict", action="store_true", help="exit with 1 if a page fails its checksum")
 
 
@@ -126,9 +152,12 @@ def _add_snapshots(parser: Declarations) -> None:
     snapshot.add_argument("--gcp-project", "--snapshot-gcp-project", dest="gcp_project", help="Google: project")
     snapshot.add_argument("--aws-region", help="AWS: region of machine and disks")
     snapshot.add_argument(
-        "--aws-await-snapshots-timeout", type=values.positive, default=3600, metavar="SECONDS",
+        "--aws-await-snapshots-timeout",
+        type=values.positive,
+        default=3600,
+        metavar="SECONDS",
         help="AWS: how long to wait for snapshots to complete (default 3600)",
-    )  # fmt: skip
+    )
     snapshot.add_argument(
         "--aws-snapshot-lock-mode", choices=("governance", "compliance"), help="AWS: lock the snapshots"
     )
@@ -245,7 +274,7 @@ def _run(args: Arguments, repository: Repository) -> None:
 
 
 def _backup_options(args: Arguments) -> BackupOptions:
-    from barman_cloud.archive.compression import wal_level
+    from barman_cloud.archive.compression import compression_level
     from barman_cloud.backup.archive_backup import BackupOptions
     from barman_cloud.backup.lifecycle import BackupRequest
     from barman_cloud.postgres.connection import ConnectionParameters
@@ -264,7 +293,7 @@ def _backup_options(args: Arguments) -> BackupOptions:
         ),
         jobs=args.jobs,
         compression=args.compression,
-        level=wal_level(args.compression, level) if args.compression and level is not None else None,
+        level=compression_level(args.compression, level) if args.compression and level is not None else None,
         max_archive_size=args.max_archive_size,
         min_chunk_size=args.min_chunk_size,
         max_bandwidth=args.max_bandwidth,
@@ -294,7 +323,7 @@ def _run_snapshot_backup(args: Arguments, repository: Repository, request: Backu
     from barman_cloud.backup.snapshot import run_snapshot_backup
     from barman_cloud.snapshots.base import SnapshotOptions
 
-    given = {name: getattr(args, name) for name in SnapshotOptions.__annotations__ if name != "tags"}
+    given = {name: getattr(args, name) for name in SnapshotOptions.names() if name != "tags"}
     snapshots = SnapshotOptions(**given, tags=request.tags or {})
     instance, disks = args.snapshot_instance, args.snapshot_disks
     run_snapshot_backup(repository.store, repository.layout, request, instance, disks, snapshots)

@@ -25,18 +25,24 @@ def add_arguments(parser: Declarations) -> None:
         "--min-backup-size", type=values.size, metavar="SIZE", help="fail if the newest backup is smaller"
     )
     limits.add_argument(
-        "--minimum-redundancy", type=values.non_negative, default=0, metavar="N",
+        "--minimum-redundancy",
+        type=values.non_negative,
+        default=0,
+        metavar="N",
         help="fail if there are fewer full backups (default 0)",
-    )  # fmt: skip
+    )
     server = parser.add_argument_group("PostgreSQL")
     server.add_argument("-d", "--dbname", help="look at the server as well: database name or connection string")
     server.add_argument("-h", "--host", help="host name or socket directory")
     server.add_argument("-p", "--port", help="port")
     server.add_argument("-U", "--user", help="role")
     server.add_argument(
-        "--max-ready", type=values.non_negative, default=100, metavar="N",
+        "--max-ready",
+        type=values.non_negative,
+        default=100,
+        metavar="N",
         help="fail if more segments wait for the archiver (default 100)",
-    )  # fmt: skip
+    )
     output = parser.add_argument_group("output")
     options.add_format(output)
     output.add_argument("--nagios", action="store_true", help="one line and the exit code of a Nagios plugin (0 to 3)")

@@ -114,9 +114,11 @@ def add_encryption(parser: Declarations) -> None:
 def add_accept_cluster(parser: Declarations) -> None:
     """Add the consent to what ``catalog.identity`` refuses."""
     parser.add_extension(
-        "--accept-cluster", type=values.positive, metavar="ID",
+        "--accept-cluster",
+        type=values.positive,
+        metavar="ID",
         help="let the cluster with this system identifier share the archive of another one",
-    )  # fmt: skip
+    )
 
 
 def add_format(parser: Declarations) -> None:
@@ -139,9 +141,7 @@ def store_from(args: Arguments) -> ObjectStore:
     from barman_cloud.store.open import open_store
     from barman_cloud.store.options import StoreOptions
 
-    given = {
-        name: getattr(args, name) for name in StoreOptions.__annotations__ if getattr(args, name, None) is not None
-    }
+    given = {name: getattr(args, name) for name in StoreOptions._fields if getattr(args, name, None) is not None}
     store = open_store(url_from(args), args.cloud_provider, StoreOptions(**given))
     if logs.enabled(logs.DEBUG):
         from barman_cloud.store.traced import TracedStore

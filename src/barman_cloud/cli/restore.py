@@ -29,13 +29,23 @@ log = logs.get_logger(__name__)
 
 _WAL_RESTORE = "barman-cloud-wal-restore"
 _STORE_OPTIONS = (
-    "cloud_provider", "endpoint_url", "aws_profile", "read_timeout", "addressing_style", "sse_customer_key",
+    "cloud_provider",
+    "endpoint_url",
+    "aws_profile",
+    "read_timeout",
+    "addressing_style",
+    "sse_customer_key",
     "azure_credential",
-)  # fmt: skip
+)
 _SETTINGS = (
-    "write_recovery_settings", "target_name", "target_xid", "target_immediate", "target_exclusive", "target_action",
+    "write_recovery_settings",
+    "target_name",
+    "target_xid",
+    "target_immediate",
+    "target_exclusive",
+    "target_action",
     "standby_mode",
-)  # fmt: skip
+)
 """Any of these asks for recovery settings."""
 _TARGETS = ("target_time", "target_lsn", "target_tli")
 """Options of the original command; they choose a backup for 'auto', and nothing else without recovery settings."""
@@ -79,9 +89,10 @@ def add_arguments(parser: Declarations) -> None:
     )
     extend("--standby-mode", action="store_true", help="write standby.signal instead of recovery.signal")
     extend(
-        "--no-abort-recovery-on-error", action="store_true",
+        "--no-abort-recovery-on-error",
+        action="store_true",
         help="write a restore_command whose errors PostgreSQL takes for the end of the archive",
-    )  # fmt: skip
+    )
     parser.add_extension(
         "--delta",
         action="store_true",
@@ -89,9 +100,10 @@ def add_arguments(parser: Declarations) -> None:
     )
     parser.add_extension("--dry-run", action="store_true", help="tell what would be done, and write nothing")
     parser.add_extension(
-        "--force", action="store_true",
+        "--force",
+        action="store_true",
         help="restore although WAL, timeline or target is not in the archive, or there is too little room",
-    )  # fmt: skip
+    )
     snapshot = parser.add_argument_group("backups that are disk snapshots")
     snapshot.add_argument("--snapshot-recovery-instance", help="the machine that the restored disks are attached to")
     snapshot.add_argument("--gcp-zone", "--snapshot-recovery-zone", dest="gcp_zone", help="Google: zone of the machine")
@@ -146,9 +158,14 @@ def _restore_archives(
     from barman_cloud.restore.room import mebibytes
 
     report = repository.restore(
-        info, args.recovery_dir, tablespaces=rules, jobs=args.jobs, settings=settings, delta=args.delta,
+        info,
+        args.recovery_dir,
+        tablespaces=rules,
+        jobs=args.jobs,
+        settings=settings,
+        delta=args.delta,
         force=args.force,
-    )  # fmt: skip
+    )
     if kept := report.comparison:
         write(
             f"Kept {kept.kept_files} files ({mebibytes(kept.kept_size)}), wrote {report.files} "
@@ -157,9 +174,13 @@ def _restore_archives(
 
 
 def _describe(
-    args: Arguments, store: ObjectStore, layout: Layout, info: BackupInfo, rules: dict[str, str],
+    args: Arguments,
+    store: ObjectStore,
+    layout: Layout,
+    info: BackupInfo,
+    rules: dict[str, str],
     settings: RecoverySettings | None,
-) -> None:  # fmt: skip
+) -> None:
     """Print what would be done."""
     from barman_cloud.report.terminal import write
     from barman_cloud.restore.dry_run import describe_restore
@@ -180,8 +201,9 @@ def _tell_of_ignored_target(args: Arguments) -> None:
         log.warning(
             "%s without effect: with '%s' the whole backup is restored, and nothing tells PostgreSQL where to stop "
             "(hint: add --write-recovery-settings)",
-            " and ".join(f"--{name.replace('_', '-')}" for name in given), args.backup_id,
-        )  # fmt: skip
+            " and ".join(f"--{name.replace('_', '-')}" for name in given),
+            args.backup_id,
+        )
 
 
 def _select(
@@ -201,11 +223,14 @@ def _select(
         )
     timeline = selection.latest_timeline(catalog) if args.target_tli == "latest" else args.target_tli
     return selection.select_auto(
-        catalog.load(), time, lsn, timeline,
+        catalog.load(),
+        time,
+        lsn,
+        timeline,
         missing_wal=partial(reach.missing_wal, archive),
         require_wal=_is_strict(args),
         hint=partial(servers.describe_unknown, catalog),
-    )  # fmt: skip
+    )
 
 
 def _is_strict(args: Arguments) -> bool:
@@ -242,7 +267,10 @@ def _settings_from(args: Arguments, time: datetime | None, lsn: int | None) -> R
     beside = Path(sys.argv[0]).resolve().with_name(_WAL_RESTORE)
     return RecoverySettings(
         restore_command(
-            str(beside) if beside.exists() else _WAL_RESTORE, _store_options(args), args.source_url, args.server_name,
+            str(beside) if beside.exists() else _WAL_RESTORE,
+            _store_options(args),
+            args.source_url,
+            args.server_name,
             # A standby never ends recovery by itself: it asks again, or streams.
             abort_on_error=not args.no_abort_recovery_on_error and not args.standby_mode,
         ),
@@ -255,7 +283,7 @@ def _settings_from(args: Arguments, time: datetime | None, lsn: int | None) -> R
         exclusive=args.target_exclusive,
         action=args.target_action,
         standby=args.standby_mode,
-    )  # fmt: skip
+    )
 
 
 def _restore_snapshots(
@@ -267,7 +295,7 @@ def _restore_snapshots(
     from barman_cloud.snapshots.base import SnapshotOptions
 
     target = Path(args.recovery_dir)
-    given = {name: getattr(args, name) for name in SnapshotOptions.__annotations__ if getattr(args, name, None)}
+    given = {name: getattr(args, name) for name in SnapshotOptions.names() if getattr(args, name, None)}
     restore_snapshot_backup(
         store, layout, info, target, args.snapshot_recovery_instance, SnapshotOptions(**given), args.tablespaces
     )

@@ -61,8 +61,9 @@ def coverage(needed: Iterable[Summary], available: Iterable[Summary]) -> Coverag
             found.append(summary)
             position = max(position, summary.end)
         if position < end:
-            later = any(other.timeline > timeline or (other.timeline == timeline and other.start >= end)
-                        for other in available)  # fmt: skip
+            later = any(
+                other.timeline > timeline or (other.timeline == timeline and other.start >= end) for other in available
+            )
             return Coverage(tuple(found), Summary(timeline, position, end), is_lost=later)
     return Coverage(tuple(found), None)
 

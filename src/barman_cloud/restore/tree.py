@@ -91,7 +91,7 @@ class Tree:
         self.set_aside = dict(set_aside or {})
         self.outcomes: dict[int, Outcome] = {}
         self.implied: set[Parts] = set()
-        """Directories that were made because a member lies in them."""
+        """Directories that were made because a member is in them."""
         self._writers: dict[str, int] = {}
         self._lock = threading.Lock()
         self.fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -128,7 +128,7 @@ class Tree:
             self.implied.add(parts)
 
     def make_links(self) -> None:
-        """Create the links of all archives. ``UnsafeArchiveError`` if content lies where a link belongs."""
+        """Create the links of all archives. ``UnsafeArchiveError`` if content is where a link belongs."""
         links = {
             path: link
             for order, outcome in sorted(self.outcomes.items())
@@ -242,7 +242,7 @@ def split(name: str) -> Parts:
         )
     if name.startswith("/") or ".." in parts or "\0" in name:
         raise UnsafeArchiveError(
-            f"archive member {name!r} lies outside the directory that is restored",
+            f"archive member {name!r} is outside the directory that is restored",
             hint="nothing was written outside it; don't trust this backup",
         )
     return parts

@@ -118,12 +118,16 @@ def extract_archive(
             where = tree.root / member.name if member else tree.root
             raise UnexpectedError(
                 f"{where}: {getattr(error, 'strerror', None) or error}",
-                hint="once that is mended, the same command goes on from here",
+                hint="once that is fixed, the same command goes on from here",
             ) from error
     outcome = extractor.outcome
     seconds = max(time.monotonic() - began, 1e-3)
     log.info(
         "extracted %s: %d files, %.1f MiB in %.1f s (%.0f MiB/s)",
-        os.path.basename(archive.key), outcome.files, outcome.size / 2**20, seconds, outcome.size / 2**20 / seconds,  # noqa: PTH119
-    )  # fmt: skip
+        os.path.basename(archive.key),  # noqa: PTH119
+        outcome.files,
+        outcome.size / 2**20,
+        seconds,
+        outcome.size / 2**20 / seconds,
+    )
     return outcome

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from barman_cloud import logs
-from barman_cloud.archive.compression import SUFFIX, compress_stream, wal_level
+from barman_cloud.archive.compression import SUFFIX, compress_stream, compression_level
 from barman_cloud.errors import (
     AccessDeniedError,
     BarmanCloudError,
@@ -73,7 +73,7 @@ class Archiver:
         A file that is archived already is compared: equal content is success, other content raises ``ConflictError``.
         """
         with WalFile(path, check_content=self._options.check_content) as file:
-            self._store(file, file.pieces)
+            self._archive(file, file.pieces)
         archive_spool.release_cache(path)
 
     def archive_ahead(self, path: str) -> str | None:
@@ -101,12 +101,12 @@ class Archiver:
             return None
         with WalFile(path, check_content=self._options.check_content) as file:
             try:
-                self._store(file, pieces)
+                self._archive(file, pieces)
             except _RecycledError:
                 return None
             return archive_spool.identity(file.status, checksum)
 
-    def _store(self, file: WalFile, pieces: Callable[[int], Iterator[bytes]]) -> None:
+    def _archive(self, file: WalFile, pieces: Callable[[int], Iterator[bytes]]) -> None:
         if self._identity and (cluster := file.system_identifier) is not None:
             self._identity.require(cluster, file.path)
         key = self._layout.wal(file.name.text, SUFFIX.get(self._options.compression or "", ""))
@@ -142,7 +142,7 @@ class Archiver:
             if file.size > AT_ONCE:
                 return b"", pieces(_PIECE)
             return b"".join(pieces(max(1, file.size))), None  # of one piece, so this is no copy
-        packed = compress_stream(pieces(_PIECE), name, wal_level(name, self._options.level))
+        packed = compress_stream(pieces(_PIECE), name, compression_level(name, self._options.level))
         body = bytearray()
         for piece in packed:
             body += piece

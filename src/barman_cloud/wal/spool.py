@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
     Kind: TypeAlias = Literal["archive", "restore"]
 
+SEGMENT_NAME_LENGTH = 24
+"""As in ``postgres.wal``, which a call that only looks into the spool doesn't import."""
+
 DECIDING_VARIABLES = (
     "AWS_CONFIG_FILE",
     "AWS_DEFAULT_REGION",
@@ -223,7 +226,7 @@ def command_of(arguments: Sequence[str], *, variable: int) -> tuple[tuple[str, .
 def is_wal_file_name(text: str) -> bool:
     """Tell whether ``text`` begins as every WAL file name does: 8 or 24 hexadecimal digits, then nothing or a dot."""
     digits, _, _ = text.partition(".")
-    return len(digits) in (8, 24) and all(digit in "0123456789ABCDEFabcdef" for digit in digits)
+    return len(digits) in (8, SEGMENT_NAME_LENGTH) and all(digit in "0123456789ABCDEFabcdef" for digit in digits)
 
 
 def own_system_identifier(wal_path: str) -> int | None:

@@ -185,9 +185,11 @@ def test_changed_blocks_stand_for_a_file(root: Path) -> None:
     (root / "base/1/PG_VERSION").write_bytes(b"18\n")
     logged: Logged = []
     planned = PlannedMembers(
-        plan(root, "5", "PG_VERSION", base="16384"), 1 << 40, lambda *entry: logged.append(entry),
+        plan(root, "5", "PG_VERSION", base="16384"),
+        1 << 40,
+        lambda *entry: logged.append(entry),
         increment=Everything(1, 2, *range(100, 250)),
-    )  # fmt: skip
+    )
     (changed, content), (whole, version) = collect(planned)
     header, rest = read_header(iter([content]), len(content), "test")
     assert [changed.name, whole.name, version] == ["base/1/INCREMENTAL.5", "base/1/PG_VERSION", b"18\n"]

@@ -125,13 +125,18 @@ def parent(timeline: int = 1, begin: int = 100, end: int = 150) -> Parent:
     ("of", "timeline", "lsn", "history", "way"),
     [
         (parent(), 1, 300, (), [Summary(1, 100, 300)]),
-        (parent(), 3, 300, (Switch(1, 200), Switch(2, 250)),
-         [Summary(1, 100, 200), Summary(2, 200, 250), Summary(3, 250, 300)]),
+        (
+            parent(),
+            3,
+            300,
+            (Switch(1, 200), Switch(2, 250)),
+            [Summary(1, 100, 200), Summary(2, 200, 250), Summary(3, 250, 300)],
+        ),
         (parent(2), 3, 300, (Switch(1, 50), Switch(2, 250)), [Summary(2, 100, 250), Summary(3, 250, 300)]),
         (parent(), 2, 200, (Switch(1, 200),), [Summary(1, 100, 200)]),
         (parent(), 3, None, (Switch(1, 200), Switch(2, 200)), [Summary(1, 100, 200)]),
     ],
-)  # fmt: skip
+)
 def test_the_way_from_the_parent(
     of: Parent, timeline: int, lsn: int | None, history: tuple[Switch, ...], way: list[Summary]
 ) -> None:

@@ -143,8 +143,10 @@ def test_the_umbrella_lists_and_shows_chains(catalog: Catalog, capsys: pytest.Ca
     run(backup_list, catalog, *where(catalog), "--format", "json", is_umbrella=True)
     entries = json.loads(capsys.readouterr().out)["backups_list"]
     assert [(entry["backup_type"], entry["root_backup_id"]) for entry in entries] == [
-        ("full", FULL), ("incremental", FULL), ("incremental", FULL),
-    ]  # fmt: skip
+        ("full", FULL),
+        ("incremental", FULL),
+        ("incremental", FULL),
+    ]
     catalog.store.delete([catalog.layout.backup_info(FULL)])
     run(backup_show, catalog, *where(catalog), SECOND, "--format", "json", is_umbrella=True)
     shown = json.loads(capsys.readouterr().out)["cloud"]

@@ -40,11 +40,18 @@ def changed(*blocks: int, limit: int | None = None) -> dict[RelationFork, ForkCh
         ("base/5/16384_vm.1", RelationFile(RelationFork(1663, 5, 16384, 2), 1)),
         ("global/1262_fsm", RelationFile(RelationFork(1664, 0, 1262, 1), 0)),
         ("pg_tblspc/16400/PG_17_202406281/5/16384_init", RelationFile(RelationFork(16400, 5, 16384, 3), 0)),
-        ("base/5/t3_16384", None), ("base/5/PG_VERSION", None), ("base/5/pg_filenode.map", None),
-        ("global/pg_control", None), ("pg_xact/0000", None), ("base/pgsql_tmp/16384", None), ("base/5/016384", None),
-        ("base/5/16384.0", None), ("base/5/INCREMENTAL.16384", None), ("16384", None),
+        ("base/5/t3_16384", None),
+        ("base/5/PG_VERSION", None),
+        ("base/5/pg_filenode.map", None),
+        ("global/pg_control", None),
+        ("pg_xact/0000", None),
+        ("base/pgsql_tmp/16384", None),
+        ("base/5/016384", None),
+        ("base/5/16384.0", None),
+        ("base/5/INCREMENTAL.16384", None),
+        ("16384", None),
     ],
-)  # fmt: skip
+)
 def test_relation_files_are_told_by_their_path(path: str, expected: RelationFile | None) -> None:
     assert parse(path) == expected
 
