@@ -261,12 +261,10 @@ def _extract(
         if not is_older:
             trees[base].add(order, outcome)
 
-    pending = []
     for order, archive in enumerate(archives):
         if archive.key in notes.finished:
             done(order, archive.base, notes.finished[archive.key])
-        else:
-            pending.append((order, archive))
+    pending = [(order, archive) for order, archive in enumerate(archives) if archive.key not in notes.finished]
     if len(pending) < len(archives):
         log.info("%d of %d archives were extracted before", len(archives) - len(pending), len(archives))
     window = Window.of_each(max(1, min(jobs, len(pending))))
