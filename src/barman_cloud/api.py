@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from barman_cloud.store.base import ObjectStore
     from barman_cloud.verify.findings import Finding, Report
     from barman_cloud.verify.limits import Limits
+    from barman_cloud.verify.verify import VerifyOptions
     from barman_cloud.wal.archiver import ArchiveOptions
 
 
@@ -235,3 +236,11 @@ class Repository:
         from barman_cloud.verify.limits import Limits
 
         return check(self.store, self.layout, limits or Limits(), extra=extra() if extra else ())
+
+    def verify(
+        self, backup: str | None = None, *, newest: int | None = None, options: VerifyOptions | None = None
+    ) -> Report:
+        """Read a backup (an id, name or shortcut), the ``newest`` so many, or ``all``, and the WAL that they need."""
+        from barman_cloud.verify.verify import VerifyOptions, verify
+
+        return verify(self.catalog, backup, newest, options or VerifyOptions())

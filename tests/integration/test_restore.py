@@ -14,6 +14,7 @@ from barman_cloud.catalog.backup_info import FAILED, BackupInfo
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.store.open import open_store
 from tests.support.commands import program, run_command
+from tests.support.restoring import failed, restore, succeeded
 from tests.unit.restore.backups import BACKUP_ID, LABEL, Bucket, member, minimal, symlink
 
 Completed = subprocess.CompletedProcess[str]
@@ -32,22 +33,6 @@ def bucket(tmp_path: Path) -> Bucket:
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
     return tmp_path / "target"
-
-
-def restore(bucket: Bucket, target: Path, *arguments: str, backup: str = BACKUP_ID) -> Completed:
-    return run_command("restore", *arguments, bucket.store.url.text, "main", backup, target)
-
-
-def succeeded(done: Completed) -> Completed:
-    assert done.returncode == 0, done.stderr
-    return done
-
-
-def failed(done: Completed, code: int, words: str) -> None:
-    assert done.returncode == code, done.stderr
-    assert re.search(words, done.stderr), done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
 
 
 class TestSuccess:

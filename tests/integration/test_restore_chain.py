@@ -182,7 +182,7 @@ def test_our_own_increments_are_restored(
         assert done.returncode == 0, done.stderr
     assert repository.info().parent_backup_id
     server.wait_archived(server.switch_wal())
-    with repository.restored(place, server) as copy:
+    with repository.restored(place, server, as_server=True) as copy:
         assert copy.query("SELECT * FROM t ORDER BY id") == server.query("SELECT * FROM t ORDER BY id")
         if installation.has("pg_amcheck"):
             copy.amcheck()

@@ -20,6 +20,7 @@ from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.support.ports import wait_for
 from tests.support.postgres import PostgresServer, adopt, command_environment, run_as_server
 from tests.support.repository import Repository
+from tests.support.restoring import failed, succeeded
 from tests.support.servers import StoreServer
 from tests.unit.restore.backups import BACKUP_ID, Bucket, member, minimal
 
@@ -42,22 +43,6 @@ def bucket(tmp_path: Path) -> Bucket:
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
     return tmp_path / "target"
-
-
-def restore(bucket: Bucket, target: Path, *arguments: str, backup: str = BACKUP_ID) -> Completed:
-    return run_command("restore", *arguments, bucket.store.url.text, "main", backup, target)
-
-
-def succeeded(done: Completed) -> Completed:
-    assert done.returncode == 0, done.stderr
-    return done
-
-
-def failed(done: Completed, code: int, words: str) -> None:
-    assert done.returncode == code, done.stderr
-    assert re.search(words, done.stderr), done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
 
 
 class TestInterruption:

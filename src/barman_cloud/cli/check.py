@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +19,9 @@ def add_arguments(parser: Declarations) -> None:
     limits = parser.add_argument_group("limits")
     limits.add_argument("--max-backup-age", type=values.age, metavar="AGE", help="fail if the newest backup is older")
     limits.add_argument("--max-wal-age", type=values.age, metavar="AGE", help="fail if the newest WAL is older")
+    limits.add_argument(
+        "--max-verified-age", type=values.age, metavar="AGE", help="fail if the last successful verify is longer ago"
+    )
     limits.add_argument(
         "--min-backup-size", type=values.size, metavar="SIZE", help="fail if the newest backup is smaller"
     )
@@ -66,6 +67,7 @@ def _limits(args: Arguments) -> Limits:
     return Limits(
         max_backup_age=args.max_backup_age,
         max_wal_age=args.max_wal_age,
+        max_verified_age=args.max_verified_age,
         min_backup_size=args.min_backup_size,
         minimum_redundancy=args.minimum_redundancy,
         max_ready=args.max_ready,
@@ -82,23 +84,16 @@ def _server_findings(args: Arguments, limits: Limits) -> tuple[Finding, ...]:
 
 
 def _show(args: Arguments, report: Report) -> int:
+    if not args.nagios:
+        from barman_cloud.cli.reports import show
+
+        return show(args, report)
     from barman_cloud.report.terminal import write
     from barman_cloud.verify import render
-    from barman_cloud.verify.findings import Level
-    from barman_cloud.verify.picture import draw
 
-    if args.nagios:
-        line, code = render.nagios([report])
-        write(f"{line}\n")
-        return code
-    if args.format == "json":
-        write(f"{render.as_json([report])}\n")
-    else:
-        stream = sys.stdout
-        terminal = stream is not None and stream.isatty()
-        picture = draw(report.backup_times, report.recoverable, report.moment, unicode=options.writes_unicode())
-        write(f"{render.text(report, colour=terminal and not os.environ.get('NO_COLOR'), picture=picture)}\n")
-    return 1 if report.level in (Level.CRITICAL, Level.UNKNOWN) else 0
+    line, code = render.nagios([report])
+    write(f"{line}\n")
+    return code
 
 
-COMMAND = Command("check", add_arguments, run)
+COMMAND = Command("check", add_arguments, run, connectivity_exit_code=2)

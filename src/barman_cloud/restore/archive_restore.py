@@ -110,14 +110,8 @@ def restore_backup(
         seconds=time.monotonic() - began,
         comparison=comparison,
     )
-    log.info(
-        "restored backup %s into %s: %d files, %.1f MiB (%.1f MiB stored) in %.1f s; recovery needs the WAL from %s on",
-        info.backup_id, plan.target, report.files, report.size / 2**20, report.stored_size / 2**20, report.seconds,
-        info.begin_wal,
-    )  # fmt: skip
+    _tell(report, plan, info)
     _tell_of_configuration(store, layout, info)
-    if verified is not None:
-        log.info("all %d files of the backup's manifest have the right size and checksum", verified)
     return report
 
 
@@ -169,7 +163,7 @@ def _open_directories(stack: ExitStack, plan: RestorePlan, interrupted: Journal 
     """Make the directories that are missing, and return the journal."""
     plan.target.mkdir(mode=0o700, parents=True, exist_ok=True)
     notes = interrupted or stack.enter_context(closing(journal.start(plan.target, plan.identity)))
-    # The directory of a tablespace may lie in the recovery directory, which without a journal has to be empty.
+    # The directory of a tablespace may be in the recovery directory, which without a journal has to be empty.
     for directory in plan.directories.values():
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not plan.delta:
@@ -186,8 +180,23 @@ def _open_trees(stack: ExitStack, plan: RestorePlan) -> dict[str, Tree]:
     }
 
 
+def _tell(report: RestoreReport, plan: RestorePlan, info: BackupInfo) -> None:
+    log.info(
+        "restored backup %s into %s: %d files, %.1f MiB (%.1f MiB stored) in %.1f s; recovery needs the WAL from %s on",
+        info.backup_id,
+        plan.target,
+        report.files,
+        report.size / 2**20,
+        report.stored_size / 2**20,
+        report.seconds,
+        info.begin_wal,
+    )
+    if report.verified is not None:
+        log.info("all %d files of the backup's manifest have the right size and checksum", report.verified)
+
+
 def _tell_of_configuration(store: ObjectStore, layout: Layout, info: BackupInfo) -> None:
-    """Say where the configuration files are that lay outside PGDATA, if a streamed backup has them."""
+    """Say where the configuration files are that were outside PGDATA, if a streamed backup has them."""
     if info.mode != STREAMED or not info.configuration_outside:
         return
     key = layout.configuration(info.backup_id)
@@ -198,7 +207,7 @@ def _tell_of_configuration(store: ObjectStore, layout: Layout, info: BackupInfo)
     else:
         where = f"are in {store.object_url(key)}"
     log.warning(
-        "%s lay outside PGDATA and %s; PostgreSQL needs them to start", ", ".join(info.configuration_outside), where
+        "%s were outside PGDATA and %s; PostgreSQL needs them to start", ", ".join(info.configuration_outside), where
     )
 
 
@@ -252,12 +261,10 @@ def _extract(
         if not is_older:
             trees[base].add(order, outcome)
 
-    pending = []
     for order, archive in enumerate(archives):
         if archive.key in notes.finished:
             done(order, archive.base, notes.finished[archive.key])
-        else:
-            pending.append((order, archive))
+    pending = [(order, archive) for order, archive in enumerate(archives) if archive.key not in notes.finished]
     if len(pending) < len(archives):
         log.info("%d of %d archives were extracted before", len(archives) - len(pending), len(archives))
     window = Window.of_each(max(1, min(jobs, len(pending))))
@@ -267,11 +274,17 @@ def _extract(
             record = files.recorder(archive.base) if files else None
             part = LayerOfArchive(layer, archive.base) if layer else None
             outcome = extract_archive(
-                store, archive, trees[archive.base], order,
-                window=window, expected=(source.records or {}).get(archive.key),
+                store,
+                archive,
+                trees[archive.base],
+                order,
+                window=window,
+                expected=(source.records or {}).get(archive.key),
                 record=part.recorder(record) if part else record,
-                keep=comparison.keeper(archive.base) if comparison else None, layer=part, stop=stop,
-            )  # fmt: skip
+                keep=comparison.keeper(archive.base) if comparison else None,
+                layer=part,
+                stop=stop,
+            )
             done(order, archive.base, outcome)
             with turn:
                 notes.add(archive.key, outcome)

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from barman_cloud.catalog.backup_info import DONE, BackupInfo
+from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import IntegrityError, NotFoundError, OperationError
@@ -41,7 +41,7 @@ def find_chain(catalog: Catalog, info: BackupInfo) -> tuple[BackupInfo, ...]:
             parent = catalog.load_one(parent_id)
         except NotFoundError:
             raise OperationError(f"{what} doesn't exist", hint=f"the chain is broken; {_ANOTHER}") from None
-        if parent.status != DONE:
+        if not parent.is_complete:
             raise OperationError(f"{what} is {parent.status}, not DONE", hint=_ANOTHER)
         if parent.systemid != info.systemid:
             raise OperationError(
@@ -56,7 +56,7 @@ def find_chain(catalog: Catalog, info: BackupInfo) -> tuple[BackupInfo, ...]:
             f"backup {newest.backup_id} is incremental, and its backup.info doesn't tell what it builds on",
             hint=f"give it the parent_backup_id that it lost, or {_ANOTHER}",
         )
-    if found and newest.status != DONE:
+    if found and not newest.is_complete:
         raise OperationError(f"backup {newest.backup_id} is incremental and {newest.status}, not DONE", hint=_ANOTHER)
     return tuple(reversed(found))
 

@@ -20,7 +20,7 @@ from barman_cloud.errors import IntegrityError
 from barman_cloud.incremental.changes import restored_path
 from barman_cloud.restore.layer import LABEL
 from barman_cloud.restore.stored_manifest import entries, reader
-from barman_cloud.restore.tree import Tree
+from barman_cloud.restore.tree import Tree, is_root
 from barman_cloud.restore.verify import MANIFEST, WrittenFiles, locate, read_checksum
 
 _BATCH = 256
@@ -82,8 +82,11 @@ def _seconds(text: str) -> float:
 
 
 def _write(pgdata: Tree, content: Iterable[bytes]) -> None:
-    """Put the manifest in place of the one of the newest backup."""
+    """Put the manifest in place of the one of the newest backup; it belongs to the owner of PGDATA."""
     pgdata.clear(MANIFEST, pgdata.fd, f"file {MANIFEST}")
     fd = os.open(MANIFEST, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=pgdata.fd)
     with os.fdopen(fd, "wb") as file:
+        if is_root():
+            owner = os.fstat(pgdata.fd)
+            os.fchown(fd, owner.st_uid, owner.st_gid)
         file.writelines(content)

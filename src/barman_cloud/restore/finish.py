@@ -146,8 +146,12 @@ def _verify(plan: RestorePlan, trees: Mapping[str, Tree], files: WrittenFiles) -
             if not describes(manifest, plan.info):
                 log.info("%s in the backup is that of another backup: files aren't compared with it", MANIFEST)
                 return None
-            log.warning("backup %s has lost its archives.json: its archives aren't compared with it, its files "
-                        "are compared with %s", plan.info.backup_id, MANIFEST)  # fmt: skip
+            log.warning(
+                "backup %s has lost its archives.json: its archives aren't compared with it, its files "
+                "are compared with %s",
+                plan.info.backup_id,
+                MANIFEST,
+            )
         return files.compare(ManifestReader(iter(partial(manifest.read, 1 << 20), b"")), trees)
 
 

@@ -64,7 +64,8 @@ class Layer:
         with self._lock:
             for key in (hash((path, size, crc)), hash((path, size, None))):
                 if self._awaited[key]:
-                    self._awaited[key] -= 1
+                    # Barman's server archives the label a second time.
+                    self._awaited[key] -= path != LABEL
                     return
         raise IntegrityError(
             f"{path} of backup {self._backup_id} isn't what its manifest says: it has {size} bytes with the "

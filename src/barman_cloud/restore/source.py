@@ -30,7 +30,7 @@ class ArchiveSource:
 
     @property
     def stored_size(self) -> int:
-        """Bytes that lie in the store."""
+        """Bytes that are in the store."""
         return sum(archive.size for archive in self.archives)
 
 

@@ -15,8 +15,10 @@ from barman_cloud.catalog.wal_range import Segment, segments
 from barman_cloud.errors import IntegrityError, NotFoundError
 from barman_cloud.postgres.timeline import Switch
 from barman_cloud.store.base import ObjectStore
+from barman_cloud.verify import ledger as ledgers
 from barman_cloud.verify.coverage import Coverage, Way, needs_of, recoverable
 from barman_cloud.verify.findings import Finding, Report, critical, ok, warning
+from barman_cloud.verify.ledger import Ledger
 from barman_cloud.verify.limits import Limits
 
 log = logs.get_logger(__name__)
@@ -44,15 +46,18 @@ def check(
     size = done[-1].xlog_segment_size if done else 16 << 20
     coverage = Coverage(tally.of(store, layout, size), histories, size)
     ways = [coverage.way(needs) for info in done if info.snapshots_info is None if (needs := needs_of(info))]
+    ledger = ledgers.load(store, layout)
     findings = [
         *catalog_findings(view, limits, now),
         *cluster_findings(done),
         *wal_findings(tally, limits, now),
         *damaged,
         *coverage_findings(coverage, ways),
+        *verified_findings(view, ledger, limits, now),
         *extra,
     ]
-    spans = recoverable(ways)
+    lost = ledgers.broken(ledger, view)
+    spans = recoverable(way for way in ways if way.needs.backup_id not in lost)
     return Report(
         "check",
         store.url.text,
@@ -182,7 +187,7 @@ def _unfinished(view: CatalogView, done: list[BackupInfo], limits: Limits, now: 
             yield warning(
                 "abandoned-backup",
                 f"{info.backup_id} is STARTED since {duration(age) if age else 'an unknown time'}",
-                "if it doesn't run any more, barman-cloud cleanup removes it",
+                f"if it doesn't run any more, delete it: barman-cloud backup-delete -b {info.backup_id}",
                 info.backup_id,
             )
 
@@ -252,6 +257,29 @@ def coverage_findings(coverage: Coverage, ways: list[Way]) -> Iterator[Finding]:
         yield critical("wal-gap", f"there are {len(gaps) - _GAPS_NAMED} more gaps", "take a backup now")
     if ways and not gaps and not lost:
         yield ok("wal-gap", "no segment is missing since the oldest backup")
+
+
+def verified_findings(view: CatalogView, ledger: Ledger, limits: Limits, now: datetime) -> Iterator[Finding]:
+    """Tell what ``verify`` found the last time that it read these backups."""
+    done = [info.backup_id for info in view.backups.values() if info.is_complete]
+    again = "once that is repaired, run barman-cloud verify again; otherwise take a new backup"
+    lost = ledgers.broken(ledger, view)
+    for backup_id in done:
+        entry = ledger.backups.get(backup_id)
+        if backup_id in lost:
+            why = f"was found broken {duration(now - entry.moment)} ago" if entry else "builds on a broken backup"
+            yield critical("verified", f"{backup_id} {why}", again, backup_id)
+        elif entry and entry.state == ledgers.DAMAGED_PAGES:
+            yield critical("verified", f"{backup_id} has pages that fail their checksums", again, backup_id)
+    whole = [entry for backup_id, entry in ledger.backups.items() if backup_id in done and entry.state == ledgers.WHOLE]
+    last = max((entry.moment for entry in whole), default=None)
+    count = f"{len(whole)} of {len(done)} backups were verified"
+    text = f"{count}, the last time {duration(now - last)} ago" if last else "no backup was verified yet"
+    limit = limits.max_verified_age
+    if limit is not None and done and (last is None or now - last > limit):
+        yield critical("verified", f"{text}; the limit is {duration(limit)}", "run barman-cloud verify")
+    elif done:
+        yield ok("verified", text)
 
 
 def duration(time: timedelta) -> str:

@@ -80,6 +80,40 @@ def test_a_dry_run_tells_what_is_read(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+def test_a_label_that_is_archived_twice_is_no_damage(tmp_path: Path) -> None:
+    """So Barman's server does it."""
+    chain = three()
+    newest = chain.infos[-1]
+    manifest = chain.store.get(chain.layout.manifest(newest.backup_id))
+    label = member("backup_label", (newest.backup_label or "").encode())
+    others = [member("PG_VERSION", b"18\n"), member(PART, changed({0: block(7)}, 6)), member("base/5/1", block(8)),
+              member("base/5/INCREMENTAL.3", changed({}, 2)), member("global/pg_control", b"control 3")]  # fmt: skip
+    chain.put(newest, {"data": [label, *others, label]})
+    chain.store.put(chain.layout.manifest(newest.backup_id), manifest)
+    restore(chain, tmp_path / "data")
+    assert relations(tmp_path / "data") == EXPECTED
+    assert b"INCREMENTAL" not in (tmp_path / "data/backup_label").read_bytes()
+
+
+def test_a_backup_that_waits_for_its_wal_can_be_part_of_a_chain(tmp_path: Path) -> None:
+    """So Barman's server calls one that is complete, until it has seen its WAL."""
+    chain = three()
+    for info in chain.infos:
+        chain.catalog.save(replace(info, status="WAITING_FOR_WALS"))
+    restore(chain, tmp_path / "data")
+    assert relations(tmp_path / "data") == EXPECTED
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_the_new_manifest_belongs_to_the_owner_of_pgdata(tmp_path: Path) -> None:
+    chain = three()
+    (tmp_path / "data").mkdir()
+    os.chown(tmp_path / "data", 12345, 12346)
+    restore(chain, tmp_path / "data")
+    status = (tmp_path / "data/backup_manifest").stat()
+    assert (status.st_uid, status.st_gid) == (12345, 12346)
+
+
 def lose_parent(chain: HandMadeChain) -> None:
     chain.store.delete([chain.layout.backup_info(chain.infos[0].backup_id)])
 
