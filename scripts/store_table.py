@@ -77,7 +77,7 @@ def run(kind: Kind) -> None:
 
 
 ROWS: dict[str, str] = {
-    "conditional_create": "Conditional create: of eight at once one succeeds",
+    "conditional_create": "Conditional create",
     "checksums": "Damaged bodies refused by checksum header",
     "content_md5": "… by `Content-MD5`",
     "signed_content": "… by the signature (plain http)",

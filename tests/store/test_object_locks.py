@@ -59,6 +59,13 @@ def test_retention_and_legal_hold_on_s3(s3: StoreCase, locked_bucket: ObjectStor
     assert held.reason == "under legal hold"
 
 
+def test_a_store_that_lists_the_bucket_when_asked_for_its_locks_has_none(rclone: StoreCase, tmp_path: Path) -> None:
+    """Servers that don't know ``?object-lock`` take the request for a listing."""
+    store = rclone.open(rclone.new_url(tmp_path))
+    store.put("k", b"x")
+    assert store.object_lock("k") is None
+
+
 def test_a_retention_that_is_over(open_s3: Callable[..., ObjectStore], s3_proxy: FaultProxy) -> None:
     store = open_s3()
     headers = {"etag": '"e"', "x-amz-object-lock-mode": "COMPLIANCE"}
