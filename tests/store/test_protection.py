@@ -230,7 +230,8 @@ def test_storage_class_on_google(google: StoreCase, tmp_path: Path) -> None:
         ("large", "NEARLINE"),
         ("metadata", "STANDARD"),
     ):
-        _, _, answer = request("GET", f"{google.endpoint}/storage/v1/b/{store.url.bucket}/o/{key}")
+        name = quote(key_in_bucket(store, key), safe="")
+        _, _, answer = request("GET", f"{google.endpoint}/storage/v1/b/{store.url.bucket}/o/{name}")
         assert json.loads(answer)["storageClass"] == expected
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from tests.support.http_server import HttpServer
 
@@ -74,6 +74,10 @@ class SeenRequest:
     size: int
     body: bytes
 
+    def holds(self, text: str) -> bool:
+        """Tell whether ``text`` is in the path, as it is or percent-decoded."""
+        return text in self.path or text in unquote(self.path)
+
 
 class FaultProxy:
     """The running proxy: ``endpoint`` is its address, ``seen`` what came in, ``add`` puts a fault in place."""
@@ -103,7 +107,7 @@ class FaultProxy:
 
     def requests(self, method: str, path: str = "") -> list[SeenRequest]:
         """Return the requests seen so far of this method whose path contains ``path``."""
-        return [request for request in self.seen if request.method == method and path in request.path]
+        return [request for request in self.seen if request.method == method and request.holds(path)]
 
     def stop(self) -> None:
         self._server.shutdown()
@@ -114,7 +118,7 @@ class FaultProxy:
         with self._lock:
             self.seen.append(request)
             for fault in self._faults:
-                matches = fault.method in ("", request.method) and fault.path in request.path
+                matches = fault.method in ("", request.method) and request.holds(fault.path)
                 if fault.times > 0 and matches and fault.only_if(request):
                     fault.times -= 1
                     return fault
