@@ -29,7 +29,7 @@ test: peers lint ## lint, then run every test on the newest PostgreSQL, with cov
 
 # What depends on the server's version; the rest of the tests doesn't need to run once for each.
 VERSION_TESTS := $(addprefix tests/integration/test_, \
-    backup.py streamed_backup.py point_in_time_recovery.py wal_archive.py wal_restore.py)
+    backup.py streamed_backup.py incremental_backup.py point_in_time_recovery.py wal_archive.py wal_receive.py wal_restore.py)
 
 test-versions: peers ## test what depends on the server's version on every other PostgreSQL found
 	for major in $$($(BIN)/python -m tests.support.installations); do \
@@ -62,7 +62,7 @@ lint: venv ## ruff, mypy and the import contracts
 	$(BIN)/python -m scripts.reference --check
 	$(BIN)/python -m scripts.store_table --check
 
-format: venv ## let ruff mend what it can
+format: venv ## let ruff fix what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -57,11 +57,25 @@ def _info(backup_id: str, segment: int, end: datetime) -> BackupInfo:
     name, lsn = _wal_name(segment), segment * SEGMENT
     location = f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
     return BackupInfo(
-        backup_id=backup_id, server_name=SERVER, status="DONE", mode="concurrent", version=170000,
-        systemid="7512345678901234567", pgdata="/var/lib/postgresql/data", timeline=1, xlog_segment_size=SEGMENT,
-        begin_wal=name, end_wal=name, begin_xlog=location, end_xlog=location, begin_offset=40, end_offset=312,
-        begin_time=end - timedelta(minutes=5), end_time=end, size=1 << 30,
-    )  # fmt: skip
+        backup_id=backup_id,
+        server_name=SERVER,
+        status="DONE",
+        mode="concurrent",
+        version=170000,
+        systemid="7512345678901234567",
+        pgdata="/var/lib/postgresql/data",
+        timeline=1,
+        xlog_segment_size=SEGMENT,
+        begin_wal=name,
+        end_wal=name,
+        begin_xlog=location,
+        end_xlog=location,
+        begin_offset=40,
+        end_offset=312,
+        begin_time=end - timedelta(minutes=5),
+        end_time=end,
+        size=1 << 30,
+    )
 
 
 def _wal_name(number: int) -> str:
@@ -98,10 +112,12 @@ def _run(
 ) -> float:
     environ = command_environment(
         {
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_DEFAULT_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_DEFAULT_REGION": REGION,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
-    )  # fmt: skip
+    )
     store.requests.clear()
     before = len(store.objects)
     argv = [commands.path(command), *options, "--endpoint-url", endpoint, f"s3://{BUCKET}", SERVER]

@@ -124,19 +124,34 @@ class PgBackRest:
     def prepare(self, server: PostgresServer, place: Place, codec: str, jobs: int) -> None:
         port = place.store.endpoint.rpartition(":")[2]
         settings = {
-            "repo1-type": "s3", "repo1-path": "/repo", "repo1-bundle": "y",
-            "repo1-s3-bucket": place.bucket, "repo1-s3-endpoint": "localhost", "repo1-s3-region": REGION,
-            "repo1-s3-key": ACCESS_KEY, "repo1-s3-key-secret": SECRET_KEY, "repo1-s3-uri-style": "path",
-            "repo1-storage-port": port, "repo1-storage-ca-file": str(place.store.certificate),
-            "lock-path": str(place.directory / "lock"), "spool-path": str(place.directory / "spool"),
-            "log-level-file": "off", "log-level-console": "warn",
-            "process-max": str(jobs), "compress-type": self._TYPES[codec], "start-fast": "y",
-            "archive-async": "y", "archive-check": "n", "archive-get-queue-max": "256MiB",
-        }  # fmt: skip
+            "repo1-type": "s3",
+            "repo1-path": "/repo",
+            "repo1-bundle": "y",
+            "repo1-s3-bucket": place.bucket,
+            "repo1-s3-endpoint": "localhost",
+            "repo1-s3-region": REGION,
+            "repo1-s3-key": ACCESS_KEY,
+            "repo1-s3-key-secret": SECRET_KEY,
+            "repo1-s3-uri-style": "path",
+            "repo1-storage-port": port,
+            "repo1-storage-ca-file": str(place.store.certificate),
+            "lock-path": str(place.directory / "lock"),
+            "spool-path": str(place.directory / "spool"),
+            "log-level-file": "off",
+            "log-level-console": "warn",
+            "process-max": str(jobs),
+            "compress-type": self._TYPES[codec],
+            "start-fast": "y",
+            "archive-async": "y",
+            "archive-check": "n",
+            "archive-get-queue-max": "256MiB",
+        }
         cluster = {
-            "pg1-path": str(server.data), "pg1-port": str(server.port), "pg1-user": SUPERUSER,
+            "pg1-path": str(server.data),
+            "pg1-port": str(server.port),
+            "pg1-user": SUPERUSER,
             "pg1-socket-path": str(server.directory),
-        }  # fmt: skip
+        }
         sections = {"global": settings, SERVER: cluster}
         text = "".join(
             f"[{name}]\n" + "".join(f"{key}={value}\n" for key, value in values.items())
@@ -181,10 +196,16 @@ class WalG:
     def prepare(self, server: PostgresServer, place: Place, codec: str, jobs: int) -> None:
         settings = {
             **place.environ,
-            "WALG_S3_PREFIX": f"{place.url}/walg", "AWS_ENDPOINT": place.store.endpoint,
-            "AWS_S3_FORCE_PATH_STYLE": "true", "AWS_REGION": REGION, "WALG_COMPRESSION_METHOD": codec,
-            "WALG_DELTA_MAX_STEPS": "0", "PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": SUPERUSER,
-        }  # fmt: skip
+            "WALG_S3_PREFIX": f"{place.url}/walg",
+            "AWS_ENDPOINT": place.store.endpoint,
+            "AWS_S3_FORCE_PATH_STYLE": "true",
+            "AWS_REGION": REGION,
+            "WALG_COMPRESSION_METHOD": codec,
+            "WALG_DELTA_MAX_STEPS": "0",
+            "PGHOST": "127.0.0.1",
+            "PGPORT": str(server.port),
+            "PGUSER": SUPERUSER,
+        }
         if place.store.certificate:
             settings["WALG_S3_CA_CERT_FILE"] = str(place.store.certificate)
         text = "#!/bin/sh\n" + "".join(f"export {name}={shlex.quote(value)}\n" for name, value in settings.items())

@@ -13,9 +13,16 @@ from benchmarks.meter import measure
 from benchmarks.setting import Bench
 
 COMMANDS = (
-    "backup", "backup-delete", "backup-keep", "backup-list", "backup-show", "check-wal-archive", "restore",
-    "wal-archive", "wal-restore",
-)  # fmt: skip
+    "backup",
+    "backup-delete",
+    "backup-keep",
+    "backup-list",
+    "backup-show",
+    "check-wal-archive",
+    "restore",
+    "wal-archive",
+    "wal-restore",
+)
 
 
 def run(bench: Bench) -> None:

@@ -65,9 +65,19 @@ def _ours(bench: Bench, server: PostgresServer, data: str, codec: str) -> float:
     where = ["--host", "127.0.0.1", "--port", str(server.port), "--user", SUPERUSER]
     program = our_commands().path("barman-cloud-backup")
     command = Command.of(
-        program, "--method", "stream", *flags, "--immediate-checkpoint", "--jobs", str(bench.jobs), *where,
-        *place.store.options, place.url, SERVER, environ=place.environ,
-    )  # fmt: skip
+        program,
+        "--method",
+        "stream",
+        *flags,
+        "--immediate-checkpoint",
+        "--jobs",
+        str(bench.jobs),
+        *where,
+        *place.store.options,
+        place.url,
+        SERVER,
+        environ=place.environ,
+    )
     return _add(bench, server, f"{data}: {codec}", OURS, measure(command.argv, command.environ), place)
 
 
@@ -75,9 +85,12 @@ def _pipe(bench: Bench, server: PostgresServer, data: str, codec: str) -> float:
     place = Place.new(bench.plain, bench.directory("contestant"))
     cache(server.data)
     environ = {
-        "RCLONE_CONFIG": str(place.directory / "none"), "RCLONE_S3_PROVIDER": "Other", "RCLONE_S3_ENV_AUTH": "true",
-        "RCLONE_S3_ENDPOINT": place.store.endpoint, **place.environ,
-    }  # fmt: skip
+        "RCLONE_CONFIG": str(place.directory / "none"),
+        "RCLONE_S3_PROVIDER": "Other",
+        "RCLONE_S3_ENV_AUTH": "true",
+        "RCLONE_S3_ENDPOINT": place.store.endpoint,
+        **place.environ,
+    }
     put = shlex.join([rclone_program(), "rcat", f":s3:{place.bucket}/base.tar"])
     pipe = f"{_pg_basebackup(server, ['--manifest-checksums=CRC32C'])} | {_PIPES[codec]} | {put}"
     command = _shell(server, pipe, environ)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from tests.support.postgres import PostgresServer, server_directory
 
-from barman_cloud.archive.compression import compress_stream, decompress_stream, wal_level
+from barman_cloud.archive.compression import compress_stream, compression_level, decompress_stream
 
 LEVELS: dict[str, tuple[int, ...]] = {
     "lz4": (0, 3, 6),
@@ -86,8 +86,12 @@ def main() -> None:
         for level in levels:
             costs = [measure(data, name, level) for data in segments]
             packing, unpacking, size = (sum(values) / len(costs) for values in zip(*costs, strict=True))
-            words = [word for word in ("low", "medium", "high") if name != "snappy" and wal_level(name, word) == level]
-            chosen = "yes" if wal_level(name, None) == level else ""
+            words = [
+                word
+                for word in ("low", "medium", "high")
+                if name != "snappy" and compression_level(name, word) == level
+            ]
+            chosen = "yes" if compression_level(name, None) == level else ""
             label = f"{level} ({', '.join(words)})" if words else str(level)
             print(f"| {name} | {label} | {chosen} | {packing * 1000:.0f} ms | {unpacking * 1000:.0f} ms | {size:.1%} |")
 

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.background_processes import ended_companions
+from tests.support.background_processes import ended_background_processes
 from tests.support.commands import program
 from tests.support.peers import find_barman
 from tests.support.ports import wait_for
@@ -28,7 +28,7 @@ from tests.support.postgres import command_environment
 from tests.support.segments import Cluster, segment_name
 from tests.support.servers import StoreServer, rclone_s3
 
-from barman_cloud.archive.compression import compress_bytes, wal_level
+from barman_cloud.archive.compression import compress_bytes, compression_level
 from barman_cloud.store.open import open_store
 from benchmarks.setting import ETAG
 
@@ -98,7 +98,7 @@ def archive_round(bench: Bench, number: int, barman: Path | None) -> None:
             bench.measure(f"archive {codec}, Barman", theirs)
         data = path.read_bytes()
         if options:
-            data = compress_bytes(data, codec, wal_level(codec, "low"))
+            data = compress_bytes(data, codec, compression_level(codec, "low"))
         bench.measure(f"PUT {codec}", partial(bench.warm.put, f"warm{number}/{codec}", data, if_absent=True))
     spool = bench.directory / "spool"
     ahead: list[str | Path] = [
@@ -112,7 +112,7 @@ def archive_round(bench: Bench, number: int, barman: Path | None) -> None:
     ]
     first, second = bench.cluster.add(1000 + 2 * number, size=SIZE), bench.cluster.add(1001 + 2 * number, size=SIZE)
     (bench.cluster.status / f"{path.name}.ready").unlink()
-    with ended_companions(spool):
+    with ended_background_processes(spool):
         bench.command(program("wal-archive"), *ahead, first)()
         wait_for(lambda: list(spool.glob(f"archive-*/{second.name}")), what="the segment to be archived ahead")
         bench.cluster.archived(first)
@@ -132,7 +132,7 @@ def restore_cases(bench: Bench, rounds: int, barman: Path | None) -> None:
     destination = bench.cluster.wal / "RECOVERYXLOG"
     options = [*bench.server.options, bench.url, server]
     single, ahead = bench.directory / "restore-single", bench.directory / "restore-ahead"
-    with ended_companions(ahead):
+    with ended_background_processes(ahead):
         for number in range(rounds + 1):
             name = segment_name(number, size=SIZE)
             alone = bench.command(program("wal-restore"), "--spool-dir", single, *options, name, destination)

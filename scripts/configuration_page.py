@@ -11,13 +11,23 @@ from barman_cloud.config.own_keys import OWN_KEYS
 from barman_cloud.config.reader import SEARCH_PATH
 
 _FORMS = {
-    kinds.boolean: "on or off", kinds.integer: "number", kinds.natural: "number from 0",
+    kinds.boolean: "on or off",
+    kinds.integer: "number",
+    kinds.natural: "number from 0",
     kinds.positive: "number from 1",
-    kinds.size: "size (`500Mi`, `30Gi`)", kinds.age: "age (`3 DAYS`)", kinds.words: "list, separated by commas",
-    kinds.tags: "`key=value, key=value`", kinds.absolute_path: "path", kinds.location: "URL or path",
-    kinds.http_url: "URL", kinds.schedule: "five fields, as in crontab", kinds.time_zone: "time zone",
-    kinds.retention_policy: "policy", kinds.compression_level: "low, medium, high or a number", kinds.text: "text",
-}  # fmt: skip
+    kinds.size: "size (`500Mi`, `30Gi`)",
+    kinds.age: "age (`3 DAYS`)",
+    kinds.words: "list, separated by commas",
+    kinds.tags: "`key=value, key=value`",
+    kinds.absolute_path: "path",
+    kinds.location: "URL or path",
+    kinds.http_url: "URL",
+    kinds.schedule: "five fields, as in crontab",
+    kinds.time_zone: "time zone",
+    kinds.retention_policy: "policy",
+    kinds.compression_level: "low, medium, high or a number",
+    kinds.text: "text",
+}
 _SCOPES = {"G": "`[barman]`", "S": "server", "M": "model"}
 
 _HEAD = f"""# Configuration
@@ -25,6 +35,11 @@ _HEAD = f"""# Configuration
 Made by `make docs` from the table of keys. The umbrella command `barman-cloud` reads Barman's own configuration: an INI
 file, `-c FILE` or else the first of {", ".join(f"`{name}`" for name in SEARCH_PATH)} that
 exists. The nine `barman-cloud-*` programs never read it.
+
+`barman-cloud COMMAND SERVER` takes URL and options from the section of that name. So the keys that take effect are
+those with an option in the tables below, and the two directories. All others are read and checked, so that a file of
+Barman's works as it is, and wait for what they are for: `cron`, schedules, hooks and the server's own commands aren't
+part of this release.
 
 * `[barman]` holds what is common; every other section is a server, or, with `model = true` and `cluster = NAME`, a
   model: a set of values that `config-switch` lays over those of a server of that cluster.

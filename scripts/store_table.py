@@ -80,6 +80,7 @@ ROWS: dict[str, str] = {
     "conditional_create": "Conditional create: of eight at once one succeeds",
     "checksums": "Damaged bodies refused by checksum header",
     "content_md5": "… by `Content-MD5`",
+    "signed_content": "… by the signature (plain http)",
     "object_lock": "Object lock, shown by HEAD",
     "default_retention": "The bucket's default retention, shown by HEAD",
     "tags": "Object tags",

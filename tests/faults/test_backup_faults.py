@@ -160,7 +160,7 @@ class TestSignals:
             assert running.ended()[0] == 1
         assert client.list_multipart_uploads(Bucket=name).get("Uploads") is None
         keys = [item["Key"].rpartition("/")[2] for item in client.list_objects_v2(Bucket=name)["Contents"]]
-        assert keys == ["backup.info"]
+        assert keys == ["backup.info", "system_identifiers"]
 
     def test_the_second_signal_ends_the_process_at_once(self, postgres: PostgresServer, moto: StoreServer) -> None:
         with fault_proxy(moto.endpoint) as proxy:

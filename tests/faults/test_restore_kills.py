@@ -17,8 +17,22 @@ from barman_cloud.restore.recovery_settings import RecoverySettings
 from barman_cloud.store.open import open_store
 from tests.unit.restore.backups import Bucket, directory, hardlink, member, minimal, symlink, with_manifest
 
-STEPS = ("fsync", "rename", "replace", "unlink", "symlink", "link", "mkdir", "fchmod", "fchown", "chown", "utime",
-         "write", "ftruncate")  # fmt: skip
+STEPS = (
+    "fsync",
+    "rename",
+    "replace",
+    "unlink",
+    "symlink",
+    "link",
+    "mkdir",
+    "fchmod",
+    "fchown",
+    "chown",
+    "utime",
+    "write",
+    "pwrite",
+    "ftruncate",
+)
 """Calls of ``os`` that change something, or make it durable."""
 SETTINGS = RecoverySettings("fetch %f %p", immediate=True)
 DEBIAN = b"data_directory = '/var/lib/postgresql/18/main'\nhba_file = '/etc/postgresql/18/main/pg_hba.conf'\n"

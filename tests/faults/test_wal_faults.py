@@ -24,7 +24,7 @@ from barman_cloud.wal import archive_spool, background_client
 from barman_cloud.wal.archive_ahead import Uploader
 from barman_cloud.wal.archiver import ArchiveOptions, Archiver
 from barman_cloud.wal.restorer import Restorer, wal_name
-from tests.support.background_processes import ended_companions
+from tests.support.background_processes import ended_background_processes
 from tests.support.commands import program, run_command
 from tests.support.faulty_store import FaultyStore
 from tests.support.memory_store import MemoryStore
@@ -164,7 +164,7 @@ def test_archiving_killed_at_any_moment_loses_nothing(cluster: Cluster, tmp_path
         assert decompress_bytes(content, "lz4") == path.read_bytes()
 
     for moment in MOMENTS:
-        with ended_companions(spool):
+        with ended_background_processes(spool):
             if _kill_after([*command, str(waiting[0])], moment) == 0:
                 assert_stored(waiting[0])
                 cluster.archived(waiting.pop(0))
@@ -173,7 +173,7 @@ def test_archiving_killed_at_any_moment_loses_nothing(cluster: Cluster, tmp_path
             for path in waiting:
                 if archive_spool.holds(opened(directory), str(path), Deadline()):
                     assert_stored(path)
-    with ended_companions(spool):
+    with ended_background_processes(spool):
         for path in waiting:
             done = run_command("wal-archive", *command[1:], path)
             assert done.returncode == 0, done.stderr
@@ -193,7 +193,7 @@ def test_restoring_killed_at_any_moment_delivers_whole_segments_or_none(cluster:
     command = [program("wal-restore"), "--parallel", "3", "--spool-dir", str(spool), url, "main"]
     number = 1
     for moment in MOMENTS:
-        with ended_companions(spool):
+        with ended_background_processes(spool):
             destination.unlink(missing_ok=True)
             code = _kill_after([*command, segment_name(number), str(destination)], moment)
             if destination.exists():
@@ -204,7 +204,7 @@ def test_restoring_killed_at_any_moment_delivers_whole_segments_or_none(cluster:
         for spooled in spool.glob("restore-*/*"):
             if len(spooled.name) == 24:
                 assert spooled.read_bytes() == segment(int(spooled.name[16:], 16))
-    with ended_companions(spool):
+    with ended_background_processes(spool):
         for last in range(number, number + 4):
             done = run_command("wal-restore", *command[1:], segment_name(last), destination)
             assert done.returncode == 0, done.stderr

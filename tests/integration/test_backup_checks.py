@@ -74,11 +74,11 @@ class TestArchivedWal:
     def test_the_umbrella_waits_and_tells_so(self, server: PostgresServer, repository: Repository) -> None:
         """Nobody archives, but somebody puts the segment there while the backup waits for it."""
         backup = subprocess.Popen(
-            server_account().command(
-                [UMBRELLA, "backup", "-v", "--immediate-checkpoint", repository.url, "main"]
-            ),
-            env=command_environment(server.client_environ), stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            server_account().command([UMBRELLA, "backup", "-v", "--immediate-checkpoint", repository.url, "main"]),
+            env=command_environment(server.client_environ),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         assert backup.stderr is not None
         lines = []
         for line in backup.stderr:
@@ -95,8 +95,10 @@ class TestArchivedWal:
     def test_an_interrupted_wait_ends_with_success(self, server: PostgresServer, repository: Repository) -> None:
         backup = subprocess.Popen(
             [program("backup"), "-v", "--wal-timeout", "250", "--immediate-checkpoint", repository.url, "main"],
-            env=command_environment(server.client_environ), stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            env=command_environment(server.client_environ),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         assert backup.stderr is not None
         for line in backup.stderr:
             if "waiting up to 250 seconds" in line:
@@ -114,8 +116,10 @@ class TestArchivedWal:
             wait_for(lambda: server.value("SELECT failed_count FROM pg_stat_archiver") > 0, what="a failure")
             backup = subprocess.Popen(
                 [program("backup"), "--immediate-checkpoint", repository.url, "main"],
-                env=command_environment(server.client_environ), stderr=subprocess.PIPE, text=True,
-            )  # fmt: skip
+                env=command_environment(server.client_environ),
+                stderr=subprocess.PIPE,
+                text=True,
+            )
             assert backup.stderr is not None
             first = backup.stderr.readline()
         finally:
@@ -189,8 +193,10 @@ class TestPageChecksums:
         pytest.importorskip("numpy")
         backup = subprocess.Popen(
             [program("backup"), "--immediate-checkpoint", "--max-bandwidth", "12MB", repository.url, "main"],
-            env=command_environment(server.client_environ), stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            env=command_environment(server.client_environ),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         with server.connect() as connection:
             while backup.poll() is None:
                 connection.execute("UPDATE t SET a = a + 1 WHERE a % 7 = 0")
@@ -230,13 +236,19 @@ class TestPageChecksums:
         arguments = ["--immediate-checkpoint", repository.url, "main"]
         done = subprocess.run(
             [sys.executable, program("backup"), "-v", *arguments],
-            env=command_environment(environ), capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+            env=command_environment(environ),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         assert done.returncode == 0, done.stderr
         assert "page checksums are not verified: that needs NumPy (pip install 'barman-cloud[verify]')" in done.stderr
         for option in ("--verify-checksums", "--strict"):
             done = subprocess.run(
                 [sys.executable, program("backup"), option, *arguments],
-                env=command_environment(environ), capture_output=True, text=True, timeout=120,
-            )  # fmt: skip
+                env=command_environment(environ),
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
             assert (done.returncode, f"{option} needs NumPy" in done.stderr) == (4, True), done.stderr

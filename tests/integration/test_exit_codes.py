@@ -1,7 +1,7 @@
 """Exit codes: command lines that were run with real Barman, and the code that each of them ended with.
 
 ``tests/golden/exit-codes.tsv`` holds what needs no PostgreSQL, no disk snapshots and no cloud but S3. Where our code is
-another one on purpose, ``MENDED`` says which and why; ``docs/reference/coming-from-barman.md`` tells it to users.
+another one on purpose, ``FIXED`` says which and why; ``docs/reference/coming-from-barman.md`` tells it to users.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SILENT = {"r_hist_missing"}
 SYSTEM = 7710966728863891090
 """The system identifier in the golden files."""
 
-MENDED = {
+FIXED = {
     "e_list_weird_format": (3, "there is no such format"),
     "d_badret2": (3, "'main' is no policy, as any other word"),
     "d_failed_alone": (0, "there is no WAL to clean up, and nothing to crash on"),
@@ -232,7 +232,7 @@ def test_exit_code(
     except SystemExit as left:
         found = left.code
     printed = capsys.readouterr()
-    expected, why = MENDED.get(case, (int(code), ""))
+    expected, why = FIXED.get(case, (int(code), ""))
     assert found == expected, f"{why}\n{printed.err}"
     assert "Traceback" not in printed.err
     assert (printed.err != "") >= (expected != 0 and case not in SILENT), "a failure says why"
@@ -240,4 +240,4 @@ def test_exit_code(
 
 def test_every_mended_case_is_run() -> None:
     codes = {case: int(code) for case, code, _ in ROWS}
-    assert all(codes[case] != mended for case, (mended, _) in MENDED.items())
+    assert all(codes[case] != fixed for case, (fixed, _) in FIXED.items())

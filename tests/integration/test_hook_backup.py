@@ -1,4 +1,4 @@
-"""``barman-cloud-backup`` as Barman's ``post_backup_script``: storing a backup that lies on a Barman server's disk."""
+"""``barman-cloud-backup`` as Barman's ``post_backup_script``: storing a backup that is on a Barman server's disk."""
 
 from __future__ import annotations
 
@@ -62,10 +62,18 @@ def backup(server_dir: Path, repository: Repository) -> BarmanBackup:
         server_dir / "backup", repository, version=180006, tablespaces=[Tablespace("fast", 16384, "/srv/ts1")]
     )
     backup.make(
-        "data/PG_VERSION", "data/base/1/112", "data/base/1/t1_2", "data/global/pg_control", "data/backup_label",
-        "data/pg_wal/000000010000000000000001", "data/postmaster.pid", "data/tablespace_map", "data/log/today",
-        "16384/PG_18_202506291/5/16390", "16384/PG_17_202406281/5/16390",
-    )  # fmt: skip
+        "data/PG_VERSION",
+        "data/base/1/112",
+        "data/base/1/t1_2",
+        "data/global/pg_control",
+        "data/backup_label",
+        "data/pg_wal/000000010000000000000001",
+        "data/postmaster.pid",
+        "data/tablespace_map",
+        "data/log/today",
+        "16384/PG_18_202506291/5/16390",
+        "16384/PG_17_202406281/5/16390",
+    )
     return backup
 
 
@@ -141,13 +149,21 @@ def test_a_backup_by_pg_basebackup_is_restored_and_started(
     place.mkdir()
     server_account().own(server_dir)
     server.run_tool(
-        "pg_basebackup", "-D", str(place / "data"), "-X", "none", "-c", "fast",
+        "pg_basebackup",
+        "-D",
+        str(place / "data"),
+        "-X",
+        "none",
+        "-c",
+        "fast",
         f"--tablespace-mapping={location}={place / str(oid)}",
-    )  # fmt: skip
+    )
     backup = BarmanBackup(
-        place, repository, version=server.value("SELECT current_setting('server_version_num')::int"),
+        place,
+        repository,
+        version=server.value("SELECT current_setting('server_version_num')::int"),
         tablespaces=[Tablespace("fast", oid, str(location))],
-    )  # fmt: skip
+    )
     done = backup.store("--lz4")
     assert done.returncode == 0, done.stderr
     shutil.rmtree(place)

@@ -12,7 +12,7 @@ import pytest
 
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.store.open import open_store
-from tests.support.background_processes import companions, ended_companions
+from tests.support.background_processes import background_processes, ended_background_processes
 from tests.support.commands import run_command
 from tests.support.ports import wait_for
 from tests.support.segments import Cluster, segment, segment_name
@@ -46,13 +46,13 @@ def run(tmp_path: Path, spool: Path) -> Iterator[Run]:
         server = "archived" if name == "wal-archive" else "restored"
         return run_command(name, "--parallel", "4", "--spool-dir", spool, url, server, *arguments)
 
-    with ended_companions(spool):
+    with ended_background_processes(spool):
         yield command
 
 
 def replace_by_link(spool: Path, kind: str, target: Path) -> None:
     """Do as the owner of the spool's parent can: put a link in the place of each directory."""
-    for process in companions(spool):
+    for process in background_processes(spool):
         process.kill()
         process.wait(10)
     for directory in list(spool.glob(f"{kind}-*")):
@@ -79,7 +79,7 @@ class TestALinkToALivePgWal:
             assert "archiving without --parallel" in done.stderr
             cluster.archived(path)
         assert content(cluster.wal) == before
-        assert companions(spool) == []
+        assert background_processes(spool) == []
         assert sorted(os.listdir(cluster.wal)) == sorted([*before, "archive_status"])
 
     def test_recovery_goes_on_without_touching_it(
@@ -99,7 +99,7 @@ class TestALinkToALivePgWal:
             assert "WARNING: restoring without a spool" in done.stderr
             assert destination.read_bytes() == segment(number)
         assert content(cluster.wal) == before
-        assert companions(spool) == []
+        assert background_processes(spool) == []
         assert sorted(os.listdir(cluster.wal)) == sorted([*before, "archive_status"])
 
 

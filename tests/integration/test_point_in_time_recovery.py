@@ -155,8 +155,17 @@ class TestErrorsOfTheStore:
                 store.put(str(path.relative_to(root)), path.read_bytes())
         with fault_proxy(rclone_s3.endpoint) as proxy:
             target = history.directory / "expired"
-            done = run_command("restore", "--write-recovery-settings", "--endpoint-url", proxy.endpoint, url, "main",
-                               "last", target, environ=rclone_s3.environ)  # fmt: skip
+            done = run_command(
+                "restore",
+                "--write-recovery-settings",
+                "--endpoint-url",
+                proxy.endpoint,
+                url,
+                "main",
+                "last",
+                target,
+                environ=rclone_s3.environ,
+            )
             assert done.returncode == 0, done.stderr
             proxy.add(Fault("GET", "wals/", times=1000, status=403))
             server_account().own(target)

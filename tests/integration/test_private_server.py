@@ -107,9 +107,12 @@ def test_it_recovers_and_is_reachable_by_its_socket_alone(programs: Programs, da
         private = server.log_file.parent
         assert private.stat().st_mode & 0o777 == 0o700
     assert settings == {
-        "listen_addresses": "", "archive_mode": "off", "shared_preload_libraries": "", "max_connections": "150",
+        "listen_addresses": "",
+        "archive_mode": "off",
+        "shared_preload_libraries": "",
+        "max_connections": "150",
         "logging_collector": "off",
-    }  # fmt: skip
+    }
     assert listening == []
     assert not (data.parent / "server" / "must-not-archive").exists()
     assert not private.exists()
@@ -145,8 +148,10 @@ def test_it_does_not_outlive_the_process_that_started_it(programs: Programs, dat
     )
     child = subprocess.Popen(
         [sys.executable, "-c", program, programs.version, str(programs.directory), str(data)],
-        stdout=subprocess.PIPE, text=True, cwd=PROJECT,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=PROJECT,
+    )
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
     family = descendants(psutil.Process(child.pid))

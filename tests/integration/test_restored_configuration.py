@@ -1,4 +1,4 @@
-"""A server whose configuration lies outside its data directory, as Debian has it: its copy is started, not itself."""
+"""A server whose configuration is outside its data directory, as Debian has it: its copy is started, not itself."""
 
 from __future__ import annotations
 
@@ -82,9 +82,12 @@ def test_without_them_the_command_that_is_named_starts_the_copy(original: Origin
     (target / "conf.d").mkdir()
     copy = adopt(target, original.server.installation)
     settings = {
-        "restore_command": f"{program('wal-restore')} {original.repository.url} main %f %p", "port": str(copy.port),
-        "unix_socket_directories": str(server_dir), "listen_addresses": "127.0.0.1", "archive_mode": "off",
-    }  # fmt: skip
+        "restore_command": f"{program('wal-restore')} {original.repository.url} main %f %p",
+        "port": str(copy.port),
+        "unix_socket_directories": str(server_dir),
+        "listen_addresses": "127.0.0.1",
+        "archive_mode": "off",
+    }
     with (target / "postgresql.auto.conf").open("a") as file:
         file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
     (target / "recovery.signal").touch()

@@ -13,7 +13,7 @@ import pytest
 
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.store.open import open_store
-from tests.support.background_processes import ended_companions
+from tests.support.background_processes import ended_background_processes
 from tests.support.ports import wait_for
 from tests.support.postgres import command_environment
 from tests.support.segments import Cluster, segment, segment_name
@@ -186,7 +186,7 @@ def test_a_segment_archived_ahead(cluster: Cluster, tmp_path: Path) -> None:
     first, second = cluster.add(1), cluster.add(2)
     command = ["--parallel", "2", "--spool-dir", tmp_path / "spool", f"file://{tmp_path}/store", "main"]
     spool = tmp_path / "spool"
-    with ended_companions(spool):
+    with ended_background_processes(spool):
         assert imported("wal_archive", *command, first)[0] == "0"
         wait_for(lambda: list(spool.glob(f"archive-*/{second.name}")), what="the segment to be archived ahead")
         cluster.archived(first)
@@ -205,7 +205,7 @@ def test_a_segment_fetched_ahead(tmp_path: Path) -> None:
             store.put(Layout("", "main").wal(segment_name(number)), segment(number))
     spool = tmp_path / "spool"
     command = ["--parallel", "2", "--spool-dir", spool, url, "main"]
-    with ended_companions(spool):
+    with ended_background_processes(spool):
         assert imported("wal_restore", *command, segment_name(1), tmp_path / "x")[0] == "0"
         wait_for(lambda: list(spool.glob(f"restore-*/{segment_name(2)}")), what="the segment to be fetched ahead")
         code, modules = imported("wal_restore", *command, segment_name(2), tmp_path / "x")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from barman_cloud.archive.compression import SUFFIX, decompress_bytes
-from tests.support.background_processes import companions, ended_companions
+from tests.support.background_processes import background_processes, ended_background_processes
 from tests.support.commands import peak_memory, program, run_command
 from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.support.ports import wait_for
@@ -202,7 +202,7 @@ class TestHook:
 class TestAhead:
     @pytest.fixture
     def ahead(self, archive: Archive, tmp_path: Path) -> Iterator[Archive]:
-        with ended_companions(tmp_path / "spool"):
+        with ended_background_processes(tmp_path / "spool"):
             yield lambda *arguments, **more: archive(
                 "--parallel", "4", "--spool-dir", tmp_path / "spool", *arguments, **more
             )
@@ -222,7 +222,7 @@ class TestAhead:
             assert stored(bucket, path.name).read_bytes() == path.read_bytes()
             cluster.archived(path)
         assert len(proxy.requests("PUT", "/wals/")) == len(paths)
-        assert len(companions(tmp_path / "spool")) == 1
+        assert len(background_processes(tmp_path / "spool")) == 1
 
     def test_a_file_that_waits_alone_starts_nothing(
         self, ahead: Archive, cluster: Cluster, bucket: Path, tmp_path: Path
@@ -232,13 +232,13 @@ class TestAhead:
             assert ahead(path).returncode == 0
             assert stored(bucket, path.name).exists()
             cluster.archived(path)
-        assert not companions(tmp_path / "spool")
+        assert not background_processes(tmp_path / "spool")
 
     def test_nothing_waits_for_the_background_process(self, ahead: Archive, cluster: Cluster, tmp_path: Path) -> None:
         first, second = cluster.add(1), cluster.add(2)
         assert ahead(first).returncode == 0  # its output was read to the end: nobody else has it open
         self._await_acknowledged(tmp_path / "spool", second)
-        (background,) = companions(tmp_path / "spool")
+        (background,) = background_processes(tmp_path / "spool")
         assert background.cwd() == "/"
         assert not [file.path for file in background.open_files() if file.path.startswith(str(cluster.directory))]
         assert os.getsid(background.pid) == background.pid
@@ -251,7 +251,7 @@ class TestAhead:
         assert ahead(paths[0]).returncode == 0
         cluster.archived(paths[0])
         wait_for(lambda: list((tmp_path / "spool").glob(f"archive-*/{paths[1].name}.part")))
-        (background,) = companions(tmp_path / "spool")
+        (background,) = background_processes(tmp_path / "spool")
         background.kill()
         background.wait(10)
         for path in paths[1:]:
@@ -271,7 +271,7 @@ class TestAhead:
         paths = [cluster.add(number) for number in range(1, 7)]
         (tmp_path / "store").mkdir()
         command = ["-p", "4", "--spool-dir", tmp_path / "spool", f"file://{tmp_path}/store", "deadbeef"]
-        with ended_companions(tmp_path / "spool"):
+        with ended_background_processes(tmp_path / "spool"):
             assert run_command("wal-archive", "--lz4", *command, paths[0]).returncode == 0
             self._await_acknowledged(tmp_path / "spool", paths[1])
             cluster.archived(paths[0])
@@ -287,7 +287,7 @@ class TestAhead:
         cluster.archived(paths[0])
         assert ahead("--gzip", paths[1]).returncode == 0
         assert stored(bucket, f"{paths[1].name}.gz").exists()
-        assert len(companions(tmp_path / "spool")) == 2
+        assert len(background_processes(tmp_path / "spool")) == 2
 
     def test_another_store_is_not_taken_for_this_one(
         self, ahead: Archive, cluster: Cluster, rclone_s3: StoreServer, tmp_path: Path
@@ -348,7 +348,7 @@ def archiving(
     spools: list[Path] = []
     yield make
     for spool_dir in spools:
-        with ended_companions(spool_dir):
+        with ended_background_processes(spool_dir):
             pass
 
 

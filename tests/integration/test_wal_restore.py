@@ -17,7 +17,7 @@ from barman_cloud.archive.compression import SUFFIX, compress_bytes
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.store.open import open_store
-from tests.support.background_processes import companions, ended_companions
+from tests.support.background_processes import background_processes, ended_background_processes
 from tests.support.commands import program, run_command
 from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.support.ports import free_port, wait_for
@@ -62,7 +62,7 @@ def restore(rclone_s3: StoreServer, proxy: FaultProxy, bucket: ObjectStore, tmp_
         command = ["--endpoint-url", proxy.endpoint, "--spool-dir", spool, bucket.url.text, "main"]
         return run_command("wal-restore", *command, *arguments, environ=rclone_s3.environ)
 
-    with ended_companions(spool_dir):
+    with ended_background_processes(spool_dir):
         yield run
 
 
@@ -233,7 +233,7 @@ class TestAhead:
             assert ahead(segment_name(number), destination).returncode == 0
             assert destination.read_bytes() == segment(number)
         assert downloads(proxy) <= 30 + 8
-        assert len(companions(tmp_path / "spool")) == 1
+        assert len(background_processes(tmp_path / "spool")) == 1
         miss = ahead(segment_name(31), destination)
         assert miss.returncode == 1
 
@@ -245,7 +245,7 @@ class TestAhead:
         for number in range(1, 8):
             assert ahead(segment_name(number), destination).returncode == 0
             assert destination.read_bytes() == segment(number)
-            for process in companions(tmp_path / "spool"):
+            for process in background_processes(tmp_path / "spool"):
                 process.kill()
                 process.wait()
 
@@ -271,7 +271,7 @@ class TestAhead:
         closed.join(10)
         assert not closed.is_alive(), "the pipe is still open in the background process"
         os.close(reader)
-        (background,) = companions(tmp_path / "spool")
+        (background,) = background_processes(tmp_path / "spool")
         wait_for(lambda: background.cwd() == "/", what="it to leave our directory")
         assert os.getsid(background.pid) == background.pid
         assert background.num_fds() < 20
@@ -315,7 +315,7 @@ def test_a_real_recovery(
     spool = server_dir / "spool"
     command = [program("wal-restore"), *rclone_s3.options, *options, "--spool-dir", str(spool), url, "main"]
     restored.recover_with(" ".join([*command, "%f", "%p"]))
-    with ended_companions(spool), contextlib.ExitStack() as stack:
+    with ended_background_processes(spool), contextlib.ExitStack() as stack:
         restored.start(wait=False)
         stack.callback(restored.stop, mode="immediate")
         restored.wait_recovered(timeout=120)

@@ -57,6 +57,16 @@ def test_we_restore_a_backup_of_barman(
     check_restored(shop, ours, backup, directories())
 
 
+@pytest.mark.parametrize("compression", [None, "gzip", "lz4"])
+def test_we_verify_a_backup_of_barman(
+    shop: Shop, ours: Commands, barman_peer: Commands, compression: str | None
+) -> None:
+    backup = shop.back_up(barman_peer, f"verified-{compression}", compression)
+    done = ours.run("barman-cloud", "verify", *shop.options, shop.url, SERVER_NAME, backup, environ=shop.environ)
+    assert f"of {backup} (" in done.stdout
+    assert "have no recorded checksums, but can be read to their ends" in done.stdout
+
+
 def test_we_restore_a_backup_of_barman_in_parts(
     shop: Shop, ours: Commands, barman_peer: Commands, directories: Callable[[], Path]
 ) -> None:

@@ -18,7 +18,7 @@ from tests.support.servers import StoreServer
 pytestmark = pytest.mark.interop
 DRIVER = Path(__file__).with_name("command_driver.py")
 
-MENDED: dict[tuple[str, ...], tuple[int, int, str]] = {
+FIXED: dict[tuple[str, ...], tuple[int, int, str]] = {
     ("wal-archive", "-t", NOT_A_URL, "main"): (1, 4, "the test of the connection needs no WAL file"),
 }
 """Command lines on which we differ on purpose: Barman's code, ours, and why. Checked as exactly as the others."""
@@ -61,7 +61,7 @@ def test_same_command_line_same_exit_code(barman_peer: Commands, moto: StoreServ
     differences = []
     for (name, arguments), their_code, our_code in zip(lines, theirs, ours, strict=True):
         shown = tuple(argument.replace(url, "URL") for argument in arguments)
-        expected = MENDED.get((name, *shown))
+        expected = FIXED.get((name, *shown))
         if expected and expected[:2] == (their_code, our_code):
             continue
         if their_code != our_code:

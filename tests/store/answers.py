@@ -76,6 +76,9 @@ class Answers:
     checksums: tuple[str, ...] | None
     """Checksum headers of S3 by which a damaged body is refused."""
     content_md5: bool | None
+    """The same by ``Content-MD5``."""
+    signed_content: bool | None
+    """The same by the hash of the content that is in the signature; None over TLS, where it needn't be."""
     encryption: bool | None
     """A request for SSE-S3 is accepted."""
     customer_keys: bool | None
@@ -107,6 +110,7 @@ def answers_of(case: StoreCase) -> Answers:
             tags=s3.tags() if s3 else None,
             checksums=s3.checksums() if s3 else None,
             content_md5=s3.content_md5() if s3 else None,
+            signed_content=s3.signed_content() if s3 else None,
             encryption=s3.encryption() if s3 else None,
             customer_keys=s3.customer_keys() if s3 else None,
             customer_keys_enforced=s3.customer_keys_enforced() if s3 else None,
@@ -252,6 +256,18 @@ class _S3:
         right = _base64(hashlib.md5(b"x").digest())
         wrong = not _succeeds(self.put, Key=self.key("asked"), Body=b"y", ContentMD5=right)
         return self.accepted(ContentMD5=right) and wrong
+
+    def signed_content(self) -> bool | None:
+        place = f"{self.client.meta.endpoint_url}/{self.bucket}/{self.key('asked')}"
+        if not place.startswith("http://"):
+            return None
+        message = AWSRequest("PUT", place, data=b"x")
+        S3SigV4Auth(self.case.boto_session().get_credentials(), "s3", self.case.region).add_auth(message)
+        try:
+            request("PUT", message.url, body=b"y", headers=dict(message.headers))
+        except urllib.error.HTTPError:
+            return True
+        return False
 
     def encryption(self) -> bool:
         return self.accepted(ServerSideEncryption="AES256")

@@ -209,7 +209,7 @@ def given_case(given: GivenStore) -> StoreCase:
 
 
 def remove_bucket(store: ObjectStore) -> None:
-    """Take the bucket away that a local or memory store lies on."""
+    """Take the bucket away that a local or memory store is on."""
     if store.url.provider == "file":
         shutil.rmtree(store.url.bucket)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,11 @@ from barman_cloud.store.base import ObjectStore
 from barman_cloud.store.open import open_store
 from barman_cloud.store.options import StoreOptions
 from barman_cloud.store.providers import AWS, AZURE, GOOGLE
+from barman_cloud.store.s3 import checksums
 from tests.store import results
 from tests.store.cases import CLOUDS, STORES, StoreCase, given_case, own_case
 from tests.store.given import GIVEN
+from tests.support.fault_proxy import FaultProxy
 from tests.support.gcs_xml_proxy import GcsXmlProxy, gcs_xml_proxy
 from tests.support.servers import StoreServer
 
@@ -111,3 +113,27 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the results down, where that was asked for."""
     if GIVEN is not None and (path := os.environ.get("BARMAN_CLOUD_TEST_STORE_RESULTS")):
         results.write(Path(path), given_case(GIVEN).answers)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_learned() -> Iterator[None]:
+    checksums._learned.clear()
+    yield
+    checksums._learned.clear()
+
+
+@pytest.fixture
+def s3_proxy(s3: StoreCase) -> Iterator[FaultProxy]:
+    with s3.proxied() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def open_s3(s3: StoreCase, s3_proxy: FaultProxy, tmp_path: Path) -> Callable[..., ObjectStore]:
+    """Opens a new bucket through the proxy."""
+
+    def open_it(**options: object) -> ObjectStore:
+        environ = {**s3.environ, **options.pop("environ", {})}  # type: ignore[dict-item]
+        return s3.open(s3.new_url(tmp_path), endpoint=s3_proxy.endpoint, environ=environ, **options)
+
+    return open_it

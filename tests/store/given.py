@@ -54,7 +54,8 @@ def given_store(environ: Mapping[str, str] = os.environ) -> GivenStore | None:
     emulator = AZURE if text.startswith("http://") else None
     url = parse_url(text, emulator)
     endpoint = environ.get(ENDPOINT, "").rstrip("/")
-    kept = dict(environ)
+    # What commands remember of a store belongs to no test; those that are about it name a directory of their own.
+    kept = {**environ, "XDG_CACHE_HOME": os.devnull}
     if url.provider == AZURE:
         scheme, _, rest = (url.endpoint or "").partition("://")
         endpoint = f"{scheme}://{rest.partition('/')[0]}"

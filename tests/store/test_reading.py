@@ -66,7 +66,7 @@ def test_an_object_above_the_limit_is_refused_by_name_and_one_at_the_limit_is_re
 
 
 def test_a_limit_holds_for_keys_that_need_the_providers_own_interface(case: StoreCase, tmp_path: Path) -> None:
-    if case.name not in ("moto", "azurite"):
+    if "a//b" in case.answers.changed_keys:
         pytest.skip("this server keeps objects as files, or has no keys with a double slash")
     with case.open(case.new_url(tmp_path)) as store:
         store.put("a//b", b"0123456789")

@@ -67,7 +67,8 @@ def bucket(s3: StoreCase, tmp_path: Path) -> str:
 def without_region(case: StoreCase, home: Path) -> dict[str, str]:
     if case.answers.region:
         pytest.skip("this server insists on a region of its own; the tests play another")
-    return {**{name: value for name, value in case.environ.items() if "REGION" not in name}, "HOME": str(home)}
+    kept = {name: value for name, value in case.environ.items() if "REGION" not in name and name != "XDG_CACHE_HOME"}
+    return {**kept, "HOME": str(home)}
 
 
 @pytest.mark.parametrize("kind", REQUESTS)

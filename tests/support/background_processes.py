@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 
-def companions(spool_dir: Path) -> list[psutil.Process]:
+def background_processes(spool_dir: Path) -> list[psutil.Process]:
     """Return the processes that work on this spool."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
@@ -20,11 +20,11 @@ def companions(spool_dir: Path) -> list[psutil.Process]:
 
 
 @contextlib.contextmanager
-def ended_companions(spool_dir: Path) -> Iterator[None]:
+def ended_background_processes(spool_dir: Path) -> Iterator[None]:
     """End at the end of the block what works on this spool."""
     try:
         yield
     finally:
-        for process in companions(spool_dir):
+        for process in background_processes(spool_dir):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()

@@ -1,4 +1,4 @@
-"""A store that fails on command: a wrapper around any other store, for tests of what lies above the store."""
+"""A store that fails on command: a wrapper around any other store, for tests of what is above the store."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Two ways, tried in this order:
 
 * ``setuid``: become the user of PostgreSQL (or ``nobody``), if that user can reach Python and this project at all.
 * ``namespace``: a user namespace in which root appears as that user. Files that root owns stay usable, so it also works
-  when Python or the clone lies below a private directory such as ``/root``; no capability is kept.
+  when Python or the clone is below a private directory such as ``/root``; no capability is kept.
 
 Without root nothing is changed. The module is also a program: ``privileges.py SIGNAL METHOD UID GID COMMAND...`` asks
 the kernel for SIGNAL when its parent ends (0: don't), steps down and becomes the command, so the process keeps its pid.

@@ -41,9 +41,14 @@ class Repository:
     def backup(self, server: PostgresServer, *arguments: str, **environ: str) -> Completed:
         """Run ``barman-cloud-backup --immediate-checkpoint`` on the server, as its user (see ``storing_account``)."""
         return run_command(
-            "backup", "--immediate-checkpoint", *arguments, self.url, SERVER_NAME,
-            environ={**server.client_environ, **environ}, account=storing_account(),
-        )  # fmt: skip
+            "backup",
+            "--immediate-checkpoint",
+            *arguments,
+            self.url,
+            SERVER_NAME,
+            environ={**server.client_environ, **environ},
+            account=storing_account(),
+        )
 
     def archive_from(self, server: PostgresServer) -> None:
         """Let the server archive its WAL into this store, by our command."""

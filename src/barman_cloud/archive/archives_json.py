@@ -89,6 +89,19 @@ def parse(text: str, source: str = "archives.json") -> tuple[ArchiveRecord, ...]
         raise IntegrityError(f"{source}: not a readable list of archives ({error!r})") from error
 
 
+def parse_page_checksums(text: str) -> PageChecksums | None:
+    """Return what the backup found of page checksums; None if it didn't verify them, or the sidecar makes no sense."""
+    try:
+        found = json.loads(text)["page_checksums"]
+        files = tuple(
+            DamagedFile(str(file["path"]), tuple((int(first), int(last)) for first, last in file["blocks"]))
+            for file in found["files"]
+        )
+        return PageChecksums(int(found["pages"]), int(found["failed"]), files)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
 def largest_plausible(archives: int) -> int:
     """Return the bytes that the sidecar of a backup of so many archives can have at most."""
     return _LARGEST_REST + _LARGEST_RECORD * archives

@@ -57,7 +57,7 @@ def compression_of(key: str) -> str | None:
     return None
 
 
-def wal_level(name: str, level: str | int | None) -> int:
+def compression_level(name: str, level: str | int | None) -> int:
     """Translate ``--compression-level`` of ``wal-archive``: ``low``, ``medium``, ``high`` or a number as Barman does,
     and None to the level that suits WAL.
 

@@ -228,7 +228,7 @@ def read_wal_ranges(tail: bytes) -> tuple[WalRange, ...]:
 class ManifestReader:
     """Iterates over the files of a manifest without holding it in memory.
 
-    Whatever is in it, the paths lie below the data directory and sizes and checksums are of the right form. The reader
+    Whatever is in it, the paths are below the data directory and sizes and checksums are of the right form. The reader
     relies on what PostgreSQL's own writer guarantees: one file in a line, and the checksum alone in the last one.
     When the iteration has ended, the checksum was right, and ``version``, ``system_identifier`` and ``wal_ranges`` are
     set. ``IntegrityError`` says which line is wrong.
@@ -296,7 +296,7 @@ class ManifestReader:
         return file
 
     def _check_path(self, path: str) -> None:
-        """Refuse what doesn't lie below the data directory, or can't be a path at all."""
+        """Refuse what isn't below the data directory, or can't be a path at all."""
         usual = path and path[0] not in "/." and "/." not in path and "//" not in path and path[-1] != "/"
         if len(path) > _LONGEST_PATH or "\0" in path or not (usual or not {"", ".", ".."} & set(path.split("/"))):
             raise self._error(f"{path[:80]!r} is not a path below the data directory")

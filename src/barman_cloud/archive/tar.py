@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 from zlib import adler32
 
 from barman_cloud.archive.buffers import Buffer
@@ -353,11 +353,19 @@ def _parse_pax(records: bytes, source: str) -> dict[str, bytes]:
     return found
 
 
+class _Owner(NamedTuple):
+    mode: int
+    uid: int
+    gid: int
+    uname: str
+    gname: str
+
+
 @lru_cache(4096)
-def _owner(numbers: bytes, names: bytes, source: str) -> tuple[int, int, int, str, str]:
-    """Parse mode, uid, gid, uname and gname, which are the same for most members."""
+def _owner(numbers: bytes, names: bytes, source: str) -> _Owner:
+    """Parse what is the same for most members."""
     mode, uid, gid = (_number(numbers[start : start + 8], source) for start in (0, 8, 16))
-    return mode & 0o7777, uid, gid, _text(names[:32]), _text(names[32:])
+    return _Owner(mode & 0o7777, uid, gid, _text(names[:32]), _text(names[32:]))
 
 
 def _member(header: bytes, flag: bytes, size: int, pax: dict[str, bytes], source: str) -> Member:

@@ -2,7 +2,7 @@
 
 Order matters to recovery and is kept (PostgreSQL docs, "Making a Base Backup Using the Low Level API"): everything
 else, then ``pg_control`` while the server is still in backup mode, then ``backup_label`` from the stop call. The last
-archive of ``data`` holds these, the configuration files that lie outside PGDATA, and ``backup_manifest``.
+archive of ``data`` holds these, the configuration files that are outside PGDATA, and ``backup_manifest``.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from barman_cloud.archive.throttle import Throttle
 from barman_cloud.backup.archive_set import ArchiveSet
 from barman_cloud.backup.lifecycle import BackupRequest, Run, ServerBackup, take_backup
 from barman_cloud.backup.local_files import LocalFiles
+from barman_cloud.backup.local_increment import LocalIncrement
 from barman_cloud.backup.page_check import PageChecks
+from barman_cloud.backup.parent import IncrementRequest
 from barman_cloud.backup.source import MemberSource
-from barman_cloud.backup.worker import Uploads
+from barman_cloud.backup.worker import ArchiveForm, Uploads
 from barman_cloud.catalog.backup_info import BackupInfo
+from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import OperationError
 from barman_cloud.postgres.backup_mode import BackupStart, BackupStop
@@ -30,15 +33,11 @@ log = logs.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class BackupOptions:
-    """What the user asked for. Sizes in bytes, bandwidth in bytes per second."""
+class BackupOptions(ArchiveForm):
+    """What the user asked for. Bandwidth in bytes per second."""
 
     request: BackupRequest = field(default_factory=BackupRequest)
     jobs: int = 2
-    compression: str | None = None
-    level: int | None = None
-    max_archive_size: int = 100 << 30
-    min_chunk_size: int | None = None
     max_bandwidth: int | None = None
     verify_checksums: bool | None = None
     """Verify page checksums while reading; None: if the cluster has them and NumPy is installed."""
@@ -46,6 +45,8 @@ class BackupOptions:
     """A page that fails its checksum is an error."""
     streaming_conninfo: str | None = None
     """Of streamed backups: the connection string of the stream; None: the same server and role as for queries."""
+    increment: IncrementRequest | None = None
+    """Take an incremental backup."""
 
 
 def run_backup(store: ObjectStore, layout: Layout, options: BackupOptions) -> BackupInfo:
@@ -54,7 +55,8 @@ def run_backup(store: ObjectStore, layout: Layout, options: BackupOptions) -> Ba
     Returns the DONE ``backup.info``; errors are those of :func:`lifecycle.take_backup`. With ``options.strict``,
     damaged pages raise ``OperationError`` although the backup is DONE.
     """
-    source = LocalFiles(verify_checksums=options.verify_checksums)
+    increment = LocalIncrement(Catalog(store, layout), options.increment) if options.increment else None
+    source = LocalFiles(verify_checksums=options.verify_checksums, increment=increment)
     method = ArchiveMethod(options, source)
     info = take_backup(store, layout, options.request, method)
     if options.strict and method.failed_pages:
@@ -70,6 +72,7 @@ def run_streamed_backup(store: ObjectStore, layout: Layout, options: BackupOptio
 
     Returns and raises as :func:`run_backup`.
     """
+    from barman_cloud.backup.streamed_increment import StreamedIncrement
     from barman_cloud.backup.streaming import ReplicationStream
 
     source = ReplicationStream(
@@ -77,6 +80,7 @@ def run_streamed_backup(store: ObjectStore, layout: Layout, options: BackupOptio
         options.max_bandwidth,
         options.streaming_conninfo,
         verify_checksums=options.verify_checksums is not False,
+        increment=StreamedIncrement(Catalog(store, layout), options.increment) if options.increment else None,
     )
     try:
         return take_backup(store, layout, options.request, ArchiveMethod(options, source))
@@ -139,7 +143,7 @@ class ArchiveMethod:
         self._source.copy(self._archives, run)
 
     def finish(self, run: Run, start: BackupStart, stop: BackupStop) -> dict[str, Any]:
-        """Store the last archive, and what lies beside the archives."""
+        """Store the last archive, and what is beside the archives."""
         assert self._archives is not None
         size, members = self._source.last_members(self._archives, start, stop)
         self._archives.add_last(members, size)

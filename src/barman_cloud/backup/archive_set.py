@@ -16,9 +16,10 @@ from barman_cloud.backup.helper_threads import Events, call_interruptibly
 from barman_cloud.backup.lanes import Lanes
 from barman_cloud.backup.members import Content
 from barman_cloud.backup.pack import in_order_of_work, part_size_for, plan_archives, target_size
-from barman_cloud.backup.scan import DATA, Tree
+from barman_cloud.backup.scan import DATA, ScannedBase
 from barman_cloud.backup.worker import Cancelled, PartNumbers, StoredArchive, Uploads, Workers, upload_archive
 from barman_cloud.errors import AccessDeniedError, OperationError
+from barman_cloud.incremental.increment import Increment
 from barman_cloud.report.text import counted
 
 log = logs.get_logger(__name__)
@@ -49,8 +50,11 @@ class ArchiveSet:
         """The manifest entries of all files archived by :meth:`make`."""
         return self._workers.spools if self._workers else ()
 
-    def make(self, trees: Sequence[Tree], events: Events) -> None:
-        """Archive the trees and wait until all of it is stored; raises what a worker or ``events`` raises."""
+    def make(self, trees: Sequence[ScannedBase], events: Events, increment: Increment | None = None) -> None:
+        """Archive the trees and wait until all of it is stored; raises what a worker or ``events`` raises.
+
+        With an ``increment`` the changed blocks of a file stand for it where that decides so.
+        """
         plans = plan_archives(trees, jobs=self._jobs, max_archive_size=self._uploads.max_archive_size)
         count, size = sum(tree.file_count for tree in trees), sum(tree.size for tree in trees)
         files, archives = counted(count, "file"), counted(len(plans), "archive")
@@ -66,6 +70,7 @@ class ArchiveSet:
             jobs=self._jobs,
             wake=events.wake,
             fail=events.fail,
+            increment=increment,
         )
         self._workers.start()
         while self._workers.active:
@@ -176,7 +181,7 @@ class ArchiveSet:
             log.warning("uploads that wait for the store could not be aborted: parts of them may stay in the bucket")
 
     def _require_all(self) -> None:
-        """Check that every archive lies in the store, of the size that was sent; ``OperationError`` names one if not.
+        """Check that every archive is in the store, of the size that was sent; ``OperationError`` names one if not.
 
         A deletion of a backup that still runs takes its archives along, and what would be called DONE then couldn't be
         restored. Credentials that may not list are trusted.

@@ -1,4 +1,4 @@
-"""Configuration files that lie outside PGDATA, of a server whose files aren't visible here.
+"""Configuration files that are outside PGDATA, of a server whose files aren't visible here.
 
 ``BASE_BACKUP`` doesn't send them, and its manifest doesn't list them, so they can't be among PGDATA's archives:
 ``pg_verifybackup`` would take them for strangers. A role that may read the server's files gets them stored in a tar
@@ -33,7 +33,7 @@ class ConfigurationFiles:
 
     @classmethod
     def read(cls, connection: Connection, info: BackupInfo) -> ConfigurationFiles:
-        """Read the server's configuration files that lie outside PGDATA; a WARNING names those that can't be read."""
+        """Read the server's configuration files that are outside PGDATA; a WARNING names those that can't be read."""
         contents: dict[str, bytes] = {}
         for path in info.configuration_outside:
             try:
@@ -41,7 +41,7 @@ class ConfigurationFiles:
             except psycopg.errors.UndefinedFile:
                 continue
             except psycopg.Error as error:
-                log.warning("%s lies outside PGDATA and is not in the backup: %s", path, first_line(error))
+                log.warning("%s is outside PGDATA and is not in the backup: %s", path, first_line(error))
                 continue
             contents[path] = bytes(row[0]) if row else b""
         return cls(contents)
@@ -53,7 +53,7 @@ class ConfigurationFiles:
         key = run.layout.configuration(run.info.backup_id)
         data = self.to_tar()
         call_interruptibly(lambda: run.store.put(key, data, tags=run.tags))
-        log.info("%s lie outside PGDATA: they are in %s", ", ".join(sorted(self.contents)), run.store.object_url(key))
+        log.info("%s are outside PGDATA: they are in %s", ", ".join(sorted(self.contents)), run.store.object_url(key))
 
     def to_tar(self) -> bytes:
         """Return a tar of them, with their absolute paths less the first slash."""

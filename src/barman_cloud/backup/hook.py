@@ -16,7 +16,7 @@ from barman_cloud.backup.archive_backup import BackupOptions, make_uploads
 from barman_cloud.backup.archive_set import ArchiveSet
 from barman_cloud.backup.helper_threads import Events, call_interruptibly
 from barman_cloud.backup.members import Content, describe, open_file, read_file
-from barman_cloud.backup.scan import CONTROL_FILE, Tree, scan_data_directory, scan_tablespace
+from barman_cloud.backup.scan import CONTROL_FILE, ScannedBase, scan_data_directory, scan_tablespace
 from barman_cloud.backup.signals import interruptible
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo
@@ -105,8 +105,9 @@ def read_hook_environment(environ: Mapping[str, str], options: BackupOptions) ->
     if info.parent_backup_id:
         log.warning(
             "backup %s is incremental: it can't be restored without its parent %s and pg_combinebackup",
-            backup_id, info.parent_backup_id,
-        )  # fmt: skip
+            backup_id,
+            info.parent_backup_id,
+        )
     return HookBackup(backup_id, Path(directory), info, text)
 
 
@@ -117,7 +118,7 @@ def _required(environ: Mapping[str, str], name: str) -> str:
     return value
 
 
-def _scan(backup: HookBackup) -> list[Tree]:
+def _scan(backup: HookBackup) -> list[ScannedBase]:
     oids = [tablespace.oid for tablespace in backup.info.tablespaces or ()]
     tablespaces = [(oid, str(backup.directory / str(oid))) for oid in oids]
     trees = [scan_tablespace(oid, location, backup.info.version or 0) for oid, location in tablespaces]

@@ -12,18 +12,22 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Protocol
 
 from barman_cloud import logs
 from barman_cloud.backup.helper_threads import Events, call_interruptibly
+from barman_cloud.backup.naming import unused_backup_id, warn_of_same_name
 from barman_cloud.backup.readable import HINT as READABLE_HINT
 from barman_cloud.backup.signals import interruptible
-from barman_cloud.backup.wal_check import missing_segments, warn_of_missing_wal
+from barman_cloud.backup.wal_check import warn_of_missing_wal
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo, Tablespace
+from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.identity import ArchiveIdentity
 from barman_cloud.catalog.layout import Layout
+from barman_cloud.catalog.lineage import adopt
+from barman_cloud.catalog.needed_wal import missing_segments
+from barman_cloud.catalog.wal_archive import WalArchive
 from barman_cloud.errors import (
     AccessDeniedError,
     BarmanCloudError,
@@ -149,7 +153,7 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
         try:
             backup_id = call_interruptibly(lambda: unused_backup_id(store, layout))
             if name := request.backup_name:
-                call_interruptibly(lambda: _warn_of_same_name(store, layout, name))
+                call_interruptibly(lambda: warn_of_same_name(store, layout, name))
         except BarmanCloudError as error:
             raise OperationError(f"cannot begin a backup: {error}", hint=error.hint) from error
         info = BackupInfo(backup_id, server_name=method.server_name, mode=method.mode)
@@ -169,6 +173,8 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
             ) from error
         try:
             call_interruptibly(lambda: _refuse_if_deleted(run, method))
+            if parent := info.parent_backup_id:
+                call_interruptibly(lambda: adopt(Catalog(store, layout), parent, backup_id, request.tags))
         except OperationError as error:
             _fail(run, record, request, method, error)
             raise _failure(info, error) from error
@@ -176,25 +182,6 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
         if not request.include_wal:
             _look_for_wal(run, request)
     return info
-
-
-def unused_backup_id(store: ObjectStore, layout: Layout) -> str:
-    """Return an id for a backup that begins now: local time to the second, as Barman's, and not taken yet.
-
-    Credentials that may not list are trusted with the first try.
-    """
-    while True:
-        now = datetime.now()  # local wall time by contract
-        backup_id = now.strftime("%Y%m%dT%H%M%S")
-        try:
-            level = store.list_level(layout.backup_dir(backup_id))
-        except AccessDeniedError:
-            log.info("the credentials don't allow to list the bucket: backup id %s is not checked", backup_id)
-            return backup_id
-        if not level.objects and not level.folders:
-            return backup_id
-        log.info("backup id %s is taken, waiting for the next second", backup_id)
-        time.sleep(1 - now.microsecond / 1_000_000)
 
 
 def reason_of(error: BaseException) -> str:
@@ -208,7 +195,7 @@ def _refuse_foreign_cluster(connection: Connection, store: ObjectStore, layout: 
         cluster = int(read_system_identifier(connection))
     except BarmanCloudError as error:
         log.debug("the system identifier can't be read: %s", error)
-        return  # the backup fails for the same reason, and the catalog shall say so
+        return  # the backup fails for the same reason, and the catalog is to say so
     identity = ArchiveIdentity(store, layout, accepted=request.accept_cluster, tags=request.tags)
     try:
         call_interruptibly(lambda: identity.require(cluster, "this server"))
@@ -329,8 +316,10 @@ def _once_more(connection: Connection, before: ServerMetadata, info: BackupInfo,
 
 
 def _look_for_wal(run: Run, request: BackupRequest) -> None:
+    archive = WalArchive(run.store, run.layout)
+
     def find() -> list[str]:
-        return call_interruptibly(lambda: missing_segments(run.store, run.layout, run.info))
+        return call_interruptibly(lambda: missing_segments(archive, run.info))
 
     warn_of_missing_wal(find, run.info, timeout=request.wal_timeout, sleep=time.sleep, reason=run.archiving_problem)
 
@@ -388,17 +377,3 @@ def _save_in_time(record: _Record) -> None:
 def _failure(info: BackupInfo, error: BaseException) -> OperationError:
     hint = READABLE_HINT if isinstance(error, PermissionError) else getattr(error, "hint", None)
     return OperationError(f"backup {info.backup_id} failed: {reason_of(error)}", hint=hint)
-
-
-def _warn_of_same_name(store: ObjectStore, layout: Layout, name: str) -> None:
-    """Log a WARNING if a backup of that name exists: lookups by name will then find two."""
-    from barman_cloud.catalog.catalog import Catalog
-
-    try:
-        backups = Catalog(store, layout).load().backups
-    except (AccessDeniedError, OperationError) as error:
-        log.info("can't tell whether the name %s is taken: %s", name, error)
-        return
-    same = [backup_id for backup_id, info in backups.items() if info.backup_name == name]
-    if same:
-        log.warning("the name %s is also that of backup %s: neither can be found by it", name, ", ".join(same))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +11,13 @@ from barman_cloud.archive.checksum import crc32c
 from barman_cloud.archive.manifest import EntrySpool, WalRange, manifest_stream
 from barman_cloud.archive.tar import Member
 from barman_cloud.backup.archive_set import ArchiveSet
+from barman_cloud.backup.helper_threads import call_interruptibly
 from barman_cloud.backup.lifecycle import Run
+from barman_cloud.backup.local_increment import LocalIncrement
 from barman_cloud.backup.members import Content, describe
 from barman_cloud.backup.page_check import PageChecks
 from barman_cloud.backup.readable import refusal, require_readable
-from barman_cloud.backup.scan import CONTROL_FILE, Tree, scan_data_directory, scan_tablespace
+from barman_cloud.backup.scan import CONTROL_FILE, ScannedBase, scan_data_directory, scan_tablespace
 from barman_cloud.backup.server_files import (
     configuration_files,
     external_files,
@@ -43,13 +45,20 @@ class LocalFiles:
     mode: str | None = None
     failure = "uploading data"
 
-    def __init__(self, *, verify_checksums: bool | None = None) -> None:
-        """``verify_checksums`` of pages while reading; None: if the cluster has them and NumPy is installed."""
+    def __init__(self, *, verify_checksums: bool | None = None, increment: LocalIncrement | None = None) -> None:
+        """``verify_checksums`` of pages while reading; None: if the cluster has them and NumPy is installed.
+
+        With an ``increment`` the backup is an incremental one, if that is possible.
+        """
         self._verify_checksums = verify_checksums
+        self._increment = increment
         self._control = b""
+        self._spools: Sequence[EntrySpool] = ()
 
     def check(self, connection: Connection) -> None:
-        """Nothing can be checked before the server was asked where its files are."""
+        """Find the parent; nothing else can be checked before the server was asked where its files are."""
+        if self._increment:
+            self._increment.check(connection)
 
     def check_privileges(self, connection: Connection, metadata: ServerMetadata) -> None:
         check_privileges(connection, in_recovery=metadata.in_recovery)
@@ -66,6 +75,8 @@ class LocalFiles:
         require_readable(trees, self._external)
 
     def begin(self, connection: Connection, run: Run) -> BackupMode:
+        if self._increment:
+            self._increment.begin(connection, run)
         return BackupMode(connection, run.fail, keepalive_interval=run.request.keepalive_interval)
 
     def page_checks(self, run: Run) -> PageChecks | None:
@@ -86,19 +97,31 @@ class LocalFiles:
         trees = self._scan()
         for tree in trees:
             tree.log_notes()
-        archives.make(trees, run)
+        increment = self._increment.decide(run, self._root, trees, self._metadata) if self._increment else None
+        archives.make(trees, run, increment)
         self._control = read_control_file(Path(self._root, CONTROL_FILE))
 
     def last_members(
         self, archives: ArchiveSet, start: BackupStart, stop: BackupStop
     ) -> tuple[int, Iterator[tuple[Member, Content]]]:
         size = sum(spool.size for spool in archives.spools) + (1 << 20)
-        return size, self._last_members(archives, start, stop)
+        self._label = stop.label
+        if self._increment:
+            self._label = self._increment.label(stop.label, self._metadata.version)
+        self._wal = WalRange(start.timeline, start.lsn, stop.lsn)
+        self._spools = [*archives.spools, EntrySpool()]
+        return size, self._last_members(self._spools[-1], stop)
 
     def finish(self, archives: ArchiveSet, run: Run) -> None:
-        """Everything is in the archives."""
+        """Store the manifest as an object of its own, which increments on top of this backup need."""
+        _, manifest = self._manifest()
+        key = run.layout.manifest(run.info.backup_id)
+        call_interruptibly(lambda: run.store.put_stream(key, manifest, kind="metadata", tags=run.tags))
+        if self._is_incremental:
+            run.info.backup_label = self._label
+            run.info.size = run.info.deduplicated_size = archives.stored_size
 
-    def _scan(self) -> list[Tree]:
+    def _scan(self) -> list[ScannedBase]:
         metadata = self._metadata
         trees = [scan_tablespace(oid, location, metadata.version) for _, oid, location in metadata.tablespaces]
         tablespaces = [(oid, location) for _, oid, location in metadata.tablespaces]
@@ -107,25 +130,32 @@ class LocalFiles:
         trees.append(scan_data_directory(self._root, tablespaces, replaced=replaced, configuration=configuration))
         return trees
 
-    def _last_members(
-        self, archives: ArchiveSet, start: BackupStart, stop: BackupStop
-    ) -> Iterator[tuple[Member, Content]]:
-        spool = EntrySpool()
+    def _last_members(self, spool: EntrySpool, stop: BackupStop) -> Iterator[tuple[Member, Content]]:
         member = replace(describe(CONTROL_FILE, "file", Path(self._root, CONTROL_FILE).stat()), size=len(self._control))
         spool.add(member.name, member.size, member.mtime, crc32c(self._control))
         yield member, iter([self._control])
         for path in self._external:
             yield from external_member(path, spool)
 
-        label = stop.label.encode()
+        label = self._label.encode()
         time = stop.time.timestamp()
         owner = describe("", "file", Path(self._root).stat())
         spool.add(LABEL, len(label), time, crc32c(label))
-        size, manifest = manifest_stream(
-            [*archives.spools, spool],
-            [WalRange(start.timeline, start.lsn, stop.lsn)],
-            int(self._metadata.system_identifier) if self._metadata.version >= 170000 else None,
-            padded_lsns=self._metadata.version >= 190000,
-        )
+        size, manifest = self._manifest()
         yield replace(owner, name=MANIFEST, mode=MANIFEST_MODE, size=size, mtime=time), manifest
         yield replace(owner, name=LABEL, mode=LABEL_MODE, size=len(label), mtime=time), iter([label])
+
+    def _manifest(self) -> tuple[int, Iterator[bytes]]:
+        """Return size and content of the manifest; that of an increment is of version 2, as its readers want it."""
+        version = self._metadata.version
+        has_identifier = version >= 170000 or self._is_incremental
+        return manifest_stream(
+            self._spools,
+            [self._wal],
+            int(self._metadata.system_identifier) if has_identifier else None,
+            padded_lsns=version >= 190000,
+        )
+
+    @property
+    def _is_incremental(self) -> bool:
+        return self._increment is not None and self._increment.is_incremental

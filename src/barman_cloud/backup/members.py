@@ -13,6 +13,7 @@ import os
 import pwd
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,10 +21,13 @@ from barman_cloud import logs
 from barman_cloud.archive.buffers import Buffer
 from barman_cloud.archive.checksum import crc32c
 from barman_cloud.archive.tar import Kind, Member
+from barman_cloud.backup.block_file import BlockFile
 from barman_cloud.backup.pack import ArchivePlan, member_size
 from barman_cloud.backup.page_cache import CacheGuard
 from barman_cloud.backup.page_check import PageChecker
 from barman_cloud.backup.scan import DATA
+from barman_cloud.incremental.file_format import PREFIX, Header
+from barman_cloud.incremental.increment import Increment
 
 log = logs.get_logger(__name__)
 
@@ -44,13 +48,23 @@ class PlannedMembers:
 
     Stops in front of a file that would make the archive's tar larger than ``capacity`` bytes, unless it would be the
     first one; what is left then is in ``rest``, a plan of its own with part number 0.
+
+    With an ``increment`` the changed blocks of a file stand for it where that decides so.
     """
 
-    def __init__(self, plan: ArchivePlan, capacity: int, on_file: OnFile, pages: PageChecker | None = None) -> None:
+    def __init__(
+        self,
+        plan: ArchivePlan,
+        capacity: int,
+        on_file: OnFile,
+        pages: PageChecker | None = None,
+        increment: Increment | None = None,
+    ) -> None:
         self._plan = plan
         self._capacity = capacity
         self._on_file = on_file
         self._pages = pages
+        self._increment = increment
         self.count = 0
         self.rest: ArchivePlan | None = None
 
@@ -77,16 +91,40 @@ class PlannedMembers:
                     continue
                 descriptor, status = opened
                 try:
-                    size += member_size(status.st_size)
+                    member, content = self._member(descriptor, describe(prefix + name, "file", status))
+                    size += member_size(member.size)
                     if files and size > self._capacity:
                         self._leave_rest(run_index, index)
                         return
                     files += 1
                     self.count += 1
-                    member = describe(prefix + name, "file", status)
-                    yield member, self._content(descriptor, member)
+                    yield member, content
                 finally:
                     os.close(descriptor)
+
+    def _member(self, descriptor: int, whole: Member) -> tuple[Member, Content]:
+        """Return what is stored of an open file, and its content."""
+        if self._increment is not None:
+            file = BlockFile(descriptor, whole.size)
+            path = restored_path(self._plan.base, whole.name)
+            header = self._increment.header(path, whole.size, file.pages)
+            if header is not None:
+                place, slash, name = whole.name.rpartition("/")
+                member = replace(whole, name=f"{place}{slash}{PREFIX}{name}", size=header.file_size)
+                return member, self._changed(file, whole, member, header)
+        return whole, self._content(descriptor, whole)
+
+    def _changed(self, file: BlockFile, whole: Member, member: Member, header: Header) -> Content:
+        path, source = restored_path(self._plan.base, whole.name), f"{self._plan.root}/{whole.name}"
+        beginning = header.to_bytes()
+        checksum = crc32c(beginning)
+        yield beginning
+        for block, data in file.runs(header.blocks):
+            checksum = crc32c(data, checksum)
+            if self._pages and (take := self._pages.watch(path, source, whole.name, block)):
+                take(data)
+            yield data
+        self._on_file(restored_path(self._plan.base, member.name), member.size, member.mtime, checksum)
 
     def _content(self, descriptor: int, member: Member) -> Content:
         path = restored_path(self._plan.base, member.name)
@@ -106,7 +144,7 @@ class PlannedMembers:
 
 
 def restored_path(base: str, name: str) -> str:
-    """Return where a member of an archive lies below the restored PGDATA."""
+    """Return where a member of an archive is below the restored PGDATA."""
     path = name.removeprefix("./")
     return path if base == DATA else f"pg_tblspc/{base}/{path}"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from barman_cloud.backup.scan import FileRun, Tree
+from barman_cloud.backup.scan import FileRun, ScannedBase
 from barman_cloud.store.base import Capabilities
 
 MIB = 1 << 20
@@ -57,7 +57,7 @@ def target_size(total: int, jobs: int, max_archive_size: int) -> int:
     return min(max(MIN_TARGET, min(balanced, MAX_TARGET)), max_archive_size)
 
 
-def plan_archives(trees: Sequence[Tree], *, jobs: int, max_archive_size: int) -> list[ArchivePlan]:
+def plan_archives(trees: Sequence[ScannedBase], *, jobs: int, max_archive_size: int) -> list[ArchivePlan]:
     """Cut all trees into archives; part 0 of each base holds its directories, so that a reader finds them first.
 
     No archive is above ``max_archive_size`` bytes (before compression) unless a single file is.
@@ -87,7 +87,7 @@ def archive_capacity(part_size: int, capabilities: Capabilities, max_archive_siz
     return min(int(part_size * capabilities.max_parts * _RESERVE), capabilities.max_object_size, max_archive_size)
 
 
-def _plan_tree(tree: Tree, limit: int) -> Iterator[ArchivePlan]:
+def _plan_tree(tree: ScannedBase, limit: int) -> Iterator[ArchivePlan]:
     entries = len(tree.directories) + len(tree.specials)
     size = entries * MEMBER_OVERHEAD
     runs: list[FileRun] = []

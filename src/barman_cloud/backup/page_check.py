@@ -32,7 +32,7 @@ _NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class Piece:
     """Pages of one file, in a batch."""
 
     path: str
@@ -92,20 +92,20 @@ class PageChecker:
     def __init__(self, checks: PageChecks) -> None:
         self._checks = checks
         self._buffers: list[Buffer] = []
-        self._pieces: list[_Piece] = []
+        self._pieces: list[Piece] = []
         self._size = 0
 
-    def watch(self, path: str, file: str, name: str) -> Callable[[Buffer], None] | None:
+    def watch(self, path: str, file: str, name: str, first: int = 0) -> Callable[[Buffer], None] | None:
         """Return the function that takes a file's content, piece by piece; None if its pages have no checksums.
 
-        ``path`` is where the file lies in the restored PGDATA, ``file`` where it is read, ``name`` what it is called in
-        PGDATA or its tablespace.
+        ``path`` is where the file is in the restored PGDATA, ``file`` where it is read, ``name`` what it is called in
+        PGDATA or its tablespace, ``first`` the number of the page that the content begins with.
         """
         segment = page_checksum.segment_of(name)
         if segment is None:
             return None
         size = self._checks.page_size
-        block = 0
+        block = first
         rest = b""
 
         def take(data: Buffer) -> None:
@@ -116,7 +116,7 @@ class PageChecker:
                 data, rest = data[:whole], data[whole:]
             count = len(data) // size
             if count:
-                self._add(data, _Piece(path, file, segment, block, count))
+                self.add(data, Piece(path, file, segment, block, count))
                 block += count
 
         return take
@@ -131,24 +131,26 @@ class PageChecker:
         self._checks.add(sum(piece.count for piece in pieces))
         position, remaining = 0, iter(pieces)
         piece = next(remaining)
-        for index, _ in bad:
+        for index, lsn in bad:
             while index >= position + piece.count:
                 position += piece.count
                 piece = next(remaining)
-            self._look_again(piece, piece.block + index - position)
+            self._failed(piece, piece.block + index - position, lsn)
 
-    def _add(self, data: Buffer, piece: _Piece) -> None:
+    def add(self, data: Buffer, piece: Piece) -> None:
+        """Take whole pages of one file."""
         self._buffers.append(data)
         self._pieces.append(piece)
         self._size += len(data)
         if self._size >= _BATCH:
             self.flush()
 
-    def _numbers(self, piece: _Piece) -> range:
+    def _numbers(self, piece: Piece) -> range:
         first = piece.segment * self._checks.segment_blocks + piece.block
         return range(first, first + piece.count)
 
-    def _look_again(self, piece: _Piece, block: int) -> None:
+    def _failed(self, piece: Piece, block: int, _lsn: int) -> None:
+        """Look again at a page that failed: the server may have been writing it."""
         size = self._checks.page_size
         try:
             with open(piece.file, "rb", buffering=0) as file:

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from barman_cloud.backup.scan import Tree
+from barman_cloud.backup.scan import ScannedBase
 from barman_cloud.errors import OperationError
 
 HINT = "run the backup as the user that the server runs as, or let this user read it, or move what isn't the server's"
@@ -16,7 +16,7 @@ _NAMED = 3
 _EFFECTIVE = os.access in os.supports_effective_ids
 
 
-def require_readable(trees: Iterable[Tree], others: Sequence[str] = ()) -> None:
+def require_readable(trees: Iterable[ScannedBase], others: Sequence[str] = ()) -> None:
     """Check that every file of the trees, and ``others`` (paths), may be read; ``OperationError`` names some if not.
 
     Root may read everything. A file that vanishes meanwhile isn't missed.
@@ -36,7 +36,7 @@ def refusal(error: OSError) -> OperationError:
     return OperationError(f"user {_name(os.geteuid())} can't read {path} ({_owner(path)})", hint=HINT)
 
 
-def _files(trees: Iterable[Tree], others: Sequence[str]) -> Iterator[str]:
+def _files(trees: Iterable[ScannedBase], others: Sequence[str]) -> Iterator[str]:
     for tree in trees:
         for run in tree.runs:
             prefix = f"{tree.root}/{run.directory}/" if run.directory else f"{tree.root}/"

@@ -74,7 +74,7 @@ class FileRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class ScannedBase:
     """What a base (``data``, or a tablespace's oid) is made of. Paths are relative to ``root``; its own is ``""``."""
 
     base: str
@@ -109,7 +109,7 @@ def scan_data_directory(
     replaced: Iterable[str] = (),
     configuration: Iterable[str] = (),
     own_backup: bool = False,
-) -> Tree:
+) -> ScannedBase:
     """Walk PGDATA. ``tablespaces`` are (oid, location); ``replaced`` are files at the root that come from elsewhere.
 
     ``configuration`` are the paths of configuration files, as the server calls them. If one is a link, what it leads to
@@ -122,7 +122,7 @@ def scan_data_directory(
     that isn't the server's own is left out with a WARNING, except where the directory's content isn't needed: there it
     counts as an empty one.
     """
-    tree = Tree(DATA, root)
+    tree = ScannedBase(DATA, root)
     real_root = os.path.realpath(root)
     left_out = {CONTROL_FILE, *replaced}
     for oid, location in tablespaces:
@@ -140,9 +140,9 @@ def scan_data_directory(
     return tree
 
 
-def scan_tablespace(oid: int, location: str, server_version: int) -> Tree:
+def scan_tablespace(oid: int, location: str, server_version: int) -> ScannedBase:
     """Walk the part of a tablespace that belongs to this server's major version. Errors as for PGDATA."""
-    tree = Tree(str(oid), location)
+    tree = ScannedBase(str(oid), location)
     own = f"PG_{server_version // 10000}_"
     with os.scandir(location) as entries:
         tops = sorted(entry.name for entry in entries if entry.name.startswith(own) and entry.is_dir())
@@ -154,7 +154,7 @@ def scan_tablespace(oid: int, location: str, server_version: int) -> Tree:
 class _Walk:
     """Fills a tree. ``left_out`` are relative paths that are skipped, ``followed`` links that are taken for files."""
 
-    def __init__(self, tree: Tree, left_out: Collection[str], followed: Collection[str]) -> None:
+    def __init__(self, tree: ScannedBase, left_out: Collection[str], followed: Collection[str]) -> None:
         self._tree = tree
         self._left_out = left_out
         self._followed = followed

@@ -1,4 +1,4 @@
-"""The files of a running server as this machine sees them: is it really its data directory, and what lies elsewhere?"""
+"""The files of a running server as this machine sees them: is it really its data directory, and what is elsewhere?"""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def require_backup_mode_here(root: str, begin: int) -> None:
 
 
 def external_files(root: str, metadata: ServerMetadata) -> tuple[str, ...]:
-    """Return the configuration files that lie outside PGDATA and belong into the backup.
+    """Return the configuration files that are outside PGDATA and belong into the backup.
 
     A missing ``ident_file`` or ``hosts_file`` is left out, any other missing file raises ``OperationError``. Files of
     ``include`` directives outside PGDATA aren't saved; a WARNING names them.

@@ -138,8 +138,10 @@ class SnapshotMethod:
         except BarmanCloudError as error:
             log.error(  # noqa: TRY400 - one line; the trace is of no use here
                 "can't tell whether backup %s is DONE, so its snapshots stay: %s (%s)",
-                self._backup_id, ", ".join(self._snapshots.identifiers), reason_of(error),
-            )  # fmt: skip
+                self._backup_id,
+                ", ".join(self._snapshots.identifiers),
+                reason_of(error),
+            )
             return
         if done:
             log.warning("backup %s is DONE all the same: its backup.info did arrive", self._backup_id)

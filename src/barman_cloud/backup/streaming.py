@@ -28,19 +28,26 @@ from barman_cloud.backup.members import Content
 from barman_cloud.backup.page_check import PageChecks
 from barman_cloud.backup.scan import CONTROL_FILE, DATA
 from barman_cloud.backup.source import LABEL, LABEL_MODE, MANIFEST, MANIFEST_MODE
+from barman_cloud.backup.streamed_increment import StreamedIncrement
 from barman_cloud.catalog.backup_info import STREAMED, Tablespace
 from barman_cloud.errors import IntegrityError, OperationError
 from barman_cloud.postgres.backup_mode import BackupStart, BackupStop, create_restore_point, label_start, label_timeline
 from barman_cloud.postgres.connection import Connection, ServerMetadata, first_line
 from barman_cloud.postgres.wal import segment_name
-from barman_cloud.replication.base_backup import BaseBackup, BaseBackupOptions, StreamedTablespace, TarStream
+from barman_cloud.replication.base_backup import (
+    BaseBackup,
+    BaseBackupOptions,
+    StreamedTablespace,
+    StreamStart,
+    TarStream,
+)
 from barman_cloud.replication.refusals import require_streaming
 from barman_cloud.replication.session import ReplicationSession, ServerRefusal, open_session
 
 log = logs.get_logger(__name__)
 
 _SIGNAL_FILES = frozenset(("recovery.signal", "standby.signal"))
-"""They say what the server that was backed up is, not what its copy shall be; ``pg_verifybackup`` doesn't miss them."""
+"""They say what the server that was backed up is, not what its copy is to be; ``pg_verifybackup`` doesn't miss them."""
 _SEGMENT = re.compile(r"pg_wal/[0-9A-F]{24}")
 """The only files that a manifest doesn't list (``basebackup.c``)."""
 _LINKS_PREFIX = "pg_tblspc/"
@@ -61,8 +68,10 @@ class ReplicationStream:
         conninfo: str | None = None,
         *,
         verify_checksums: bool = True,
+        increment: StreamedIncrement | None = None,
     ) -> None:
         self.server_name = server_name
+        self._increment = increment
         self._wanted = BaseBackupOptions("", max_rate=max_bandwidth, verify_checksums=verify_checksums)
         self._conninfo = conninfo
         self._session: ReplicationSession | None = None
@@ -72,6 +81,8 @@ class ReplicationStream:
         """Open the replication connection: ``OperationError`` names the setting that is in the way."""
         require_streaming(connection, same_role=self._conninfo is None)
         self._session = open_session(connection, self._conninfo)
+        if self._increment:
+            self._increment.check(connection, self._session)
 
     def check_privileges(self, connection: Connection, metadata: ServerMetadata) -> None:
         """The server has let us in, and asks for nothing more."""
@@ -85,7 +96,9 @@ class ReplicationStream:
         assert self._session is not None
         self._configuration = ConfigurationFiles.read(connection, run.info)
         wanted = replace(self._wanted, include_wal=run.request.include_wal)
-        self._backup = StreamedBackup(self._session, connection, wanted)
+        if self._increment:
+            wanted = replace(wanted, incremental_manifest=self._increment.begin(run))
+        self._backup = StreamedBackup(self._session, connection, wanted, self._increment)
         return self._backup
 
     def page_checks(self, run: Run) -> PageChecks | None:
@@ -129,8 +142,15 @@ class ReplicationStream:
 class StreamedBackup:
     """The server's side of a streamed backup (``lifecycle.ServerBackup``), and what comes out of the stream."""
 
-    def __init__(self, session: ReplicationSession, connection: Connection, wanted: BaseBackupOptions) -> None:
+    def __init__(
+        self,
+        session: ReplicationSession,
+        connection: Connection,
+        wanted: BaseBackupOptions,
+        increment: StreamedIncrement | None = None,
+    ) -> None:
         """``wanted`` has all that is asked for but the label and how the checkpoint is made."""
+        self._increment = increment
         self._session = session
         self._connection = connection
         self._wanted = wanted
@@ -151,12 +171,22 @@ class StreamedBackup:
         self._data_mode = _data_directory_mode(self._connection)
         if self._wanted.include_wal:
             _keep_wal(self._session)
-        self._backup = BaseBackup(self._session, replace(self._wanted, label=label, fast=immediate_checkpoint))
-        start = self._backup.begin()
+        start = self._begin(replace(self._wanted, label=label, fast=immediate_checkpoint))
         self.start_lsn = start.lsn
         self._timeline = start.timeline
         self._total = sum(tablespace.size for tablespace in start.tablespaces)
         return BackupStart(start.lsn, began, start.timeline)
+
+    def _begin(self, wanted: BaseBackupOptions) -> StreamStart:
+        self._backup = BaseBackup(self._session, wanted)
+        try:
+            return self._backup.begin()
+        except ServerRefusal as error:
+            if self._increment is None or wanted.incremental_manifest is None:
+                raise
+            self._increment.refused(error)
+        self._session.finish()
+        return self._begin(replace(wanted, incremental_manifest=None))
 
     def receive(self, archives: ArchiveSet, run: Run, *, in_recovery: bool) -> None:
         """Let the archives have what the server sends, until all of it is stored."""

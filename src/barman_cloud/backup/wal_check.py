@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from barman_cloud import logs
 from barman_cloud.catalog.backup_info import BackupInfo
-from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import AccessDeniedError, BarmanCloudError
-from barman_cloud.postgres.wal import parse_lsn, segment_name
-from barman_cloud.store.base import ObjectStore
 
 log = logs.get_logger(__name__)
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 5.0
-_SEGMENT_DIGITS = 24
 
 
 def warn_of_missing_wal(
@@ -49,35 +45,12 @@ def warn_of_missing_wal(
     which = missing[0] if len(missing) == 1 else f"{len(missing)} segments from {missing[0]} to {missing[-1]}"
     log.warning(
         "backup %s can't be recovered yet: the archive lacks its WAL, %s, up to %s%s%s",
-        info.backup_id, which, info.end_xlog,
+        info.backup_id,
+        which,
+        info.end_xlog,
         f", after {timeout:.0f} seconds" if timeout else "",
         f" ({reason})" if reason else "",
-    )  # fmt: skip
-
-
-def missing_segments(store: ObjectStore, layout: Layout, info: BackupInfo) -> list[str]:
-    """Return the segments from the backup's begin to its end that the archive doesn't have, ascending.
-
-    Needs ``timeline``, ``begin_xlog`` and ``end_xlog`` of ``info``. Partial segments don't count.
-    """
-    needed = list(needed_segments(info))
-    found: set[str] = set()
-    last = layout.wal(needed[-1])
-    for item in store.list(layout.wals_dir, start_after=layout.wal_folder(needed[0])):
-        if item.key[: len(last)] > last:
-            break
-        wal = layout.parse_wal_key(item.key)
-        if wal and wal.segment and len(wal.name) == _SEGMENT_DIGITS:
-            found.add(wal.segment)
-    return [name for name in needed if name not in found]
-
-
-def needed_segments(info: BackupInfo) -> Iterator[str]:
-    """Yield the segments that hold the WAL from the backup's begin to its end, at least one, ascending."""
-    size = info.xlog_segment_size
-    begin, end = parse_lsn(str(info.begin_xlog)), parse_lsn(str(info.end_xlog))
-    for number in range(begin // size, max(begin // size, (end - 1) // size) + 1):
-        yield segment_name(int(info.timeline or 0), number * size, size)
+    )
 
 
 def _wait(find: Callable[[], list[str]], info: BackupInfo, timeout: float, sleep: Callable[[float], None]) -> list[str]:

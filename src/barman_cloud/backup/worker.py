@@ -15,18 +15,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from barman_cloud import logs
 from barman_cloud.archive.buffers import Buffer
 from barman_cloud.archive.checksum import Tally
 from barman_cloud.archive.compression import SUFFIX, compress_stream
 from barman_cloud.archive.manifest import EntrySpool
-from barman_cloud.archive.tar import Member, end_of_archive, member_header, padding
+from barman_cloud.archive.tar import Member
+from barman_cloud.archive.tar_stream import TarStream
 from barman_cloud.archive.throttle import Throttle, throttle_stream
 from barman_cloud.backup.members import Content, PlannedMembers
 from barman_cloud.backup.pack import ArchivePlan, archive_capacity, part_size_for
 from barman_cloud.backup.page_check import PageChecker, PageChecks
 from barman_cloud.catalog.layout import Layout
+from barman_cloud.incremental.increment import Increment
 from barman_cloud.report.text import counted
 from barman_cloud.store.base import ObjectStore
 
@@ -41,17 +44,24 @@ class Cancelled(Exception):
     """The backup failed elsewhere: this upload is to be aborted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Uploads:
-    """Where and how the archives of one backup are stored. Sizes in bytes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveForm:
+    """What archives are like, as the user wants them. Sizes in bytes."""
 
-    store: ObjectStore
-    layout: Layout
-    backup_id: str
     compression: str | None = None
     level: int | None = None
     max_archive_size: int = 100 << 30
     min_chunk_size: int | None = None
+    """Of the parts of an upload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uploads(ArchiveForm):
+    """Where and how the archives of one backup are stored."""
+
+    store: ObjectStore
+    layout: Layout
+    backup_id: str
     throttle: Throttle | None = None
     tags: Mapping[str, str] | None = None
     page_checks: PageChecks | None = None
@@ -93,6 +103,8 @@ class Workers:
     """The threads that make all planned archives, ``jobs`` of them reading and compressing at a time.
 
     ``wake`` is called, in the thread, as each of them ends.
+    Not ``restore.pipeline.run_all``: an archive that grew too large adds another one to the queue, and the main thread
+    waits for several things at once.
     """
 
     def __init__(
@@ -105,8 +117,10 @@ class Workers:
         jobs: int,
         wake: Callable[[], None],
         fail: Callable[[BaseException], None],
+        increment: Increment | None = None,
     ) -> None:
         self._uploads = uploads
+        self._increment = increment
         self._plans = deque(plans)
         self._numbers = numbers
         self._wake = wake
@@ -166,7 +180,7 @@ class Workers:
         uploads = self._uploads
         part_size = part_size_for(plan.size, uploads.store.capabilities, uploads.min_chunk_size)
         capacity = archive_capacity(part_size, uploads.store.capabilities, uploads.max_archive_size)
-        members = PlannedMembers(plan, capacity, spool.add, pages)
+        members = PlannedMembers(plan, capacity, spool.add, pages, self._increment)
         archive = upload_archive(uploads, plan.base, plan.part, members, part_size, self._cancelled, self._turns)
         self.results.append(archive)
         if members.rest:
@@ -193,7 +207,7 @@ def upload_archive(
         if turns is not None:
             turn.enter_context(turns)
         began = time.monotonic()
-        tar = _Tar(members, cancelled)
+        tar = TarStream(members, partial(_check, cancelled))
         stored = Tally(compress_stream(tar, uploads.compression, uploads.level))
         uploads.store.put_stream(
             key,
@@ -215,36 +229,9 @@ def _followed_by(chunks: Iterable[Buffer], action: Callable[[], None]) -> Iterat
     action()
 
 
-class _Tar:
-    """The bytes of a tar archive, from its members; ``Cancelled`` between two blocks once the event is set."""
-
-    def __init__(self, members: Iterable[tuple[Member, Content]], cancelled: threading.Event) -> None:
-        self._members = members
-        self._cancelled = cancelled
-        self.count = 0
-        self.size = 0
-
-    def __iter__(self) -> Iterator[Buffer]:
-        for member, content in self._members:
-            self._check()
-            self.count += 1
-            header = member_header(member)
-            filling = padding(member.size)
-            yield header
-            for block in content:
-                self._check()
-                yield block
-            if filling:
-                yield filling
-            self.size += len(header) + member.size + len(filling)
-        self._check()
-        end = end_of_archive(self.size)
-        self.size += len(end)
-        yield end
-
-    def _check(self) -> None:
-        if self._cancelled.is_set():
-            raise Cancelled
+def _check(cancelled: threading.Event) -> None:
+    if cancelled.is_set():
+        raise Cancelled
 
 
 def _renumbered(plan: ArchivePlan, part: int) -> ArchivePlan:

@@ -26,7 +26,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class ArchiveObject:
-    """One base archive as it lies in the bucket; ``size`` in stored bytes, part 0 is the unnumbered first one."""
+    """One base archive as it is in the bucket; ``size`` in stored bytes, part 0 is the unnumbered first one."""
 
     key: str
     size: int
@@ -64,7 +64,7 @@ class Catalog:
         """Read every ``backup.info``, several at a time.
 
         Folders without one are no backups. ``UnknownKeyError`` as soon as one file has a key that isn't known; files
-        that can't be parsed are reported in ``unreadable``, and it is the caller's duty never to show the rest as all.
+        that can't be parsed are reported in ``unreadable``, and callers must not present the rest as complete.
         """
         folders = self.store.list_level(self.layout.base_dir).folders
         ids = sorted(filter(None, map(self.layout.backup_id_of, folders)))
@@ -113,7 +113,7 @@ class Catalog:
     def archives(self, backup_id: str) -> dict[str, list[ArchiveObject]]:
         """Return the archives of a backup: ``data`` and each oid found, with their parts in the order of extraction.
 
-        Where the same part lies there in two compressions the last listed counts, as for Barman, with a WARNING.
+        Where the same part is there in two compressions the last listed counts, as for Barman, with a WARNING.
         """
         parts: dict[tuple[str, int], ArchiveObject] = {}
         for item in self.store.list_level(self.layout.backup_dir(backup_id)).objects:

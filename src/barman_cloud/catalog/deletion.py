@@ -17,6 +17,7 @@ from barman_cloud.catalog.backup_objects import BackupObjects
 from barman_cloud.catalog.catalog import Catalog, CatalogView
 from barman_cloud.catalog.deletion_mark import DeletionMark, original_of
 from barman_cloud.catalog.dry_run import Writer
+from barman_cloud.catalog.lineage import descendants, disown
 from barman_cloud.catalog.removal import DeletionOptions, refuse_if_kept, remove_data, remove_infos
 from barman_cloud.catalog.retention import Policy, Status
 from barman_cloud.catalog.wal_cleanup import NoCleanup, WalCleanup, plan_wal_cleanup
@@ -35,30 +36,37 @@ def delete_by_id(
     minimum_redundancy: int,
     options: DeletionOptions,
     out: Writer,
+    *,
+    with_children: bool = False,
 ) -> None:
-    """Delete one backup, of whatever status.
+    """Delete one backup, of whatever status, and ``with_children`` all that build on it, these first.
 
-    ``OperationError`` (1) if it is kept, if an incremental backup builds on it, or if too few DONE ones would remain.
+    ``OperationError`` (1) if one of them is kept, if incremental backups build on it (unless ``with_children``), or if
+    too few DONE ones would remain.
     An id that isn't there is a WARNING only: the backup is gone, as was asked.
     """
     info = view.backups.get(backup_id)
     if info is None:
         log.warning("backup %s of server %s doesn't exist: nothing is deleted", backup_id, catalog.layout.server)
         return
-    info = _settled(catalog, view, info, keep.read(catalog, backup_id), options)
-    if info.deletion != BEGUN:
-        refuse_if_kept(catalog, backup_id)
-    if children := retention.children_of(view.backups, backup_id):
+    above = descendants(view.backups, backup_id)
+    doomed = [*above, backup_id]
+    for member in doomed:
+        found = _settled(catalog, view, view.backups[member], keep.read(catalog, member), options)
+        if found.deletion != BEGUN:
+            refuse_if_kept(catalog, member)
+    if above and not with_children:
         raise OperationError(
-            f"backup {backup_id} is not deleted: incremental backups build on it: {', '.join(children)}",
-            hint="delete these first",
+            f"backup {backup_id} is not deleted: incremental backups build on it: {', '.join(sorted(above))}",
+            hint="delete these first, or all together by --with-children",
         )
+    info = view.backups[backup_id]
     retention.check_redundancy(view.backups, backup_id, minimum_redundancy)
     if info.deletion:
         log.info("backup %s: going on with a deletion that wasn't finished", backup_id)
     if info.status == STARTED:
         log.warning("backup %s is STARTED: it may still be running", backup_id)
-    _delete(catalog, view, [backup_id], {}, options, out, by_policy=False)
+    _delete(catalog, view, doomed, {}, options, out, by_policy=False)
 
 
 def delete_by_policy(
@@ -119,7 +127,7 @@ def _delete(
     for backup_id in backup_ids:
         try:
             info = view.backups[backup_id]
-            if by_policy and not options.dry_run and info.deletion != BEGUN:
+            if (by_policy or len(backup_ids) > 1) and not options.dry_run and info.deletion != BEGUN:
                 refuse_if_kept(catalog, backup_id)
             deleted.append(remove_data(catalog, info, options))
         except BarmanCloudError as error:
@@ -138,8 +146,16 @@ def _delete(
         except BarmanCloudError as error:
             failure = failure or error
         remove_infos(catalog, deleted, options)
+        _tell_parents(catalog, view, [objects.backup_id for objects in deleted])
     if failure:
         raise failure
+
+
+def _tell_parents(catalog: Catalog, view: CatalogView, deleted: Sequence[str]) -> None:
+    for backup_id in deleted:
+        parent = view.backups[backup_id].parent_backup_id
+        if parent and parent not in deleted:
+            disown(catalog, parent, backup_id)
 
 
 def _plan(
@@ -162,7 +178,7 @@ def _plan(
 def _clean_wal(catalog: Catalog, plans: Sequence[WalCleanup], options: DeletionOptions) -> None:
     """Delete the WAL that ``plans`` give up.
 
-    A file that can't be deleted is an ERROR in the log and no failure of the command, as for Barman, unless it lies in
+    A file that can't be deleted is an ERROR in the log and no failure of the command, as for Barman, unless it is in
     a folder that goes as a whole: the next deletion tries again.
     """
     if not plans:

@@ -47,7 +47,7 @@ class DeletionMark:
         self._backup_id = backup_id
         self._key = catalog.layout.backup_info(backup_id)
         self._original: str | None = None
-        """The text of ``backup.info`` before the mark, while it is known to describe what lies in the store."""
+        """The text of ``backup.info`` before the mark, while it is known to describe what is in the store."""
 
     def announce(self) -> str | None:
         """Announce the deletion and return the stage that it is in now, or None if there is no ``backup.info``.

@@ -8,7 +8,7 @@ The object ``<server>/system_identifiers`` says whose an archive is: one identif
 user agreed to that. The first cluster to archive writes it, by a conditional create. Archives that other programs made
 have none: the newest backup tells whose they are, or else a segment.
 
-``wal-archive`` asks for each segment. What it was told lies in the spool for a day, so that this costs nothing but
+``wal-archive`` asks for each segment. What it was told is in the spool for a day, so that this costs nothing but
 reading a small file; and as little as possible is imported here.
 """
 
@@ -115,8 +115,11 @@ class ArchiveIdentity:
             log.warning("the cluster with system identifier %d shares %s from now on", own, self._url)
         elif self._is_abandoned():
             self._store.put(self._layout.identity, _dump([own]), tags=self._tags)
-            log.warning("%s was of the cluster with system identifier %s and is empty: it is taken over",
-                        self._url, _listed(found))  # fmt: skip
+            log.warning(
+                "%s was of the cluster with system identifier %s and is empty: it is taken over",
+                self._url,
+                _listed(found),
+            )
         else:
             raise ConflictError(
                 f"{self._url} is the archive of the cluster with system identifier {_listed(found)}, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from barman_cloud import logs
-from barman_cloud.catalog.backup_info import DONE
+from barman_cloud.catalog.backup_info import DONE, BackupInfo
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.errors import (
     AccessDeniedError,
@@ -58,7 +58,11 @@ def keep(catalog: Catalog, backup_id: str, target: str) -> None:
 
     ``OperationError`` (1) if it isn't DONE, ``SelectionError`` (4) if it isn't there.
     """
-    _require_done(catalog, backup_id)
+    if parent := _require_done(catalog, backup_id).parent_backup_id:
+        raise OperationError(
+            f"backup {backup_id} can't be kept: it is incremental, and of no use without {parent}",
+            hint="keep the full backup of its chain, which keeps all that build on it",
+        )
     catalog.store.put(catalog.layout.keep(backup_id), target.encode("ascii"))
     # A deletion marks the backup, then looks for an annotation: one of the two sees the other.
     _require_done(catalog, backup_id)
@@ -76,7 +80,7 @@ def label(annotation: str) -> str:
     return annotation.splitlines()[0] if annotation else ""
 
 
-def _require_done(catalog: Catalog, backup_id: str) -> None:
+def _require_done(catalog: Catalog, backup_id: str) -> BackupInfo:
     try:
         info = catalog.load_one(backup_id)
     except NotFoundError as error:
@@ -88,6 +92,7 @@ def _require_done(catalog: Catalog, backup_id: str) -> None:
         )
     if info.status != DONE:
         raise OperationError(f"backup {backup_id} can't be kept: it is {info.status}, not DONE")
+    return info
 
 
 def _double_slash(catalog: Catalog, backup_id: str) -> str | None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from barman_cloud.archive.compression import SUFFIX
 from barman_cloud.errors import UsageError
-from barman_cloud.postgres.wal import is_wal_name
+from barman_cloud.postgres.wal import SEGMENT_NAME_LENGTH, is_wal_name
 
 if TYPE_CHECKING:
     from barman_cloud.store.base import StoreURL
@@ -71,7 +71,17 @@ class WalObject(NamedTuple):
     @property
     def segment(self) -> str | None:
         """The 24 upper-case hex digits of the segment that this file is, or belongs to; None for a history file."""
-        return None if self.is_history else self.name[:24].upper()
+        return None if self.is_history else self.name[:SEGMENT_NAME_LENGTH].upper()
+
+    @property
+    def is_full_segment(self) -> bool:
+        """A segment, neither partial nor one of the small files: only such names have so many characters."""
+        return len(self.name) == SEGMENT_NAME_LENGTH
+
+    @property
+    def suffix(self) -> str:
+        """What follows the file name in the key: the suffix of a compression, or nothing."""
+        return self.key[self.key.rindex("/") + 1 + len(self.name) :]
 
 
 class Layout:
@@ -163,7 +173,7 @@ class Layout:
         return ArchiveName(key, backup_id, match["base"], int(match["part"] or 0), compression)
 
     def backup_id_of(self, key: str) -> str | None:
-        """Return the id of the backup whose folder ``key`` (an object or the folder itself) lies in."""
+        """Return the id of the backup whose folder ``key`` (an object or the folder itself) is in."""
         if not key.startswith(self.base_dir):
             return None
         backup_id, slash, _ = key[len(self.base_dir) :].partition("/")

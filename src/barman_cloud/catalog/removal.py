@@ -111,8 +111,9 @@ def _mark(catalog: Catalog, mark: DeletionMark, objects: BackupObjects, options:
         log.warning(
             "backup %s can't be marked as being deleted (%s): its backup.info is deleted first, and if this command is "
             "killed, its archives stay in the store",
-            objects.backup_id, error,
-        )  # fmt: skip
+            objects.backup_id,
+            error,
+        )
         refuse_if_kept(catalog, objects.backup_id)
         delete_objects(catalog, [objects.info], options)
         return

@@ -151,8 +151,13 @@ def deletion_order(verdicts: Mapping[str, Verdict], backups: Mapping[str, Backup
 
 
 def check_redundancy(backups: Mapping[str, BackupInfo], backup_id: str, minimum_redundancy: int) -> None:
-    """Refuse (``OperationError``) to delete a DONE backup by id if fewer than the minimum of DONE ones would remain."""
-    done = [info for info in backups.values() if info.status == DONE]
+    """Refuse (``OperationError``) to delete a DONE backup by id if fewer than the minimum of DONE ones would remain.
+
+    Incremental backups don't count: they go with the full one that they build on.
+    """
+    if backups[backup_id].parent_backup_id:
+        return
+    done = [info for info in backups.values() if info.status == DONE and not info.parent_backup_id]
     cluster = next((group for group in by_cluster(done).values() if backups[backup_id] in group), [])
     remaining = len(cluster) - 1
     if backups[backup_id].status == DONE and remaining < minimum_redundancy:

@@ -23,11 +23,12 @@ from barman_cloud.postgres.wal import format_lsn, parse_lsn
 log = logs.get_logger(__name__)
 
 NEWEST = frozenset({"last", "latest"})
+NEWEST_FULL = frozenset({"last-full", "latest-full"})
 OLDEST = frozenset({"first", "oldest"})
 LAST_FAILED = "last-failed"
 AUTO = "auto"
-RESERVED = frozenset({*NEWEST, *OLDEST, LAST_FAILED, AUTO, "latest-full", "last-full"})
-"""Words that can't be backup names; the two last mean nothing here, but do elsewhere in Barman."""
+RESERVED = frozenset({*NEWEST, *OLDEST, LAST_FAILED, AUTO, *NEWEST_FULL})
+"""Words that can't be backup names."""
 
 
 def is_backup_id(text: str) -> bool:
@@ -77,6 +78,33 @@ def resolve_for_restore(text: str, catalog: Catalog) -> BackupInfo:
     if info.status not in COMPLETE:
         raise SelectionError(
             f"backup {info.backup_id} ('{text}') is {info.status}, not DONE", hint="name it by its id if you must"
+        )
+    return info
+
+
+def resolve_parent(text: str, catalog: Catalog) -> BackupInfo:
+    """Return the complete backup that ``text`` means as the parent of an incremental one.
+
+    It is an id, a name, or ``last`` (the newest, of whatever type) or ``last-full``. ``NotFoundError`` (1) if there is
+    no such id, ``SelectionError`` (4) for everything else that isn't one complete backup.
+    """
+    if is_backup_id(text):
+        info = catalog.load_one(text)
+    else:
+        view = catalog.load()
+        _warn_of_unreadable(view)
+        if text in NEWEST:
+            return _edge(text, _complete(view), "that is DONE")
+        if text in NEWEST_FULL:
+            full = [info for info in _complete(view) if info.parent_backup_id is None]
+            return _edge(text, full, "that is full and DONE")
+        if text in RESERVED:
+            raise SelectionError(f"'{text}' can't be a parent", hint="give last, last-full, an id or a name")
+        info = _named(text, view.backups.values())
+    if not info.is_complete:
+        raise SelectionError(
+            f"backup {info.backup_id} can't be a parent: it is {info.status}, not DONE",
+            hint="barman-cloud-backup-list shows what there is",
         )
     return info
 
@@ -171,8 +199,15 @@ def _edge(
     if not candidates:
         raise SelectionError(f"'{shortcut}' matches nothing: there is no backup {which}", hint=hint())
     info = candidates[0 if shortcut in OLDEST else -1]
-    log.info("'%s' is backup %s (%s): the %s one %s of %d", shortcut, info.backup_id, info.status,
-             "oldest" if shortcut in OLDEST else "newest", which, len(candidates))  # fmt: skip
+    log.info(
+        "'%s' is backup %s (%s): the %s one %s of %d",
+        shortcut,
+        info.backup_id,
+        info.status,
+        "oldest" if shortcut in OLDEST else "newest",
+        which,
+        len(candidates),
+    )
     return info
 
 

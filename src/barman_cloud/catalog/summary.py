@@ -8,6 +8,7 @@ from typing import Any
 from barman_cloud.catalog.backup_info import DONE, BackupInfo, to_json_dict
 from barman_cloud.catalog.catalog import CatalogView
 from barman_cloud.catalog.keep import Keeps, label
+from barman_cloud.catalog.lineage import Kinship, Weight, kinship_of, type_of, weigh
 from barman_cloud.catalog.times import format_time, format_to_the_second
 from barman_cloud.report.json_text import document
 from barman_cloud.report.terminal import printable
@@ -22,15 +23,33 @@ _TITLES = ("Backup ID", "End Time", "Begin Wal", "Archival Status", "Name")
 _Line = tuple[str, object]
 
 
-def list_as_text(view: CatalogView, keeps: Keeps) -> str:
-    """Return the table of all backups, ids ascending, those that can't be read included."""
+def list_as_text(view: CatalogView, keeps: Keeps, sizes: Mapping[str, int] | None = None) -> str:
+    """Return the table of all backups, ids ascending, those that can't be read included.
+
+    ``sizes`` (bytes of each backup in the store) adds columns that Barman's table doesn't have: the type of each
+    backup, its parent, what it stores, what its chain does, and what is saved.
+    """
     rows = {backup_id: _row(info, keeps.get(backup_id)) for backup_id, info in view.backups.items()}
     rows.update((backup_id, (backup_id, "", "", UNREADABLE, "")) for backup_id in view.unreadable)
-    return table(_WIDTHS, [_TITLES, *(rows[backup_id] for backup_id in sorted(rows))])
+    if sizes is None:
+        return table(_WIDTHS, [_TITLES, *(rows[backup_id] for backup_id in sorted(rows))])
+    for backup_id, row in rows.items():
+        info = view.backups.get(backup_id)
+        kin = ("", "", "", "", "")
+        if info:
+            weight = weigh(kinship_of(view.backups, backup_id), sizes)
+            kin = (type_of(info), info.parent_backup_id or "", size(weight.stored), size(weight.chain), _saved(weight))
+        rows[backup_id] = (*row[:-1], *kin, row[-1])
+    titles = (*_TITLES[:-1], "Type", "Parent", "Stored", "Chain", "Saved", _TITLES[-1])
+    return table(
+        (*_WIDTHS[:-1], 13, 17, 11, 11, 8, _WIDTHS[-1]), [titles, *(rows[backup_id] for backup_id in sorted(rows))]
+    )
 
 
-def list_as_json(view: CatalogView) -> str:
+def list_as_json(view: CatalogView, sizes: Mapping[str, int] | None = None) -> str:
     """Return ``{"backups_list": [...]}``, ids ascending.
+
+    With ``sizes`` (bytes of each backup in the store) it also tells what each backup is to its chain.
 
     Of a backup that can't be read there is its id, ``UNREADABLE`` as its status and the reason as its error; all else
     is null. A client then neither takes it for a backup that can be restored, nor for one that is gone.
@@ -41,6 +60,10 @@ def list_as_json(view: CatalogView) -> str:
         (backup_id, {**nothing, "error": str(error), "backup_id": backup_id})
         for backup_id, error in view.unreadable.items()
     )
+    if sizes is not None:
+        for backup_id in view.backups:
+            kinship = kinship_of(view.backups, backup_id)
+            entries[backup_id] |= _kinship_as_dict(kinship, weigh(kinship, sizes))
     return document({"backups_list": [entries[backup_id] for backup_id in sorted(entries)]})
 
 
@@ -53,13 +76,20 @@ def describe_clusters(clusters: Mapping[str, Sequence[BackupInfo]]) -> str:
     )
 
 
-def show_as_json(info: BackupInfo) -> str:
-    """Return the object of one backup below the server name that is stored in it (``cloud``, usually)."""
-    return document({info.server_name: to_json_dict(info)})
+def show_as_json(info: BackupInfo, kinship: Kinship | None = None, weight: Weight | None = None) -> str:
+    """Return the object of one backup below the server name that is stored in it (``cloud``, usually).
+
+    With ``kinship`` and ``weight`` it also tells what the backup is to its chain.
+    """
+    more = _kinship_as_dict(kinship, weight) if kinship and weight else {}
+    return document({info.server_name: to_json_dict(info) | more})
 
 
-def show_as_text(info: BackupInfo, server: str) -> str:
-    """Return the page of one backup of ``server``, as the bucket calls it."""
+def show_as_text(info: BackupInfo, server: str, kinship: Kinship | None = None, weight: Weight | None = None) -> str:
+    """Return the page of one backup of ``server``, as the bucket calls it.
+
+    With ``kinship`` and ``weight`` it also tells what the backup is to its chain.
+    """
     sections = [Section(None, [_general(info, server)]), Section("Server information", [_server(info)])]
     if info.is_complete:
         sections += [
@@ -67,6 +97,8 @@ def show_as_text(info: BackupInfo, server: str) -> str:
             Section("Tablespaces", [_tablespaces(info)]),
             Section("Base backup information", [list(_base_backup(info))]),
         ]
+    if kinship and weight:
+        sections.append(Section("Chain", [list(_chain(kinship, weight))]))
     text = page(f"Backup {info.backup_id}", sections)
     if not info.is_complete and info.error:
         text += f"  {'Error':<23}: {printable(info.error)}\n"
@@ -79,6 +111,38 @@ def _row(info: BackupInfo, annotation: str | None) -> tuple[str, ...]:
         archival_status = "" if annotation is None else f"KEEP:{label(annotation).upper()}"
     end_time = format_to_the_second(info.end_time) if info.end_time else ""
     return info.backup_id, end_time, info.begin_wal or "", archival_status, info.backup_name or ""
+
+
+def _saved(weight: Weight) -> str:
+    return "" if weight.saved is None else f"{weight.saved:.1f}%"
+
+
+def _kinship_as_dict(kinship: Kinship, weight: Weight) -> dict[str, Any]:
+    return {
+        "backup_type": kinship.type,
+        "root_backup_id": kinship.root,
+        "chain_backup_ids": list(kinship.chain),
+        "chain_complete": not kinship.is_broken,
+        "stored_size": weight.stored,
+        "chain_size": weight.chain,
+        "saved_percent": None if weight.saved is None else round(weight.saved, 1),
+    }
+
+
+def _chain(kinship: Kinship, weight: Weight) -> Iterator[_Line]:
+    yield "Backup Type", kinship.type
+    yield "Size in the store", size(weight.stored)
+    if kinship.parent:
+        yield "Root Backup", kinship.root
+        yield "Parent Backup", kinship.parent
+        yield "Needed to restore", ", ".join(kinship.chain)
+        yield "Size of all these", size(weight.chain)
+    if weight.saved is not None:
+        yield "Saved", f"{_saved(weight)} of the root's size"
+    if kinship.children:
+        yield "Children", ", ".join(kinship.children)
+    if kinship.is_broken:
+        yield "Broken", f"{kinship.chain[0]} is incremental, and its parent is gone: this can't be restored"
 
 
 def _set(lines: Iterable[_Line]) -> list[_Line]:

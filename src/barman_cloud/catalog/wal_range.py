@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from barman_cloud.catalog.layout import WalObject
 from barman_cloud.postgres.timeline import Switch
-from barman_cloud.postgres.wal import MAX_SEGMENT_SIZE, MIN_SEGMENT_SIZE, segment_name
+from barman_cloud.postgres.wal import segment_name
 
 
 class Segment(NamedTuple):
@@ -54,11 +54,6 @@ class Gap(NamedTuple):
     timeline: int
     missing: int
     next: int | None
-
-
-def is_segment_size(size: int) -> bool:
-    """Tell whether PostgreSQL can have segments of ``size`` bytes."""
-    return MIN_SEGMENT_SIZE <= size <= MAX_SEGMENT_SIZE and not size & (size - 1)
 
 
 def number_of(segment: str, size: int) -> int | None:

@@ -50,7 +50,7 @@ class WalSweep:
                 yield taken
 
     def goes_as_a_whole(self, key: str) -> bool:
-        """Tell whether ``key``, which was taken, lies in a folder that goes as a whole."""
+        """Tell whether ``key``, which was taken, is in a folder that goes as a whole."""
         folder = f"{key.rpartition('/')[0]}/"
         return any(folder in folders for folders in self.whole_folders)
 

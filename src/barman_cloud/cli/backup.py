@@ -11,16 +11,18 @@ from barman_cloud.cli.command import main as run_command
 from barman_cloud.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from barman_cloud.api import Repository
     from barman_cloud.backup.archive_backup import BackupOptions
     from barman_cloud.backup.lifecycle import BackupRequest
-    from barman_cloud.catalog.layout import Layout
+    from barman_cloud.backup.parent import IncrementRequest
     from barman_cloud.cli.plain import Arguments, Declarations
-    from barman_cloud.store.base import ObjectStore
 
 DEFAULT_MAX_ARCHIVE_SIZE = 100 * 1024**3
 MAX_TAGS = 10
 UMBRELLA_WAL_TIMEOUT = 60
 """Seconds; ``barman-cloud-backup`` doesn't wait, because those who run it count on its end."""
+SUMMARY_TIMEOUT = 300
+"""Seconds."""
 
 
 def add_arguments(parser: Declarations) -> None:
@@ -32,39 +34,17 @@ def add_arguments(parser: Declarations) -> None:
         metavar="LEVEL",
         help="low, medium, high or a number of the algorithm",
     )
-    server = parser.add_argument_group("PostgreSQL")
-    server.add_argument("-h", "--host", help="host name or socket directory (default: as libpq)")
-    server.add_argument("-p", "--port", help="port (default: as libpq)")
-    server.add_argument("-U", "--user", help="role (default: as libpq)")
-    server.add_argument(
-        "-d", "--dbname", default="postgres", help="database name or connection string (default: postgres)"
-    )
-    server.add_argument("--immediate-checkpoint", action="store_true", help="don't wait for a spread checkpoint")
-    server.add_argument(
-        "--keepalive-interval", type=values.non_negative, default=60, metavar="SECONDS",
-        help="how often to use the connection that holds the backup (default 60; 0: never)",
-    )  # fmt: skip
-    parser.add_extension(
-        "--method",
-        choices=("files", "stream"),
-        default="files",
-        help="files: read PGDATA on this machine (default); stream: over a replication connection, from anywhere",
-    )
-    parser.add_extension(
-        "--include-wal",
-        action="store_true",
-        help="with --method stream: store the WAL along that makes the backup consistent",
-    )
-    parser.add_extension(
-        "--streaming-conninfo",
-        metavar="CONNINFO",
-        help="with --method stream: connection string of the stream (default: the same server and role)",
-    )
+    _add_server(parser)
+    _add_method(parser)
     parser.add_argument("-J", "--jobs", type=values.positive, default=2, help="parallel workers (default 2)")
     parser.add_argument(
-        "-S", "--max-archive-size", type=values.size, default=DEFAULT_MAX_ARCHIVE_SIZE, metavar="SIZE",
+        "-S",
+        "--max-archive-size",
+        type=values.size,
+        default=DEFAULT_MAX_ARCHIVE_SIZE,
+        metavar="SIZE",
         help="start another archive above this size (default 100GB)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--min-chunk-size", type=values.size, metavar="SIZE", help="smallest part of a multipart upload"
     )
@@ -83,20 +63,82 @@ def add_arguments(parser: Declarations) -> None:
     _add_snapshots(parser)
 
 
+def _add_server(parser: Declarations) -> None:
+    server = parser.add_argument_group("PostgreSQL")
+    server.add_argument("-h", "--host", help="host name or socket directory (default: as libpq)")
+    server.add_argument("-p", "--port", help="port (default: as libpq)")
+    server.add_argument("-U", "--user", help="role (default: as libpq)")
+    server.add_argument(
+        "-d", "--dbname", default="postgres", help="database name or connection string (default: postgres)"
+    )
+    server.add_argument("--immediate-checkpoint", action="store_true", help="don't wait for a spread checkpoint")
+    server.add_argument(
+        "--keepalive-interval",
+        type=values.non_negative,
+        default=60,
+        metavar="SECONDS",
+        help="how often to use the connection that holds the backup (default 60; 0: never)",
+    )
+
+
+def _add_method(parser: Declarations) -> None:
+    parser.add_extension(
+        "--method",
+        choices=("files", "stream"),
+        default="files",
+        help="files: read PGDATA on this machine (default); stream: over a replication connection, from anywhere",
+    )
+    parser.add_extension(
+        "--include-wal",
+        action="store_true",
+        help="with --method stream: store the WAL along that makes the backup consistent",
+    )
+    parser.add_extension(
+        "--streaming-conninfo",
+        metavar="CONNINFO",
+        help="with --method stream: connection string of the stream (default: the same server and role)",
+    )
+    parser.add_extension(
+        "--incremental",
+        metavar="PARENT",
+        help="store only what changed since this backup: last, last-full, an id or a name",
+    )
+    parser.add_extension(
+        "--fallback-full",
+        action="store_true",
+        help="with --incremental: take a full backup where an incremental one is impossible",
+    )
+    parser.add_extension(
+        "--summary-timeout",
+        type=values.non_negative,
+        metavar="SECONDS",
+        help="with --incremental: how long to wait for the server's WAL summaries (default 300)",
+    )
+
+
 def _add_checks(parser: Declarations) -> None:
     parser.add_extension(
-        "--wal-timeout", type=values.non_negative, metavar="SECONDS",
+        "--wal-timeout",
+        type=values.non_negative,
+        metavar="SECONDS",
         help="how long to wait for the backup's WAL in the archive (default 60; barman-cloud-backup: 0, look once)",
-    )  # fmt: skip
+    )
     checksums = parser.add_mutually_exclusive_group()
     parser.add_extension(
-        "--verify-checksums", action="store_const", const=True, group=checksums,
+        "--verify-checksums",
+        action="store_const",
+        const=True,
+        group=checksums,
         help="verify page checksums while reading, or fail if that can't be done (default: where it can)",
-    )  # fmt: skip
+    )
     parser.add_extension(
-        "--no-verify-checksums", dest="verify_checksums", action="store_const", const=False, group=checksums,
+        "--no-verify-checksums",
+        dest="verify_checksums",
+        action="store_const",
+        const=False,
+        group=checksums,
         help="don't verify page checksums",
-    )  # fmt: skip
+    )
     parser.add_extension("--strict", action="store_true", help="exit with 1 if a page fails its checksum")
 
 
@@ -110,9 +152,12 @@ def _add_snapshots(parser: Declarations) -> None:
     snapshot.add_argument("--gcp-project", "--snapshot-gcp-project", dest="gcp_project", help="Google: project")
     snapshot.add_argument("--aws-region", help="AWS: region of machine and disks")
     snapshot.add_argument(
-        "--aws-await-snapshots-timeout", type=values.positive, default=3600, metavar="SECONDS",
+        "--aws-await-snapshots-timeout",
+        type=values.positive,
+        default=3600,
+        metavar="SECONDS",
         help="AWS: how long to wait for snapshots to complete (default 3600)",
-    )  # fmt: skip
+    )
     snapshot.add_argument(
         "--aws-snapshot-lock-mode", choices=("governance", "compliance"), help="AWS: lock the snapshots"
     )
@@ -150,6 +195,7 @@ def validate(args: Arguments) -> None:
     if args.aws_snapshot_lock_mode == "governance" and args.aws_snapshot_lock_cool_off_period is not None:
         raise ConfigurationError("--aws-snapshot-lock-cool-off-period needs --aws-snapshot-lock-mode compliance")
     _validate_checksums(args, bool(snapshots))
+    _validate_increment(args, bool(snapshots))
     pairs = args.tag or args.tags or []
     if len(pairs) > MAX_TAGS:
         raise ConfigurationError(f"{len(pairs)} tags given; object stores take at most {MAX_TAGS}")
@@ -176,6 +222,23 @@ def _validate_checksums(args: Arguments, snapshots: bool) -> None:
         raise ConfigurationError(f"{option} needs NumPy", hint="pip install 'barman-cloud[verify]'")
 
 
+def _validate_increment(args: Arguments, snapshots: bool) -> None:
+    if args.incremental is None:
+        for option, value in (("--fallback-full", args.fallback_full), ("--summary-timeout", args.summary_timeout)):
+            if value not in (None, False):
+                raise ConfigurationError(f"{option} has no effect without --incremental")
+        return
+    if snapshots:
+        raise ConfigurationError("--incremental has no effect on disk snapshots, which are incremental by themselves")
+    if "BARMAN_HOOK" in os.environ:
+        raise ConfigurationError("--incremental has no effect on a backup that Barman has made")
+    if args.method == "stream" and args.summary_timeout is not None:
+        raise ConfigurationError(
+            "--summary-timeout has no effect with --method stream",
+            hint="the server itself waits for its WAL summarizer, until that makes no progress for a minute",
+        )
+
+
 def _uses_google(args: Arguments) -> bool:
     if args.cloud_provider:
         return bool(args.cloud_provider == "google-cloud-storage")
@@ -190,31 +253,28 @@ def run(args: Arguments) -> int | None:
         from barman_cloud.backup.priority import lower_priority
 
         lower_priority(args.nice)
-    store = options.store_from(args)
-    _run(args, store, options.layout_from(args, store))
-    store.close()  # not after an error: threads may still wait for a store that doesn't answer
+    repository = options.repository_from(args)
+    _run(args, repository)
+    repository.close()  # not after an error: threads may still wait for a store that doesn't answer
     return 0
 
 
-def _run(args: Arguments, store: ObjectStore, layout: Layout) -> None:
-    from barman_cloud.backup.archive_backup import run_backup, run_streamed_backup
+def _run(args: Arguments, repository: Repository) -> None:
     from barman_cloud.backup.hook import is_hook, run_hook_backup
 
     settings = _backup_options(args)
     if is_hook(os.environ):
         if args.method == "stream":
             raise ConfigurationError("--method stream can't be given in a hook script: Barman has made the backup")
-        run_hook_backup(store, layout, os.environ, settings)
+        run_hook_backup(repository.store, repository.layout, os.environ, settings)
     elif args.snapshot_instance or args.snapshot_disks:
-        _run_snapshot_backup(args, store, layout, settings.request)
-    elif args.method == "stream":
-        run_streamed_backup(store, layout, settings)
+        _run_snapshot_backup(args, repository, settings.request)
     else:
-        run_backup(store, layout, settings)
+        repository.take_backup(settings, streamed=args.method == "stream")
 
 
 def _backup_options(args: Arguments) -> BackupOptions:
-    from barman_cloud.archive.compression import wal_level
+    from barman_cloud.archive.compression import compression_level
     from barman_cloud.backup.archive_backup import BackupOptions
     from barman_cloud.backup.lifecycle import BackupRequest
     from barman_cloud.postgres.connection import ConnectionParameters
@@ -233,14 +293,24 @@ def _backup_options(args: Arguments) -> BackupOptions:
         ),
         jobs=args.jobs,
         compression=args.compression,
-        level=wal_level(args.compression, level) if args.compression and level is not None else None,
+        level=compression_level(args.compression, level) if args.compression and level is not None else None,
         max_archive_size=args.max_archive_size,
         min_chunk_size=args.min_chunk_size,
         max_bandwidth=args.max_bandwidth,
         verify_checksums=args.verify_checksums,
         strict=args.strict,
         streaming_conninfo=args.streaming_conninfo,
+        increment=_increment(args),
     )
+
+
+def _increment(args: Arguments) -> IncrementRequest | None:
+    from barman_cloud.backup.parent import IncrementRequest
+
+    if args.incremental is None:
+        return None
+    timeout = SUMMARY_TIMEOUT if args.summary_timeout is None else args.summary_timeout
+    return IncrementRequest(args.incremental, fallback_full=args.fallback_full, summary_timeout=timeout)
 
 
 def _wal_timeout(args: Arguments) -> int:
@@ -249,13 +319,14 @@ def _wal_timeout(args: Arguments) -> int:
     return UMBRELLA_WAL_TIMEOUT if args.is_umbrella else 0
 
 
-def _run_snapshot_backup(args: Arguments, store: ObjectStore, layout: Layout, request: BackupRequest) -> None:
+def _run_snapshot_backup(args: Arguments, repository: Repository, request: BackupRequest) -> None:
     from barman_cloud.backup.snapshot import run_snapshot_backup
     from barman_cloud.snapshots.base import SnapshotOptions
 
-    given = {name: getattr(args, name) for name in SnapshotOptions.__annotations__ if name != "tags"}
+    given = {name: getattr(args, name) for name in SnapshotOptions.names() if name != "tags"}
     snapshots = SnapshotOptions(**given, tags=request.tags or {})
-    run_snapshot_backup(store, layout, request, args.snapshot_instance, args.snapshot_disks, snapshots)
+    instance, disks = args.snapshot_instance, args.snapshot_disks
+    run_snapshot_backup(repository.store, repository.layout, request, instance, disks, snapshots)
 
 
 COMMAND = Command("backup", add_arguments, run, validate=validate, interrupt_exit_code=1)

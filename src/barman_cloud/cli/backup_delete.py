@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -39,11 +38,13 @@ def add_arguments(parser: Declarations) -> None:
     parser.add_argument(
         "--check-object-lock", action="store_true", help="refuse to delete a backup while an archive is locked"
     )
+    parser.add_extension(
+        "--with-children", action="store_true",
+        help="with --backup-id: delete all incremental backups that build on it too, these first",
+    )  # fmt: skip
 
 
 def run(args: Arguments) -> int | None:
-    from barman_cloud.catalog import deletion, selection, servers
-    from barman_cloud.catalog.catalog import Catalog
     from barman_cloud.catalog.removal import DeletionOptions
     from barman_cloud.catalog.retention import parse_policy
     from barman_cloud.report.terminal import StandardOutput
@@ -51,24 +52,23 @@ def run(args: Arguments) -> int | None:
     if args.dry_run and not args.quiet:
         # stdout keeps the lines that scripts parse; a dry run is made by somebody who wants the reasons as well.
         logs.include(logs.INFO)
-    policy = None if args.retention_policy is None else parse_policy(args.retention_policy)
-    with options.store_from(args) as store:
-        catalog = Catalog(store, options.layout_from(args, store))
+    if args.retention_policy is not None:
+        parse_policy(args.retention_policy)  # before anything is asked of the store
+    with options.repository_from(args) as repository:
         how = DeletionOptions(
             dry_run=args.dry_run,
             batch_size=args.batch_size,
-            check_object_lock=_can_check_locks(args, store),
+            check_object_lock=_can_check_locks(args, repository.store),
             check_snapshots=partial(_for_snapshots, args, "check_snapshots"),
             delete_snapshots=partial(_for_snapshots, args, "delete_snapshots"),
         )
-        view = servers.load(catalog)
-        view.require_readable("a deletion")
-        if policy:
-            now = datetime.now().astimezone()
-            deletion.delete_by_policy(catalog, view, policy, args.minimum_redundancy, now, how, StandardOutput())
+        policy, least, out = args.retention_policy, args.minimum_redundancy, StandardOutput()
+        if policy is not None:
+            repository.enforce(policy, minimum_redundancy=least, options=how, out=out)
         else:
-            backup_id = selection.resolve(args.backup_id, lambda: view)
-            deletion.delete_by_id(catalog, view, backup_id, args.minimum_redundancy, how, StandardOutput())
+            repository.delete(
+                args.backup_id, minimum_redundancy=least, options=how, out=out, with_children=args.with_children
+            )
     return None
 
 

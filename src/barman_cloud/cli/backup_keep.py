@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from barman_cloud.cli import options
@@ -27,20 +26,17 @@ def add_arguments(parser: Declarations) -> None:
 
 
 def run(args: Arguments) -> int | None:
-    from barman_cloud.catalog import keep, selection, servers
-    from barman_cloud.catalog.catalog import Catalog
+    from barman_cloud.catalog import keep
     from barman_cloud.report.terminal import write
 
-    with options.store_from(args) as store:
-        catalog = Catalog(store, options.layout_from(args, store))
-        backup_id = selection.resolve(args.backup_id, partial(servers.load, catalog))
+    with options.repository_from(args) as repository:
         if args.release:
-            keep.release(catalog, backup_id)
+            repository.release(args.backup_id)
         elif args.status:
-            annotation = keep.read(catalog, backup_id)
+            annotation = repository.kept(args.backup_id)
             write(f"Keep: {'nokeep' if annotation is None else keep.label(annotation)}\n")
         else:
-            keep.keep(catalog, backup_id, args.target)
+            repository.keep(args.backup_id, args.target)
     return None
 
 

@@ -22,18 +22,17 @@ def add_arguments(parser: Declarations) -> None:
 
 def run(args: Arguments) -> int | None:
     """Print every backup, those that can't be read included: who reads the list takes it for complete."""
-    from barman_cloud.catalog import keep, servers, summary
-    from barman_cloud.catalog.catalog import Catalog
+    from barman_cloud.catalog import keep, lineage, summary
     from barman_cloud.catalog.retention import by_cluster
     from barman_cloud.report.terminal import write
 
-    with options.store_from(args) as store:
-        catalog = Catalog(store, options.layout_from(args, store))
-        view = servers.load(catalog)
+    with options.repository_from(args) as repository:
+        view = repository.view()
+        sizes = lineage.stored_sizes(repository.catalog, view.backups) if args.is_umbrella else None
         if args.format == "console":
-            write(summary.list_as_text(view, keep.read_all(catalog)))
+            write(summary.list_as_text(view, keep.read_all(repository.catalog), sizes))
         else:
-            write(summary.list_as_json(view))
+            write(summary.list_as_json(view, sizes))
     for error in view.unreadable.values():
         log.warning("%s", error)
     if len(clusters := by_cluster(view.backups.values())) > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from barman_cloud.cli import options
@@ -20,17 +19,19 @@ def add_arguments(parser: Declarations) -> None:
 
 
 def run(args: Arguments) -> int | None:
-    from barman_cloud.catalog import selection, servers, summary
-    from barman_cloud.catalog.catalog import Catalog
+    from barman_cloud.catalog import lineage, summary
     from barman_cloud.report.terminal import write
 
-    with options.store_from(args) as store:
-        catalog = Catalog(store, options.layout_from(args, store))
-        info = catalog.load_one(selection.resolve(args.backup_id, partial(servers.load, catalog)))
+    with options.repository_from(args) as repository:
+        info = repository.backup(args.backup_id)
+        kinship = weight = None
+        if args.is_umbrella:
+            kinship = lineage.kinship_of({**repository.view().backups, info.backup_id: info}, info.backup_id)
+            weight = lineage.weigh(kinship, lineage.stored_sizes(repository.catalog, kinship.chain))
         if args.format == "console":
-            write(summary.show_as_text(info, args.server_name))
+            write(summary.show_as_text(info, args.server_name, kinship, weight))
         else:
-            write(summary.show_as_json(info))
+            write(summary.show_as_json(info, kinship, weight))
     return None
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,21 +20,30 @@ def add_arguments(parser: Declarations) -> None:
     limits.add_argument("--max-backup-age", type=values.age, metavar="AGE", help="fail if the newest backup is older")
     limits.add_argument("--max-wal-age", type=values.age, metavar="AGE", help="fail if the newest WAL is older")
     limits.add_argument(
+        "--max-verified-age", type=values.age, metavar="AGE", help="fail if the last successful verify is longer ago"
+    )
+    limits.add_argument(
         "--min-backup-size", type=values.size, metavar="SIZE", help="fail if the newest backup is smaller"
     )
     limits.add_argument(
-        "--minimum-redundancy", type=values.non_negative, default=0, metavar="N",
+        "--minimum-redundancy",
+        type=values.non_negative,
+        default=0,
+        metavar="N",
         help="fail if there are fewer full backups (default 0)",
-    )  # fmt: skip
+    )
     server = parser.add_argument_group("PostgreSQL")
     server.add_argument("-d", "--dbname", help="look at the server as well: database name or connection string")
     server.add_argument("-h", "--host", help="host name or socket directory")
     server.add_argument("-p", "--port", help="port")
     server.add_argument("-U", "--user", help="role")
     server.add_argument(
-        "--max-ready", type=values.non_negative, default=100, metavar="N",
+        "--max-ready",
+        type=values.non_negative,
+        default=100,
+        metavar="N",
         help="fail if more segments wait for the archiver (default 100)",
-    )  # fmt: skip
+    )
     output = parser.add_argument_group("output")
     options.add_format(output)
     output.add_argument("--nagios", action="store_true", help="one line and the exit code of a Nagios plugin (0 to 3)")
@@ -45,11 +52,10 @@ def add_arguments(parser: Declarations) -> None:
 
 def run(args: Arguments) -> int | None:
     from barman_cloud.verify import render
-    from barman_cloud.verify.check import check
 
     limits = _limits(args)
-    with options.store_from(args) as store:
-        report = check(store, options.layout_from(args, store), limits, extra=_server_findings(args, limits))
+    with options.repository_from(args) as repository:
+        report = repository.check(limits, extra=lambda: _server_findings(args, limits))
     if args.prometheus:
         render.write_atomically(Path(args.prometheus), render.prometheus([report]))
     return _show(args, report)
@@ -61,6 +67,7 @@ def _limits(args: Arguments) -> Limits:
     return Limits(
         max_backup_age=args.max_backup_age,
         max_wal_age=args.max_wal_age,
+        max_verified_age=args.max_verified_age,
         min_backup_size=args.min_backup_size,
         minimum_redundancy=args.minimum_redundancy,
         max_ready=args.max_ready,
@@ -77,23 +84,16 @@ def _server_findings(args: Arguments, limits: Limits) -> tuple[Finding, ...]:
 
 
 def _show(args: Arguments, report: Report) -> int:
+    if not args.nagios:
+        from barman_cloud.cli.reports import show
+
+        return show(args, report)
     from barman_cloud.report.terminal import write
     from barman_cloud.verify import render
-    from barman_cloud.verify.findings import Level
-    from barman_cloud.verify.picture import draw
 
-    if args.nagios:
-        line, code = render.nagios([report])
-        write(f"{line}\n")
-        return code
-    if args.format == "json":
-        write(f"{render.as_json([report])}\n")
-    else:
-        stream = sys.stdout
-        terminal = stream is not None and stream.isatty()
-        picture = draw(report.backup_times, report.recoverable, report.moment, unicode=options.writes_unicode())
-        write(f"{render.text(report, colour=terminal and not os.environ.get('NO_COLOR'), picture=picture)}\n")
-    return 1 if report.level in (Level.CRITICAL, Level.UNKNOWN) else 0
+    line, code = render.nagios([report])
+    write(f"{line}\n")
+    return code
 
 
-COMMAND = Command("check", add_arguments, run)
+COMMAND = Command("check", add_arguments, run, connectivity_exit_code=2)

@@ -17,6 +17,8 @@ PROGRAMS = {
 
 OWN = {
     "check": "Tell whether backups and WAL are whole and fresh, from listings alone.",
+    "verify": "Read backups and WAL, and tell what is broken and what can be restored.",
+    "wal-receive": "Receive WAL from a server as it is written, and store it.",
 }
 """Only subcommands of ``barman-cloud``."""
 

@@ -10,15 +10,27 @@ from barman_cloud import __version__
 from barman_cloud.cli.command import load
 from barman_cloud.cli.command import main as run_command
 from barman_cloud.cli.commands import OWN, PROGRAMS, SUMMARIES
+from barman_cloud.cli.names import with_configuration
+from barman_cloud.errors import BarmanCloudError
 from barman_cloud.report.terminal import write
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``barman-cloud SUBCOMMAND …`` and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    file = None
+    if len(arguments) > 1 and arguments[0] in ("-c", "--config"):
+        file, arguments = arguments[1], arguments[2:]
     name = arguments[0] if arguments else None
     if name in SUMMARIES:
-        return run_command(load(name), arguments[1:], prog=f"barman-cloud {name}")
+        command = load(name)
+        try:
+            words = with_configuration(command, arguments[1:], file)
+        except BarmanCloudError as error:
+            hint = f" (hint: {error.hint})" if error.hint else ""
+            print(f"barman-cloud: error: {error}{hint}", file=sys.stderr)
+            return error.exit_code
+        return run_command(command, words, prog=f"barman-cloud {name}")
     if name in ("-V", "--version"):
         write(f"barman-cloud {__version__}\n")
         return 0
@@ -37,7 +49,8 @@ def _help() -> str:
     width = max(map(len, SUMMARIES))
     return "\n".join(
         [
-            "usage: barman-cloud COMMAND [options] …",
+            "usage: barman-cloud [-c FILE] COMMAND [options] URL SERVER …",
+            "       barman-cloud [-c FILE] COMMAND [options] SERVER …      with a configuration, or BARMAN_CLOUD_URL",
             "",
             *(f"  {name:{width}}  {summary}" for name, summary in OWN.items()),
             "",

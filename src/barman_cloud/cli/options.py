@@ -10,6 +10,7 @@ from barman_cloud.cli import values
 from barman_cloud.store import providers
 
 if TYPE_CHECKING:
+    from barman_cloud.api import Repository
     from barman_cloud.catalog.layout import Layout
     from barman_cloud.cli.plain import Arguments, Declarations
     from barman_cloud.store.base import ObjectStore
@@ -113,9 +114,11 @@ def add_encryption(parser: Declarations) -> None:
 def add_accept_cluster(parser: Declarations) -> None:
     """Add the consent to what ``catalog.identity`` refuses."""
     parser.add_extension(
-        "--accept-cluster", type=values.positive, metavar="ID",
+        "--accept-cluster",
+        type=values.positive,
+        metavar="ID",
         help="let the cluster with this system identifier share the archive of another one",
-    )  # fmt: skip
+    )
 
 
 def add_format(parser: Declarations) -> None:
@@ -138,15 +141,20 @@ def store_from(args: Arguments) -> ObjectStore:
     from barman_cloud.store.open import open_store
     from barman_cloud.store.options import StoreOptions
 
-    given = {
-        name: getattr(args, name) for name in StoreOptions.__annotations__ if getattr(args, name, None) is not None
-    }
+    given = {name: getattr(args, name) for name in StoreOptions._fields if getattr(args, name, None) is not None}
     store = open_store(url_from(args), args.cloud_provider, StoreOptions(**given))
     if logs.enabled(logs.DEBUG):
         from barman_cloud.store.traced import TracedStore
 
         return TracedStore(store)
     return store
+
+
+def repository_from(args: Arguments) -> Repository:
+    """Open the repository that the command line names: its store, and its server."""
+    from barman_cloud.api import Repository
+
+    return Repository(store_from(args), args.server_name)
 
 
 def url_from(args: Arguments) -> str:

@@ -16,6 +16,7 @@ from barman_cloud.errors import AccessDeniedError, ConfigurationError, Selection
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from barman_cloud.api import Repository
     from barman_cloud.catalog.backup_info import BackupInfo
     from barman_cloud.catalog.catalog import Catalog
     from barman_cloud.catalog.layout import Layout
@@ -28,13 +29,23 @@ log = logs.get_logger(__name__)
 
 _WAL_RESTORE = "barman-cloud-wal-restore"
 _STORE_OPTIONS = (
-    "cloud_provider", "endpoint_url", "aws_profile", "read_timeout", "addressing_style", "sse_customer_key",
+    "cloud_provider",
+    "endpoint_url",
+    "aws_profile",
+    "read_timeout",
+    "addressing_style",
+    "sse_customer_key",
     "azure_credential",
-)  # fmt: skip
+)
 _SETTINGS = (
-    "write_recovery_settings", "target_name", "target_xid", "target_immediate", "target_exclusive", "target_action",
+    "write_recovery_settings",
+    "target_name",
+    "target_xid",
+    "target_immediate",
+    "target_exclusive",
+    "target_action",
     "standby_mode",
-)  # fmt: skip
+)
 """Any of these asks for recovery settings."""
 _TARGETS = ("target_time", "target_lsn", "target_tli")
 """Options of the original command; they choose a backup for 'auto', and nothing else without recovery settings."""
@@ -78,9 +89,10 @@ def add_arguments(parser: Declarations) -> None:
     )
     extend("--standby-mode", action="store_true", help="write standby.signal instead of recovery.signal")
     extend(
-        "--no-abort-recovery-on-error", action="store_true",
+        "--no-abort-recovery-on-error",
+        action="store_true",
         help="write a restore_command whose errors PostgreSQL takes for the end of the archive",
-    )  # fmt: skip
+    )
     parser.add_extension(
         "--delta",
         action="store_true",
@@ -88,9 +100,10 @@ def add_arguments(parser: Declarations) -> None:
     )
     parser.add_extension("--dry-run", action="store_true", help="tell what would be done, and write nothing")
     parser.add_extension(
-        "--force", action="store_true",
+        "--force",
+        action="store_true",
         help="restore although WAL, timeline or target is not in the archive, or there is too little room",
-    )  # fmt: skip
+    )
     snapshot = parser.add_argument_group("backups that are disk snapshots")
     snapshot.add_argument("--snapshot-recovery-instance", help="the machine that the restored disks are attached to")
     snapshot.add_argument("--gcp-zone", "--snapshot-recovery-zone", dest="gcp_zone", help="Google: zone of the machine")
@@ -100,7 +113,6 @@ def add_arguments(parser: Declarations) -> None:
 
 def run(args: Arguments) -> None:
     from barman_cloud.archive.allocator import keep_freed_buffers
-    from barman_cloud.catalog.catalog import Catalog
     from barman_cloud.catalog.wal_archive import WalArchive
     from barman_cloud.report.terminal import write
     from barman_cloud.restore import configuration, recovery_settings
@@ -115,10 +127,10 @@ def run(args: Arguments) -> None:
         point = None, None
         _tell_of_ignored_target(args)
     settings = _settings_from(args, *point) if wants_settings else None
-    with options.store_from(args) as store:
-        layout = options.layout_from(args, store)
+    with options.repository_from(args) as repository:
+        store, layout = repository.store, repository.layout
         archive = WalArchive(store, layout)
-        info = _select(args, Catalog(store, layout), archive, *point)
+        info = _select(args, repository.catalog, archive, *point)
         rules = parse_tablespace_rules(args.tablespaces)
         if settings:
             settings.check(info)
@@ -131,7 +143,7 @@ def run(args: Arguments) -> None:
         if info.snapshots_info:
             _restore_snapshots(args, store, layout, info, settings)
         else:
-            _restore_archives(args, store, layout, info, rules, settings)
+            _restore_archives(args, repository, info, rules, settings)
     if settings:
         changes = configuration.explain_changes(target.absolute(), info)
         write("".join(f"{line}\n" for line in [*recovery_settings.explain(settings, target), *changes]))
@@ -140,15 +152,19 @@ def run(args: Arguments) -> None:
 
 
 def _restore_archives(
-    args: Arguments, store: ObjectStore, layout: Layout, info: BackupInfo, rules: dict[str, str],
-    settings: RecoverySettings | None,
-) -> None:  # fmt: skip
+    args: Arguments, repository: Repository, info: BackupInfo, rules: dict[str, str], settings: RecoverySettings | None
+) -> None:
     from barman_cloud.report.terminal import write
-    from barman_cloud.restore.archive_restore import restore_backup
     from barman_cloud.restore.room import mebibytes
 
-    report = restore_backup(
-        store, layout, info, Path(args.recovery_dir), rules, args.jobs, settings, delta=args.delta, force=args.force
+    report = repository.restore(
+        info,
+        args.recovery_dir,
+        tablespaces=rules,
+        jobs=args.jobs,
+        settings=settings,
+        delta=args.delta,
+        force=args.force,
     )
     if kept := report.comparison:
         write(
@@ -158,9 +174,13 @@ def _restore_archives(
 
 
 def _describe(
-    args: Arguments, store: ObjectStore, layout: Layout, info: BackupInfo, rules: dict[str, str],
+    args: Arguments,
+    store: ObjectStore,
+    layout: Layout,
+    info: BackupInfo,
+    rules: dict[str, str],
     settings: RecoverySettings | None,
-) -> None:  # fmt: skip
+) -> None:
     """Print what would be done."""
     from barman_cloud.report.terminal import write
     from barman_cloud.restore.dry_run import describe_restore
@@ -181,8 +201,9 @@ def _tell_of_ignored_target(args: Arguments) -> None:
         log.warning(
             "%s without effect: with '%s' the whole backup is restored, and nothing tells PostgreSQL where to stop "
             "(hint: add --write-recovery-settings)",
-            " and ".join(f"--{name.replace('_', '-')}" for name in given), args.backup_id,
-        )  # fmt: skip
+            " and ".join(f"--{name.replace('_', '-')}" for name in given),
+            args.backup_id,
+        )
 
 
 def _select(
@@ -202,11 +223,14 @@ def _select(
         )
     timeline = selection.latest_timeline(catalog) if args.target_tli == "latest" else args.target_tli
     return selection.select_auto(
-        catalog.load(), time, lsn, timeline,
+        catalog.load(),
+        time,
+        lsn,
+        timeline,
         missing_wal=partial(reach.missing_wal, archive),
         require_wal=_is_strict(args),
         hint=partial(servers.describe_unknown, catalog),
-    )  # fmt: skip
+    )
 
 
 def _is_strict(args: Arguments) -> bool:
@@ -243,7 +267,10 @@ def _settings_from(args: Arguments, time: datetime | None, lsn: int | None) -> R
     beside = Path(sys.argv[0]).resolve().with_name(_WAL_RESTORE)
     return RecoverySettings(
         restore_command(
-            str(beside) if beside.exists() else _WAL_RESTORE, _store_options(args), args.source_url, args.server_name,
+            str(beside) if beside.exists() else _WAL_RESTORE,
+            _store_options(args),
+            args.source_url,
+            args.server_name,
             # A standby never ends recovery by itself: it asks again, or streams.
             abort_on_error=not args.no_abort_recovery_on_error and not args.standby_mode,
         ),
@@ -256,7 +283,7 @@ def _settings_from(args: Arguments, time: datetime | None, lsn: int | None) -> R
         exclusive=args.target_exclusive,
         action=args.target_action,
         standby=args.standby_mode,
-    )  # fmt: skip
+    )
 
 
 def _restore_snapshots(
@@ -268,7 +295,7 @@ def _restore_snapshots(
     from barman_cloud.snapshots.base import SnapshotOptions
 
     target = Path(args.recovery_dir)
-    given = {name: getattr(args, name) for name in SnapshotOptions.__annotations__ if getattr(args, name, None)}
+    given = {name: getattr(args, name) for name in SnapshotOptions.names() if getattr(args, name, None)}
     restore_snapshot_backup(
         store, layout, info, target, args.snapshot_recovery_instance, SnapshotOptions(**given), args.tablespaces
     )

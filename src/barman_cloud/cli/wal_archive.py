@@ -33,9 +33,11 @@ def add_arguments(parser: Declarations) -> None:
     parser.extra_positional = "wal_path"
     options.add_compression(parser, {"gzip": "-z", "bzip2": "-j"}, ("gzip", "bzip2", "xz", "snappy", "zstd", "lz4"))
     parser.add_argument(
-        "--compression-level", type=values.compression_level, metavar="LEVEL",
+        "--compression-level",
+        type=values.compression_level,
+        metavar="LEVEL",
         help="low, medium, high or a number of the algorithm (default: what suits WAL)",
-    )  # fmt: skip
+    )
     options.add_tags(parser)
     options.add_tags(parser, "history-", "timeline history files, instead of the other tags")
     options.add_encryption(parser)

@@ -33,9 +33,10 @@ def add_arguments(parser: Declarations) -> None:
         "--spool-dir", metavar="DIR", help="for what is fetched ahead (default /var/tmp/walrestore-UID)"
     )
     parser.add_extension(
-        "--abort-recovery-on-error", action="store_true",
+        "--abort-recovery-on-error",
+        action="store_true",
         help="exit with 130 on errors other than 'not in the archive', so that PostgreSQL stops recovery",
-    )  # fmt: skip
+    )
     parser.add_extension("--skip-page-check", action="store_true", help="deliver a file although it is damaged")
 
 
@@ -99,7 +100,7 @@ def _restore(args: Arguments) -> None:
         restorer = restorer_from(args, store, directory)
         damaged = directory is not None and restore_spool.is_damaged(directory, name.text)
         # What follows is fetched while this segment is: the background process takes as long to start.
-        restorer.restore(name, args.wal_dest, found=fetch_ahead, thorough=damaged)
+        restorer.restore(name, args.wal_dest, on_found=fetch_ahead, thorough=damaged)
         if directory is not None and damaged:
             restore_spool.forget_damage(directory, name.text)
 

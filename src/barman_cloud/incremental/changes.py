@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Final, NamedTuple, TypeAlias
 
 from barman_cloud.incremental.file_format import BLOCK, PREFIX, SEGMENT_BLOCKS, Header
-from barman_cloud.incremental.relations import FSM, INIT, RelationFork, parse
+from barman_cloud.incremental.relations import FSM, INIT, MAIN, RelationFile, RelationFork, parse
 
 _NEARLY_ALL: Final = 0.9
 """Share of changed blocks above which a file is stored whole."""
@@ -42,18 +42,48 @@ class SummaryRow(NamedTuple):
 
 
 def from_summaries(rows: Iterable[SummaryRow]) -> ChangeMap:
-    """Join the rows of all WAL summaries since the parent began."""
+    """Join the rows of all WAL summaries since the parent began.
+
+    While it works, memory is a bit for each block of the relations that changed; the result has 4 bytes for each
+    changed block.
+    """
     limits: dict[RelationFork, int] = {}
-    blocks: dict[RelationFork, set[int]] = {}
+    bitmaps: dict[RelationFork, bytearray] = {}
     for row in rows:
         fork = RelationFork(row.reltablespace, row.reldatabase, row.relfilenode, row.relforknumber)
+        block = row.relblocknumber
         if row.is_limit_block:
-            limits[fork] = min(limits.get(fork, row.relblocknumber), row.relblocknumber)
-        else:
-            blocks.setdefault(fork, set()).add(row.relblocknumber)
-    return {
-        fork: ForkChanges(limits.get(fork), array("I", sorted(blocks.get(fork, ())))) for fork in {*limits, *blocks}
-    }
+            limits[fork] = min(limits.get(fork, block), block)
+            continue
+        bitmap = bitmaps.setdefault(fork, bytearray())
+        if block >> 3 >= len(bitmap):
+            bitmap.extend(bytes((block >> 3) + 1 - len(bitmap)))
+        bitmap[block >> 3] |= 1 << (block & 7)
+    return {fork: ForkChanges(limits.get(fork), _numbers(bitmaps.pop(fork, b""))) for fork in {*limits, *bitmaps}}
+
+
+def _numbers(bitmap: bytes | bytearray) -> array[int]:
+    """Return the numbers of the bits that are set, ascending."""
+    return array("I", (index * 8 + bit for index, byte in enumerate(bitmap) if byte for bit in _BITS[byte]))
+
+
+_BITS: Final = tuple(tuple(bit for bit in range(8) if byte >> bit & 1) for byte in range(256))
+
+
+def candidate(path: str, size: int, parent: Container[str]) -> RelationFile | None:
+    """Return which relation file ``path`` is, if changed blocks can stand for it; None if it must be stored whole.
+
+    ``size`` in bytes; ``parent`` holds the paths of the parent's manifest.
+    """
+    file = parse(path)
+    if file is None or file.fork.fork in (FSM, INIT) or size == 0 or size % BLOCK or size > SEGMENT_BLOCKS * BLOCK:
+        return None
+    return file if path in parent or incremental_path(path) in parent else None
+
+
+def header_of(blocks: array[int], length: int) -> Header | None:
+    """Return the header of a file of ``length`` blocks of which these changed; None if nearly all of them did."""
+    return None if len(blocks) > length * _NEARLY_ALL else Header(blocks, length)
 
 
 def header_for(path: str, size: int, changes: ChangeMap, parent: Container[str]) -> Header | None:
@@ -61,14 +91,12 @@ def header_for(path: str, size: int, changes: ChangeMap, parent: Container[str])
 
     ``parent`` holds the paths of the parent's manifest. A file that didn't change has a header without blocks.
     """
-    file = parse(path)
-    if file is None or file.fork.fork in (FSM, INIT) or size == 0 or size % BLOCK:
+    file = candidate(path, size, parent)
+    if file is None:
         return None
-    if path not in parent and _incremental_name(path) not in parent:
-        return None
+    if file.fork._replace(relation=0, fork=MAIN) in changes:
+        return None  # the database was created since the parent began, maybe in the place of another
     length = size // BLOCK
-    if length > SEGMENT_BLOCKS:
-        return None
     change = changes.get(file.fork)
     if change is None:
         return Header(array("I"), length)
@@ -80,17 +108,13 @@ def header_for(path: str, size: int, changes: ChangeMap, parent: Container[str])
     blocks = array("I", (block - first for block in change.blocks[start:end]))
     # Behind a cut nothing of the parent counts, and pages that were added without WAL are in no summary.
     blocks.extend(range(kept, length))
-    return None if len(blocks) > length * _NEARLY_ALL else Header(blocks, length)
-
-
-def _incremental_name(path: str) -> str:
-    folder, slash, name = path.rpartition("/")
-    return f"{folder}{slash}{PREFIX}{name}"
+    return header_of(blocks, length)
 
 
 def incremental_path(path: str) -> str:
     """Return the path of the incremental file that stands for a relation file."""
-    return _incremental_name(path)
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}{PREFIX}{name}"
 
 
 def restored_path(path: str) -> str | None:

@@ -20,6 +20,9 @@ DEFAULT_SEGMENT_SIZE = 16 << 20
 MIN_SEGMENT_SIZE = 1 << 20
 MAX_SEGMENT_SIZE = 1 << 30
 
+SEGMENT_NAME_LENGTH = 24
+"""Of a segment's name: timeline, log and segment, eight hexadecimal digits each."""
+
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})\Z")
 _NAME = re.compile(
     r"(?P<timeline>[0-9A-Fa-f]{8})"

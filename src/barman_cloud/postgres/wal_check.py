@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 from barman_cloud.errors import IntegrityError
@@ -42,6 +43,7 @@ _ALL_FLAGS = 0x000F
 _unpack_length = struct.Struct("=I").unpack_from
 _RECORD_HEADER_SIZE = 24
 _BEFORE_CRC = 20
+_SWITCHED = "a switch to the next segment, though this one goes on"
 _SWITCH = 0x40
 """The upper half of the info of the record (resource manager 0) after which the rest of a segment isn't used."""
 
@@ -63,19 +65,34 @@ def find_damage(pieces: Iterable[Buffer], name: WalName, *, records: bool = True
     record, at 1.2 us for each: 10 ms for a segment of whole page images, 250 ms for one of small records.
     Raises ``IntegrityError`` if the segment isn't the one that ``name`` says, or isn't complete.
     """
+    check, pieces = begin_check(pieces, name, records=records)
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        yield from check.feed(piece)
+    yield from check.finish()
+    check_size(size, name, check.header)
+
+
+def begin_check(
+    pieces: Iterable[Buffer],
+    name: WalName,
+    *,
+    records: bool = True,
+    system_identifier: int | None = None,
+    before: SegmentCheck | None = None,
+) -> tuple[SegmentCheck, Iterator[Buffer]]:
+    """Return the check of the segment ``name``, which nothing was fed to yet, and all the ``pieces`` of it.
+
+    ``before`` is the finished check of the segment before. Raises ``IntegrityError`` if the header doesn't fit
+    the name, or the cluster that ``system_identifier`` names.
+    """
     rest = iter(pieces)
     first: Buffer = next(rest, b"")
     while len(first) < LONG_HEADER_SIZE and (more := next(rest, b"")):
         first = bytes(first) + more
-    header = check_header(first, name)
-    check = SegmentCheck(name, header, records=records)
-    size = len(first)
-    yield from check.feed(first)
-    for piece in rest:
-        size += len(piece)
-        yield from check.feed(piece)
-    yield from check.finish()
-    check_size(size, name, header)
+    header = check_header(first, name, system_identifier=system_identifier)
+    return SegmentCheck(name, header, records=records, before=before), chain((first,), rest)
 
 
 def refuse_damage(name: WalName, findings: list[Finding], *, hint: str | None = None) -> None:
@@ -94,7 +111,7 @@ class SegmentCheck:
     def __init__(self, name: WalName, header: PageHeader, *, records: bool, before: SegmentCheck | None = None) -> None:
         self._partial = name.kind is WalKind.PARTIAL
         self._newest_timeline = name.timeline
-        self._header = header
+        self.header = header
         self._headers = struct.Struct(f"=HHIQI{header.block_size - 20}x")
         self._position = 0
         self._cut = b""
@@ -113,7 +130,7 @@ class SegmentCheck:
     def feed(self, piece: Buffer) -> list[Finding]:
         """Check the pages that ``piece`` completes, and return what is wrong with them, or with the one before."""
         findings: list[Finding] = []
-        size = self._header.block_size
+        size = self.header.block_size
         data = memoryview(piece)
         if self._cut:
             missing = size - len(self._cut)
@@ -133,15 +150,26 @@ class SegmentCheck:
             return []
         return self._records.confirmed_by_end()
 
+    def missing_before(self, offset: int) -> list[Finding]:
+        """Return what is wrong, after :meth:`finish`, if it is known that WAL goes on up to byte ``offset``."""
+        found = self._records.ends() if self._records is not None else []
+        if self._end is not None:
+            found.append(Finding(self._end, "no WAL of this segment"))
+        return [
+            Finding(end.offset, f"{end.what}, though WAL is needed up to byte {offset}")
+            for end in found[:1]
+            if end.offset < offset
+        ]
+
     def _check_pages(self, pages: memoryview, findings: list[Finding]) -> None:
-        size, first_address = self._header.block_size, self._header.page_address
+        size, first_address = self.header.block_size, self.header.page_address
         room = size - _SHORT_HEADER_SIZE
         for start, fields in enumerate(self._headers.iter_unpack(pages)):
             magic, info, timeline, address, left = fields
             if (
                 self._records is None
                 and self._end is None
-                and magic == self._header.magic
+                and magic == self.header.magic
                 and timeline == self._timeline
                 and address == first_address + self._position
                 and info & ~_REMOVABLE == (left > 0)
@@ -154,7 +182,7 @@ class SegmentCheck:
 
     def _check_page(self, fields: tuple[int, int, int, int, int], page: memoryview, findings: list[Finding]) -> None:
         magic, info, timeline, address, left = fields
-        begin, header = self._position, self._header
+        begin, header = self._position, self.header
         if (
             magic != header.magic
             or address != header.page_address + begin
@@ -201,13 +229,13 @@ class SegmentCheck:
         magic, info, timeline, address = fields
         if self._partial or fields == (0, 0, 0, 0):
             return
-        old = timeline < self._timeline or address < self._header.page_address + begin
+        old = timeline < self._timeline or address < self.header.page_address + begin
         if (
             magic not in WAL_MAGIC
             or info & ~_ALL_FLAGS
             or timeline == 0
             or not old
-            or address % self._header.segment_size != begin
+            or address % self.header.segment_size != begin
         ):
             what = f"magic 0x{magic:04X}, flags 0x{info:04X}, timeline {timeline}, LSN {format_lsn(address)}"
             findings.append(Finding(begin, f"a page header that no page can have there: {what}"))
@@ -251,6 +279,12 @@ class _Records:
     def confirmed_by_end(self) -> list[Finding]:
         """Return what is wrong if WAL goes on in the next segment."""
         return [self._doubt] if self._doubt else []
+
+    def ends(self) -> list[Finding]:
+        """Return where WAL ends on the last page, or seems to; nothing behind a switch to the next segment."""
+        if self._doubt:
+            return [self._doubt]
+        return [self._end] if self._end and self._end.what is not _SWITCHED else []
 
     def check_page(self, page: bytes, begin: int, position: int, info: int, left: int, findings: list[Finding]) -> None:
         """Check the records on a page, behind its header, of ``position`` bytes, whose flags and length are right."""
@@ -301,7 +335,7 @@ class _Records:
                 self._doubt = Finding(self._begin, "a record that fails its checksum")
                 return
             if length == _RECORD_HEADER_SIZE and page[position + 17] == 0 and page[position + 16] & 0xF0 == _SWITCH:
-                self._end = Finding(self._begin, "a switch to the next segment, though this one goes on")
+                self._end = Finding(self._begin, _SWITCHED)
                 return
             position = _aligned(stop)
 

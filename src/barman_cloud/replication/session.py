@@ -42,6 +42,14 @@ class Interrupted(Exception):
     """The session was told to stop waiting for the server."""
 
 
+class EndOfCopy(Exception):
+    """The server ended the COPY in both directions."""
+
+
+class ConnectionLostError(OperationError):
+    """The connection is gone; another one may do."""
+
+
 @dataclass(frozen=True, slots=True)
 class SystemIdentity:
     """Who answers: the cluster's system identifier, the timeline, and how far WAL is flushed (an LSN)."""
@@ -150,6 +158,39 @@ class ReplicationSession:
                 self._flush()
             self._flush()
 
+    def copy_both_receive(self, seconds: float) -> memoryview | None:
+        """Return the next message of a COPY in both directions; None if there was none within ``seconds``.
+
+        :class:`EndOfCopy` when the server ended it: :meth:`copy_both_end`, then take the results.
+        """
+        with self._lost("reading the stream"):
+            size, data = self._pg.get_copy_data(1)
+            if size == 0:
+                self._pg.consume_input()
+                size, data = self._pg.get_copy_data(1)
+            if size == 0 and seconds > 0:
+                self._wait(select.POLLIN, seconds)
+                self._pg.consume_input()
+                size, data = self._pg.get_copy_data(1)
+        if size < 0:
+            raise EndOfCopy
+        return data if size else None
+
+    def copy_both_send(self, message: bytes) -> None:
+        """Send a message of a COPY in both directions."""
+        with self._lost("answering the server"):
+            while self._pg.put_copy_data(message) == 0:
+                self._flush()
+            self._flush()
+
+    def copy_both_end(self) -> None:
+        """End our direction of a COPY in both, unless an error has ended it."""
+        with self._lost("ending the stream"):
+            with contextlib.suppress(psycopg.Error):  # the result that is taken next tells why
+                while self._pg.put_copy_end() == 0:
+                    self._flush()
+            self._flush()
+
     def interrupt(self) -> None:
         """Make the thread that waits for the server, or will, raise :class:`Interrupted`."""
         with self._closing:
@@ -175,9 +216,9 @@ class ReplicationSession:
             self._wait(select.POLLIN | select.POLLOUT)
             self._pg.consume_input()
 
-    def _wait(self, events: int) -> None:
+    def _wait(self, events: int, seconds: float | None = None) -> None:
         self._poll.register(self._pg.socket, events)
-        self._poll.poll()
+        self._poll.poll(None if seconds is None else seconds * 1000)
         if self._stop.is_set():
             raise Interrupted
 
@@ -196,22 +237,24 @@ class _LostConnection:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, psycopg.Error):
-            raise OperationError(
+            raise ConnectionLostError(
                 f"the replication connection was lost while {self._what}: {first_line(error)}",
-                hint="the server's log may say why; take the backup again",
+                hint="the server's log may say why",
             ) from error
 
 
-def open_session(beside: Connection, streaming_conninfo: str | None = None) -> ReplicationSession:
+def open_session(
+    beside: Connection, streaming_conninfo: str | None = None, application_name: str = APPLICATION_NAME
+) -> ReplicationSession:
     """Open a replication session to the server that ``beside`` is connected to, as the same role.
 
     ``streaming_conninfo`` is a connection string to use instead. ``OperationError`` that names the setting which is in
     the way, or the server that answers instead; ``ConfigurationError`` for a string that isn't understood.
     """
     if streaming_conninfo is None:
-        arguments = _same_server(beside)
+        arguments = _same_server(beside) | {"application_name": application_name}
     else:
-        arguments = connection_arguments(ConnectionParameters(streaming_conninfo), APPLICATION_NAME)
+        arguments = connection_arguments(ConnectionParameters(streaming_conninfo), application_name)
     arguments["replication"] = "true"
     try:
         connection: Connection = psycopg.connect(**arguments, autocommit=True)
@@ -237,7 +280,7 @@ def _same_server(beside: Connection) -> dict[str, Any]:
     if info.password:
         arguments["password"] = info.password
     # As all of PostgreSQL's replication clients do, so that password files have one line for them.
-    return arguments | {"dbname": "replication", "application_name": APPLICATION_NAME}
+    return arguments | {"dbname": "replication"}
 
 
 def _require_same_cluster(session: ReplicationSession, beside: Connection) -> None:

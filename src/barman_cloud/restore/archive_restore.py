@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,23 +17,26 @@ from barman_cloud.catalog.catalog import ArchiveObject
 from barman_cloud.catalog.layout import DATA, Layout
 from barman_cloud.errors import ObjectNotFoundError, OperationError, UnexpectedError
 from barman_cloud.restore import journal, room
+from barman_cloud.restore.chain import Chain, open_chain
+from barman_cloud.restore.combined import verify_combined
 from barman_cloud.restore.delta import (
     Comparison,
     compare,
-    entries,
-    fetch_manifest,
     need_manifest,
     prepare,
     require_no_server,
     require_same_system,
     strangers,
 )
-from barman_cloud.restore.finish import LABEL, SET_ASIDE, finish, reopen
+from barman_cloud.restore.finish import SET_ASIDE, finish, reopen
 from barman_cloud.restore.journal import Journal
+from barman_cloud.restore.layer import LABEL, Layer, LayerOfArchive
 from barman_cloud.restore.pipeline import run_all
 from barman_cloud.restore.plan import RestorePlan, make_plan
 from barman_cloud.restore.recovery_settings import RecoverySettings
-from barman_cloud.restore.tree import Tree, split
+from barman_cloud.restore.source import ArchiveSource
+from barman_cloud.restore.stored_manifest import entries, fetch_manifest
+from barman_cloud.restore.tree import Outcome, Tree, split
 from barman_cloud.restore.verify import WrittenFiles
 from barman_cloud.restore.worker import Window, extract_archive, read_archive
 from barman_cloud.store.base import ObjectStore
@@ -73,7 +77,7 @@ def restore_backup(
     the same call goes on where an interrupted one stopped. Raises ``OperationError`` for directories that aren't empty
     (unless ``delta``, and they are of the same cluster), missing archives, a backup without label and too little room
     (unless ``force``), ``UnsafeArchiveError`` for an archive that would write elsewhere, ``IntegrityError`` for damaged
-    content.
+    content. An incremental backup is put on top of those that it builds on, oldest first, in the same files.
     """
     began = time.monotonic()
     plan, interrupted = make_plan(store, layout, info, target, tablespaces, delta=delta)
@@ -82,18 +86,22 @@ def restore_backup(
         if interrupted:
             stack.enter_context(closing(interrupted))
         _check_status(store, plan)
+        chain = open_chain(store, layout, plan.sources, stack) if plan.older else None
         comparison = look_before(store, layout, plan, jobs, files, force=force, interrupted=interrupted is not None)
         notes = _open_directories(stack, plan, interrupted)
         trees = _open_trees(stack, plan)
         if comparison is not None:
             prepare(plan, trees, comparison)
             notes.forget()
-        _extract(store, plan, trees, notes, files, jobs, comparison)
+        older = _extract_chain(store, chain, trees, notes, jobs) if chain else []
+        newest = chain.layer(len(plan.older)) if chain else None
+        _extract(store, plan.source, trees, notes, files, jobs, comparison, newest)
+        verify = partial(verify_combined, chain.manifests[-1], trees, files, jobs, info.version) if chain else None
         try:
-            verified = finish(plan, trees, notes, files, settings)
+            verified = finish(plan, trees, notes, files, settings, verify)
         except OSError as error:
             raise UnexpectedError(f"{plan.target}: can't be completed: {error}") from error
-    outcomes = [outcome for tree in trees.values() for outcome in tree.outcomes.values()]
+    outcomes = [*older, *(outcome for tree in trees.values() for outcome in tree.outcomes.values())]
     report = RestoreReport(
         files=sum(outcome.files for outcome in outcomes),
         size=sum(outcome.size for outcome in outcomes),
@@ -102,14 +110,8 @@ def restore_backup(
         seconds=time.monotonic() - began,
         comparison=comparison,
     )
-    log.info(
-        "restored backup %s into %s: %d files, %.1f MiB (%.1f MiB stored) in %.1f s; recovery needs the WAL from %s on",
-        info.backup_id, plan.target, report.files, report.size / 2**20, report.stored_size / 2**20, report.seconds,
-        info.begin_wal,
-    )  # fmt: skip
+    _tell(report, plan, info)
     _tell_of_configuration(store, layout, info)
-    if verified is not None:
-        log.info("all %d files of the backup's manifest have the right size and checksum", verified)
     return report
 
 
@@ -132,7 +134,7 @@ def look_before(
 
         def fetched() -> BinaryIO | None:
             if not manifest:
-                manifest.append(fetch_manifest(store, layout, plan))
+                manifest.append(fetch_manifest(store, layout, plan.source))
                 if manifest[0] is not None:
                     stack.enter_context(manifest[0])
             return manifest[0]
@@ -142,7 +144,8 @@ def look_before(
             return None if found is None else room.exact(entries(found), plan.directories)
 
         if not plan.delta:
-            room.require(plan, exactly, force=force)
+            # How long the files of a chain become, no manifest tells.
+            room.require(plan, (lambda: None) if plan.older else exactly, force=force)
             return None
         if interrupted:
             require_no_server(plan.target)
@@ -160,7 +163,7 @@ def _open_directories(stack: ExitStack, plan: RestorePlan, interrupted: Journal 
     """Make the directories that are missing, and return the journal."""
     plan.target.mkdir(mode=0o700, parents=True, exist_ok=True)
     notes = interrupted or stack.enter_context(closing(journal.start(plan.target, plan.identity)))
-    # The directory of a tablespace may lie in the recovery directory, which without a journal has to be empty.
+    # The directory of a tablespace may be in the recovery directory, which without a journal has to be empty.
     for directory in plan.directories.values():
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not plan.delta:
@@ -177,8 +180,23 @@ def _open_trees(stack: ExitStack, plan: RestorePlan) -> dict[str, Tree]:
     }
 
 
+def _tell(report: RestoreReport, plan: RestorePlan, info: BackupInfo) -> None:
+    log.info(
+        "restored backup %s into %s: %d files, %.1f MiB (%.1f MiB stored) in %.1f s; recovery needs the WAL from %s on",
+        info.backup_id,
+        plan.target,
+        report.files,
+        report.size / 2**20,
+        report.stored_size / 2**20,
+        report.seconds,
+        info.begin_wal,
+    )
+    if report.verified is not None:
+        log.info("all %d files of the backup's manifest have the right size and checksum", report.verified)
+
+
 def _tell_of_configuration(store: ObjectStore, layout: Layout, info: BackupInfo) -> None:
-    """Say where the configuration files are that lay outside PGDATA, if a streamed backup has them."""
+    """Say where the configuration files are that were outside PGDATA, if a streamed backup has them."""
     if info.mode != STREAMED or not info.configuration_outside:
         return
     key = layout.configuration(info.backup_id)
@@ -189,7 +207,7 @@ def _tell_of_configuration(store: ObjectStore, layout: Layout, info: BackupInfo)
     else:
         where = f"are in {store.object_url(key)}"
     log.warning(
-        "%s lay outside PGDATA and %s; PostgreSQL needs them to start", ", ".join(info.configuration_outside), where
+        "%s were outside PGDATA and %s; PostgreSQL needs them to start", ", ".join(info.configuration_outside), where
     )
 
 
@@ -210,41 +228,72 @@ def _check_status(store: ObjectStore, plan: RestorePlan) -> None:
     )
 
 
+def _extract_chain(
+    store: ObjectStore, chain: Chain, trees: Mapping[str, Tree], notes: Journal, jobs: int
+) -> list[Outcome]:
+    """Extract what the newest backup needs of the older ones, one after another; the newest is left to be done."""
+    outcomes: list[Outcome] = []
+    for number, source in enumerate(chain.sources[:-1]):
+        outcomes += _extract(store, source, trees, notes, None, jobs, None, chain.layer(number))
+    return outcomes
+
+
 def _extract(
     store: ObjectStore,
-    plan: RestorePlan,
+    source: ArchiveSource,
     trees: Mapping[str, Tree],
     notes: Journal,
-    files: WrittenFiles,
+    files: WrittenFiles | None,
     jobs: int,
     comparison: Comparison | None,
-) -> None:
-    """Extract what the journal doesn't know as extracted, the largest archives first."""
+    layer: Layer | None,
+) -> list[Outcome]:
+    """Extract what the journal doesn't know as extracted, the largest archives first.
+
+    ``layer`` tells what to do with the members of a backup of a chain. Of an older one nothing but files counts.
+    """
     turn = threading.Lock()
-    pending = []
-    for order, archive in enumerate(plan.archives):
+    archives = [archive for archive in source.archives if archive.base in trees]
+    outcomes = [notes.finished[archive.key] for archive in archives if archive.key in notes.finished]
+    is_older = layer is not None and not layer.is_newest
+
+    def done(order: int, base: str, outcome: Outcome) -> None:
+        if not is_older:
+            trees[base].add(order, outcome)
+
+    for order, archive in enumerate(archives):
         if archive.key in notes.finished:
-            trees[archive.base].add(order, notes.finished[archive.key])
-        else:
-            pending.append((order, archive))
-    if len(pending) < len(plan.archives):
-        log.info("%d of %d archives were extracted before", len(plan.archives) - len(pending), len(plan.archives))
+            done(order, archive.base, notes.finished[archive.key])
+    pending = [(order, archive) for order, archive in enumerate(archives) if archive.key not in notes.finished]
+    if len(pending) < len(archives):
+        log.info("%d of %d archives were extracted before", len(archives) - len(pending), len(archives))
     window = Window.of_each(max(1, min(jobs, len(pending))))
 
     def task(order: int, archive: ArchiveObject) -> Callable[[threading.Event], None]:
         def run(stop: threading.Event) -> None:
-            tree = trees[archive.base]
-            record = files.recorder(archive.base)
+            record = files.recorder(archive.base) if files else None
+            part = LayerOfArchive(layer, archive.base) if layer else None
             outcome = extract_archive(
-                store, archive, tree, order,
-                window=window, expected=(plan.records or {}).get(archive.key), record=record,
-                keep=comparison.keeper(archive.base) if comparison else None, stop=stop,
-            )  # fmt: skip
-            tree.add(order, outcome)
+                store,
+                archive,
+                trees[archive.base],
+                order,
+                window=window,
+                expected=(source.records or {}).get(archive.key),
+                record=part.recorder(record) if part else record,
+                keep=comparison.keeper(archive.base) if comparison else None,
+                layer=part,
+                stop=stop,
+            )
+            done(order, archive.base, outcome)
             with turn:
                 notes.add(archive.key, outcome)
+                outcomes.append(outcome)
 
         return run
 
     pending.sort(key=lambda entry: entry[1].size, reverse=True)
     run_all([task(order, archive) for order, archive in pending], jobs)
+    if layer is not None:
+        layer.require_all(sum(outcome.files if is_older else outcome.overlaid for outcome in outcomes))
+    return outcomes

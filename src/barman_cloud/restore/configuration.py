@@ -110,8 +110,10 @@ def warn_of_astray(directory: Path, info: BackupInfo) -> None:
         log.warning("%s leads away from %s: %s", _CONF, directory, astray)
     missing = [astray for astray in found if astray.name in INCLUDES]
     if missing:
-        log.warning("the lines with %s have to be removed, or what they name be put there, before the server starts",
-                    " and ".join(sorted({astray.name for astray in missing})))  # fmt: skip
+        log.warning(
+            "the lines with %s have to be removed, or what they name be put there, before the server starts",
+            " and ".join(sorted({astray.name for astray in missing})),
+        )
     for command in start_commands(directory, info, found):
         log.warning("this copy is started by: %s", command)
 

@@ -8,29 +8,25 @@ what isn't in the backup is removed: in the end the directory is what a restore 
 from __future__ import annotations
 
 import os
-import tempfile
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from threading import Event
 from typing import BinaryIO
 
 from barman_cloud import logs
-from barman_cloud.archive.manifest import ManifestFile, ManifestReader
-from barman_cloud.catalog.layout import DATA, Layout
-from barman_cloud.errors import ObjectNotFoundError, OperationError, UnexpectedError
+from barman_cloud.archive.manifest import ManifestFile
+from barman_cloud.catalog.layout import DATA
+from barman_cloud.errors import OperationError, UnexpectedError
 from barman_cloud.postgres.control_file import parse_control_file, read_control_file
 from barman_cloud.restore import durability, journal
 from barman_cloud.restore.plan import RestorePlan
-from barman_cloud.restore.tree import Tree, split
-from barman_cloud.restore.verify import LEFT_OUT, MANIFEST, WrittenFiles, difference, is_of, locate
-from barman_cloud.restore.worker import Window, read_archive
-from barman_cloud.store.base import ObjectStore
+from barman_cloud.restore.stored_manifest import entries
+from barman_cloud.restore.tree import Tree
+from barman_cloud.restore.verify import LEFT_OUT, MANIFEST, WrittenFiles, difference, locate
 
 log = logs.get_logger(__name__)
 
@@ -99,53 +95,6 @@ def require_no_server(target: Path) -> None:
             f"{target} belongs to a running server: there is {pid_file}",
             hint="stop the server; if it crashed, remove that file",
         )
-
-
-def fetch_manifest(store: ObjectStore, layout: Layout, plan: RestorePlan) -> BinaryIO | None:
-    """Return the backup's manifest as an open temporary file; None if the backup has none of its own."""
-    spool = tempfile.TemporaryFile()  # noqa: SIM115 - handed to the caller
-    try:
-        for chunk in _manifest_chunks(store, layout, plan):
-            spool.write(chunk)
-        if not spool.tell():
-            spool.close()
-            return None
-        reader = _reader(spool)
-        for _ in reader:
-            pass
-        if not is_of(reader.wal_ranges, plan.info):
-            spool.close()
-            return None
-    except BaseException:
-        spool.close()
-        raise
-    return spool
-
-
-def _manifest_chunks(store: ObjectStore, layout: Layout, plan: RestorePlan) -> Iterator[bytes | bytearray | memoryview]:
-    try:
-        yield from store.read(layout.manifest(plan.info.backup_id))
-        return
-    except ObjectNotFoundError:
-        pass
-    # In our backups it is in the last archive of PGDATA, which is a small one.
-    for archive in reversed([archive for archive in plan.archives if archive.base == DATA]):
-        expected = (plan.records or {}).get(archive.key)
-        members = read_archive(store, archive, window=Window.of_each(1), stop=Event(), expected=expected)
-        for member, content in members:
-            if member.kind == "file" and split(member.name) == (MANIFEST,):
-                yield from content
-                return
-
-
-def entries(spool: BinaryIO) -> Iterator[ManifestFile]:
-    """Yield the files of a manifest that :func:`fetch_manifest` returned."""
-    return iter(_reader(spool))
-
-
-def _reader(spool: BinaryIO) -> ManifestReader:
-    spool.seek(0)
-    return ManifestReader(iter(partial(spool.read, 1 << 20), b""))
 
 
 def compare(manifest: BinaryIO, trees: Mapping[str, Tree], jobs: int, files: WrittenFiles | None = None) -> Comparison:

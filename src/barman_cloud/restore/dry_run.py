@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.layout import Layout
+from barman_cloud.report.text import counted
 from barman_cloud.restore.archive_restore import look_before
+from barman_cloud.restore.chain import open_chain
 from barman_cloud.restore.journal import NAME
 from barman_cloud.restore.plan import RestorePlan, make_plan
 from barman_cloud.restore.room import estimate, look, mebibytes
+from barman_cloud.restore.source import ArchiveSource
 from barman_cloud.restore.verify import WrittenFiles
 from barman_cloud.store.base import ObjectStore
 
@@ -29,6 +33,9 @@ def describe_restore(
     """Return, line by line, what ``restore_backup`` with these arguments would do; it raises what that would raise."""
     plan, _ = make_plan(store, layout, info, target, tablespaces, delta=delta, dry_run=True)
     unfinished = (plan.target / NAME).exists()
+    with ExitStack() as stack:
+        if plan.older:
+            open_chain(store, layout, plan.sources, stack)
     comparison = look_before(store, layout, plan, jobs, WrittenFiles(), force=force, interrupted=unfinished)
     lines = [f"Would restore backup {info.backup_id} into {plan.target}:"]
     if unfinished:
@@ -42,8 +49,17 @@ def describe_restore(
             f"  written           {comparison.written_files} files, {mebibytes(comparison.written_size)}",
             f"  removed           {comparison.removed} files that are not in the backup",
         ]
-    lines.append(f"  fetched           {len(plan.archives)} archives, {mebibytes(plan.stored_size)}")
+    if plan.older:
+        lines += [_read_of(source, number) for number, source in enumerate(plan.sources)]
+    count = sum(len(source.archives) for source in plan.sources)
+    lines.append(f"  fetched           {count} archives, {mebibytes(plan.stored_size)}")
     return lines
+
+
+def _read_of(source: ArchiveSource, number: int) -> str:
+    kind = "increment" if number else "full backup"
+    archives = counted(len(source.archives), "archive")
+    return f"  {kind:<17} {source.info.backup_id}: {archives}, {mebibytes(source.stored_size)}"
 
 
 def _places(plan: RestorePlan) -> list[str]:

@@ -15,8 +15,12 @@ from barman_cloud import logs
 from barman_cloud.archive.buffers import Buffer
 from barman_cloud.archive.checksum import crc32c
 from barman_cloud.archive.tar import Member
-from barman_cloud.errors import UnsafeArchiveError
+from barman_cloud.errors import IntegrityError, UnsafeArchiveError
+from barman_cloud.incremental.chains import Action
+from barman_cloud.incremental.file_format import PREFIX
+from barman_cloud.restore.layer import LABEL, LayerOfArchive, is_of_changed_blocks, without_parent
 from barman_cloud.restore.output import Outputs
+from barman_cloud.restore.overlay import open_base, overlay
 from barman_cloud.restore.tree import (
     Attributes,
     Link,
@@ -36,6 +40,7 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_ONLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OPEN_DIRECTORIES = 64
 _LATEST = 2**33
+_LONGEST_LABEL = 64 << 10
 
 FileRecorder = Callable[[str, int, int], None]
 """Told of each file: member path, size in bytes, CRC-32C."""
@@ -46,17 +51,24 @@ class Extractor:
 
     ``order`` is the archive's place in the order in which Barman would extract: where archives hold one name twice, the
     later archive wins. ``record`` (None: checksums aren't computed) is told of every file that is written; one that
-    ``keep`` accepts, by its member path, is there already with the right content.
+    ``keep`` accepts, by its member path, is there already with the right content. ``layer`` (None: a full backup) says
+    which members of a backup of a chain are written, and which are written over what older backups left.
     """
 
     def __init__(
-        self, tree: Tree, order: int, record: FileRecorder | None = None, keep: Callable[[str], bool] | None = None
+        self,
+        tree: Tree,
+        order: int,
+        record: FileRecorder | None = None,
+        keep: Callable[[str], bool] | None = None,
+        layer: LayerOfArchive | None = None,
     ) -> None:
         self.outcome = Outcome()
         self._tree = tree
         self._order = order
         self._record = record
         self._keep = keep
+        self._layer = layer
         self._outputs = Outputs()
         self._open: OrderedDict[Parts, int] = OrderedDict()
 
@@ -69,6 +81,10 @@ class Extractor:
         """Write one member. ``content`` (of a file) is consumed, unless another archive's file of that name wins."""
         parts = split(member.name)
         path = "/".join(parts)
+        action = self._action(path)
+        if action is not Action.WRITE or (self._layer and not self._layer.is_newest):
+            self._older(action, member, path, parts, content)
+            return
         if member.kind == "directory":
             self._directory(parts)
             self.outcome.directories[path] = _attributes(member)
@@ -84,7 +100,8 @@ class Extractor:
         if member.kind not in ("symlink", "hardlink"):
             self.outcome.links.pop(path, None)
         if member.kind == "file":
-            self._file(member, path, parts, content)
+            write = self._label if self._layer and path == LABEL else self._file
+            write(member, path, parts, content)
         elif member.kind in ("symlink", "hardlink"):
             self._link(member, path, parts)
         elif member.kind == "fifo":
@@ -95,18 +112,66 @@ class Extractor:
                 hint="a PostgreSQL data directory holds no such thing; don't trust this backup",
             )
 
+    def _action(self, path: str) -> Action:
+        if self._layer is not None:
+            return self._layer.action(path)
+        if is_of_changed_blocks(path):
+            raise IntegrityError(
+                f"{self._tree.root}: the backup holds changed blocks ({path}), and its backup.info doesn't tell what "
+                "it builds on",
+                hint="restore another backup",
+            )
+        return Action.WRITE
+
+    def _older(self, action: Action, member: Member, path: str, parts: Parts, content: Iterable[Buffer]) -> None:
+        """Do with a member what a full backup has no need of. Only files come out of older backups."""
+        if action is Action.SKIP:
+            return
+        if member.kind != "file":
+            raise self._not_a_file(path, member.kind)
+        if action is Action.WRITE:
+            self._file(member, path, parts, content)
+            return
+        self._overlay(member, path, parts, content)
+
+    def _overlay(self, member: Member, path: str, parts: Parts, content: Iterable[Buffer]) -> None:
+        fd = open_base(parts[-1].removeprefix(PREFIX), self._directory(parts[:-1]), path)
+        try:
+            size, crc = overlay(fd, member.size, content, path)
+            _set_attributes(fd, member)
+        finally:
+            os.close(fd)
+        self.outcome.overlaid += 1
+        self._count(path, size, crc)
+
+    def _label(self, member: Member, path: str, parts: Parts, content: Iterable[Buffer]) -> None:
+        """Write the label of a chain's newest backup without its parent, as it is of a whole backup now."""
+        if member.size > _LONGEST_LABEL:
+            raise IntegrityError(f"{path} has {member.size} bytes, more than any server writes")
+        label = b"".join(bytes(data) for data in content)
+        if self._record is not None:
+            self._record(path, len(label), crc32c(label))
+        self._write_file(member, path, parts, [without_parent(label)])
+        self.outcome.files += 1
+        self.outcome.size += len(label)
+
     def _file(self, member: Member, path: str, parts: Parts, content: Iterable[Buffer]) -> None:
         if self._keep is not None and self._keep(path) and self._adopt(member, parts):
             return
+        self._count(path, *self._write_file(member, path, parts, content))
+
+    def _write_file(self, member: Member, path: str, parts: Parts, content: Iterable[Buffer]) -> tuple[int, int]:
+        """Create a file with this content; returns its size and CRC-32C."""
         name = self._tree.set_aside.get(path, parts[-1])
         fd = self._create(name, self._directory(parts[:-1]), path)
         try:
-            size, crc = self._write(fd, member, content)
-            attributes = _attributes(member)
-            apply(fd, attributes)
-            os.utime(fd, ns=(attributes.mtime, attributes.mtime))
+            written = self._write(fd, member, content)
+            _set_attributes(fd, member)
         finally:
             os.close(fd)
+        return written
+
+    def _count(self, path: str, size: int, crc: int) -> None:
         self.outcome.files += 1
         self.outcome.size += size
         if self._record is not None:
@@ -119,9 +184,7 @@ class Extractor:
         except OSError:
             return False
         try:
-            attributes = _attributes(member)
-            apply(fd, attributes)
-            os.utime(fd, ns=(attributes.mtime, attributes.mtime))
+            _set_attributes(fd, member)
         finally:
             os.close(fd)
         return True
@@ -201,6 +264,12 @@ class Extractor:
         if len(self._open) > _OPEN_DIRECTORIES:
             os.close(self._open.popitem(last=False)[1])
         return fd
+
+
+def _set_attributes(fd: int, member: Member) -> None:
+    attributes = _attributes(member)
+    apply(fd, attributes)
+    os.utime(fd, ns=(attributes.mtime, attributes.mtime))
 
 
 def _attributes(member: Member) -> Attributes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -21,6 +21,7 @@ from barman_cloud.catalog.layout import DATA
 from barman_cloud.errors import IntegrityError, OperationError
 from barman_cloud.restore import configuration, durability, journal, recovery_settings
 from barman_cloud.restore.journal import Journal
+from barman_cloud.restore.layer import LABEL
 from barman_cloud.restore.links import warn_of_links_outside
 from barman_cloud.restore.plan import RestorePlan
 from barman_cloud.restore.recovery_settings import RecoverySettings
@@ -29,7 +30,6 @@ from barman_cloud.restore.verify import MANIFEST, WrittenFiles, describes, open_
 
 log = logs.get_logger(__name__)
 
-LABEL = "backup_label"
 _CONTROL_FILE = "global/pg_control"
 _CONTROL_FILE_ASIDE = "global/pg_control.restoring"
 
@@ -50,8 +50,13 @@ def finish(
     notes: Journal,
     files: WrittenFiles,
     settings: RecoverySettings | None,
+    verify: Callable[[], int] | None = None,
 ) -> int | None:
-    """Make the extracted files a cluster that can be started, on disk; return the number of verified files, or None."""
+    """Make the extracted files a cluster that can be started, on disk; return the number of verified files, or None.
+
+    ``verify`` (None: the manifest in PGDATA tells what is right) compares the files of a chain, and returns how many.
+    ``global/pg_control`` and what else is set aside has another name meanwhile.
+    """
     pgdata = trees[DATA]
     default = _attributes_of_pgdata(pgdata)
     apply(pgdata.fd, default)
@@ -64,7 +69,7 @@ def finish(
             hint="PostgreSQL would start on it and silently be corrupt; restore another backup",
         )
     # Before directories get modes that may forbid to read them.
-    verified = _verify(plan, trees, notes, files)
+    verified = _verified(notes, verify or (lambda: _verify(plan, trees, files)))
     for base, tree in trees.items():
         tree.set_attributes(default)
         if base != DATA:
@@ -118,10 +123,21 @@ def _link_tablespaces(plan: RestorePlan, tree: Tree, default: Attributes) -> Non
                 os.chown(entry.base, default.uid, default.gid, dir_fd=folder, follow_symlinks=False)
 
 
-def _verify(plan: RestorePlan, trees: Mapping[str, Tree], notes: Journal, files: WrittenFiles) -> int | None:
+def _verified(notes: Journal, verify: Callable[[], int | None]) -> int | None:
     """Compare all files with the backup's manifest, once, and return their number; None if there is no manifest."""
     if notes.verified is not None:
         return notes.verified
+    try:
+        verified = verify()
+    except IntegrityError:
+        notes.forget()
+        raise
+    if verified is not None:
+        notes.add_verified(verified)
+    return verified
+
+
+def _verify(plan: RestorePlan, trees: Mapping[str, Tree], files: WrittenFiles) -> int | None:
     manifest = open_manifest(trees[DATA])
     if manifest is None:
         return None
@@ -130,15 +146,13 @@ def _verify(plan: RestorePlan, trees: Mapping[str, Tree], notes: Journal, files:
             if not describes(manifest, plan.info):
                 log.info("%s in the backup is that of another backup: files aren't compared with it", MANIFEST)
                 return None
-            log.warning("backup %s has lost its archives.json: its archives aren't compared with it, its files "
-                        "are compared with %s", plan.info.backup_id, MANIFEST)  # fmt: skip
-        try:
-            verified = files.compare(ManifestReader(iter(partial(manifest.read, 1 << 20), b"")), trees)
-        except IntegrityError:
-            notes.forget()
-            raise
-    notes.add_verified(verified)
-    return verified
+            log.warning(
+                "backup %s has lost its archives.json: its archives aren't compared with it, its files "
+                "are compared with %s",
+                plan.info.backup_id,
+                MANIFEST,
+            )
+        return files.compare(ManifestReader(iter(partial(manifest.read, 1 << 20), b"")), trees)
 
 
 def reopen(target: Path) -> None:

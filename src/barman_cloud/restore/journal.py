@@ -1,6 +1,6 @@
 """The file that marks a directory as half restored, so that the same command can go on after a kill or a crash.
 
-``.barman-cloud-restore`` lies in the recovery directory from the first moment of a restore to the last. Its first line
+``.barman-cloud-restore`` is in the recovery directory from the first moment of a restore to the last. Its first line
 says which backup is restored to where; each further one, which archive is extracted and what that archive leaves to be
 done at the end; a last one, that all files match the manifest. What was written before the machine (not just the
 program) stopped may be lost, so after a reboot all archives are extracted again. The file is locked while a restore
@@ -71,7 +71,7 @@ class Journal:
         os.close(self.fd)
 
     def begin(self, identity: Identity) -> None:
-        """Write the first lines, on disk: without them nobody would know what lies in the directory."""
+        """Write the first lines, on disk: without them nobody would know what is in the directory."""
         self._append(asdict(identity))
         self._append({"boot": _boot_id()})
         os.fsync(self.fd)

@@ -21,5 +21,6 @@ def warn_of_links_outside(tree: Tree) -> None:
             log.warning(
                 "%s is a link to %s, which is not of this backup: a server on this copy would use, and may change, "
                 "the file that is there",
-                place, links[path].target,
-            )  # fmt: skip
+                place,
+                links[path].target,
+            )

@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from functools import cache
 from pathlib import Path
 
-from barman_cloud.archive.buffers import Buffer
+from barman_cloud.buffers import Buffer, write_all
 from barman_cloud.restore.durability import WRITEBACK_STEP, start_writeback
 
 DIRECT_FROM = 1 << 20
@@ -87,7 +87,7 @@ class CachedOutput(Output):
         self._flushed = 0
 
     def write(self, data: Buffer) -> None:
-        _write_all(self._fd, data)
+        write_all(self._fd, data)
         self._size += len(data)
         if self._size - self._flushed >= WRITEBACK_STEP:
             self._start_writeback()
@@ -125,7 +125,7 @@ class DirectOutput(Output):
         self._write_direct(self._buffer[:whole])
         if whole < self._filled:
             _switch(self._fd, direct=False)
-            _write_all(self._fd, self._buffer[whole : self._filled])
+            write_all(self._fd, self._buffer[whole : self._filled])
 
     def _write_direct(self, data: memoryview) -> None:
         while data:
@@ -135,12 +135,6 @@ class DirectOutput(Output):
                 # Another block size, or a file system that can't do it after all: through the cache then.
                 if error.errno != errno.EINVAL or not _switch(self._fd, direct=False):
                     raise
-
-
-def _write_all(fd: int, data: Buffer) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 def _switch(fd: int, *, direct: bool) -> bool:

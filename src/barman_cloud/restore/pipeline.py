@@ -1,4 +1,4 @@
-"""Small pieces of the restore pipe: a stage in a thread of its own, stopping on demand, and a crew of workers."""
+"""Small pieces of the restore pipe: a stage in a thread of its own, stopping on demand, and worker threads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _PATIENCE = 2.0
-"""Seconds that workers have to notice that they shall stop; one may be inside a network call."""
+"""Seconds that workers have to notice that they have to stop; one may be inside a network call."""
 
 
 class Stopped(Exception):

@@ -61,8 +61,12 @@ def place_tablespaces(info: BackupInfo, target: Path, rules: Mapping[str, str]) 
     """
     known = [tablespace.name for tablespace in info.tablespaces or []]
     for name in rules.keys() - set(known):
-        log.warning("backup %s has no tablespace %s: that rule has no effect (it has: %s)",
-                    info.backup_id, name, ", ".join(known) or "none")  # fmt: skip
+        log.warning(
+            "backup %s has no tablespace %s: that rule has no effect (it has: %s)",
+            info.backup_id,
+            name,
+            ", ".join(known) or "none",
+        )
     taken = {target.resolve(): "the recovery directory"}
     result: list[TablespacePlan] = []
     for tablespace in info.tablespaces or []:
@@ -108,8 +112,12 @@ def _original_place(tablespace: Tablespace, target: Path) -> Path:
         raise OperationError(
             f"tablespace {name} would be written to {location}, as the backup says; that is {unusual}", hint=hint
         )
-    log.warning("tablespace %s goes to %s, where it was (hint: --tablespace %s:LOCATION puts it elsewhere)",
-                name, location, name)  # fmt: skip
+    log.warning(
+        "tablespace %s goes to %s, where it was (hint: --tablespace %s:LOCATION puts it elsewhere)",
+        name,
+        location,
+        name,
+    )
     return Path(location)
 
 

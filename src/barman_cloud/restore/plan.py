@@ -8,38 +8,54 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from barman_cloud import logs
-from barman_cloud.archive import archives_json
 from barman_cloud.archive.archives_json import ArchiveRecord
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.catalog import ArchiveObject, Catalog
 from barman_cloud.catalog.layout import DATA, Layout
-from barman_cloud.errors import IntegrityError, ObjectNotFoundError, OperationError
+from barman_cloud.errors import OperationError
 from barman_cloud.restore import journal
+from barman_cloud.restore.chain import find_chain
 from barman_cloud.restore.journal import Identity, Journal
 from barman_cloud.restore.places import TablespacePlan, place_tablespaces
+from barman_cloud.restore.source import ArchiveSource, find_source
 from barman_cloud.store.base import ObjectStore
 
 log = logs.get_logger(__name__)
 
-_LOST = "this backup can't be restored; take another one"
-
 
 @dataclass(frozen=True, slots=True)
 class RestorePlan:
-    """Which archives go where. ``archives`` stand in the order in which Barman extracts them."""
+    """Which archives go where."""
 
-    info: BackupInfo
+    source: ArchiveSource
+    """The backup that is restored."""
     target: Path
     tablespaces: tuple[TablespacePlan, ...]
-    archives: tuple[ArchiveObject, ...]
     identity: Identity
     delta: bool = False
     """The directories aren't empty: what is as the backup has it is kept."""
-    records: Mapping[str, ArchiveRecord] | None = None
-    """What ``archives.json`` says of each archive, by key; None if the backup has none because another program made it.
+    older: tuple[ArchiveSource, ...] = ()
+    """The backups that an incremental one builds on, the full one first."""
 
-    Only with it is a ``backup_manifest`` in PGDATA known to describe this backup, and not one that was restored before.
-    """
+    @property
+    def info(self) -> BackupInfo:
+        """The backup that is restored."""
+        return self.source.info
+
+    @property
+    def archives(self) -> tuple[ArchiveObject, ...]:
+        """Its own archives."""
+        return self.source.archives
+
+    @property
+    def records(self) -> Mapping[str, ArchiveRecord] | None:
+        """What ``archives.json`` says of its own archives."""
+        return self.source.records
+
+    @property
+    def sources(self) -> tuple[ArchiveSource, ...]:
+        """The whole chain, the full backup first; of a full backup itself alone."""
+        return (*self.older, self.source)
 
     @property
     def directories(self) -> dict[str, Path]:
@@ -48,8 +64,8 @@ class RestorePlan:
 
     @property
     def stored_size(self) -> int:
-        """Bytes that lie in the store."""
-        return sum(archive.size for archive in self.archives)
+        """Bytes that are read of the store, those of the whole chain."""
+        return sum(source.stored_size for source in self.sources)
 
 
 def make_plan(
@@ -65,7 +81,8 @@ def make_plan(
     """Check everything that can be checked beforehand, and return the plan and the journal of an interrupted run.
 
     Raises ``OperationError`` if ``target`` or the directory of a tablespace isn't empty (unless an interrupted restore
-    of the same backup left it so, or with ``delta``), or if archives are missing. The caller closes the journal. With
+    of the same backup left it so, or with ``delta``), or if archives are missing, of this backup or of one that it
+    builds on. The caller closes the journal. With
     ``dry_run`` an interrupted run isn't looked into, and nothing is refused because of it.
     """
     target = Path(os.path.abspath(target))  # noqa: PTH100 - resolve() would follow the user's links
@@ -79,8 +96,13 @@ def make_plan(
     try:
         if fresh and not delta:
             _require_empty(target, "recovery directory")
-        archives = _find_archives(store, layout, info)
-        records = _read_records(store, layout, info, archives)
+        chain = find_chain(Catalog(store, layout), info)
+        if chain and delta:
+            raise OperationError(
+                f"backup {info.backup_id} is incremental, and --delta can't be used with it",
+                hint="restore into an empty directory",
+            )
+        *older, source = (find_source(store, layout, member) for member in (*chain, info))
         for entry in tablespaces if fresh else ():
             name = entry.tablespace.name
             if not (delta and _is_linked(target, entry)):
@@ -89,45 +111,7 @@ def make_plan(
         if interrupted is not None:
             interrupted.close()
         raise
-    return RestorePlan(info, target, tablespaces, archives, identity, delta, records), interrupted
-
-
-def _find_archives(store: ObjectStore, layout: Layout, info: BackupInfo) -> tuple[ArchiveObject, ...]:
-    found = Catalog(store, layout).archives(info.backup_id)
-    wanted = [DATA, *(str(tablespace.oid) for tablespace in info.tablespaces or [])]
-    for base in wanted:
-        parts = [archive.part for archive in found.get(base, [])]
-        if 0 not in parts:
-            raise OperationError(
-                f"backup {info.backup_id} has no archive {layout.archive(info.backup_id, base)}[.*]",
-                hint=_LOST,
-            )
-        missing = sorted(set(range(max(parts) + 1)) - set(parts))
-        if missing:
-            raise OperationError(
-                f"backup {info.backup_id} lacks the archive {layout.archive(info.backup_id, base, missing[0])}[.*]",
-                hint=_LOST,
-            )
-    return tuple(archive for base in wanted for archive in found[base])
-
-
-def _read_records(
-    store: ObjectStore, layout: Layout, info: BackupInfo, archives: tuple[ArchiveObject, ...]
-) -> dict[str, ArchiveRecord] | None:
-    key = layout.archives_json(info.backup_id)
-    source = store.object_url(key)
-    try:
-        text = store.get(key, limit=archives_json.largest_plausible(len(archives))).decode()
-    except ObjectNotFoundError:
-        return None
-    except UnicodeDecodeError as error:
-        raise IntegrityError(f"{source}: not a readable list of archives ({error})") from error
-    folder = layout.backup_dir(info.backup_id)
-    records = {folder + record.name: record for record in archives_json.parse(text, source)}
-    missing = records.keys() - {archive.key for archive in archives}
-    if missing:
-        raise OperationError(f"backup {info.backup_id} lacks the archive {min(missing)}", hint=_LOST)
-    return records
+    return RestorePlan(source, target, tablespaces, identity, delta, tuple(older)), interrupted
 
 
 def _is_linked(target: Path, entry: TablespacePlan) -> bool:

@@ -1,4 +1,4 @@
-"""Can recovery from a backup get to where it shall go? Answered by listings, before the first byte is restored.
+"""Can recovery from a backup get to its target? Answered by listings, before the first byte is restored.
 
 A restore takes hours, and PostgreSQL says only at its end that a segment, a timeline or the target isn't there; or it
 says nothing, and promotes at the first gap (PostgreSQL docs, 26.3.5).
@@ -12,12 +12,13 @@ from datetime import datetime, timedelta
 
 from barman_cloud import logs
 from barman_cloud.catalog.backup_info import BackupInfo
+from barman_cloud.catalog.needed_wal import NeededWal, needed_wal
 from barman_cloud.catalog.times import format_time
 from barman_cloud.catalog.wal_archive import WalArchive
-from barman_cloud.catalog.wal_range import Gap, Leg, Run, follow, is_segment_size, legs, name_of, number_of
-from barman_cloud.errors import IntegrityError, OperationError, UsageError
+from barman_cloud.catalog.wal_range import Gap, Leg, Run, follow, legs, name_of
+from barman_cloud.errors import OperationError
 from barman_cloud.postgres.timeline import history_name
-from barman_cloud.postgres.wal import WalKind, format_lsn, parse_lsn, parse_wal_name
+from barman_cloud.postgres.wal import format_lsn, parse_lsn
 from barman_cloud.restore.recovery_settings import RecoverySettings
 
 log = logs.get_logger(__name__)
@@ -29,20 +30,10 @@ _RESOLUTION = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why recovery will not end where it shall, and what to do."""
+    """Why recovery will not end at its target, and what to do."""
 
     message: str
     hint: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Needs:
-    """The segments without which a backup isn't consistent, by number."""
-
-    timeline: int
-    first: int
-    last: int
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +77,7 @@ def missing_wal(archive: WalArchive, info: BackupInfo) -> str | None:
 
     One request as a rule. A backup that doesn't say where its WAL begins and ends can't be judged: None.
     """
-    needs = _needs_of(info)
+    needs = needed_wal(info)
     if needs is None:
         log.debug("backup %s doesn't tell which WAL it needs", info.backup_id)
         return None
@@ -94,8 +85,7 @@ def missing_wal(archive: WalArchive, info: BackupInfo) -> str | None:
     _, gap = follow(leg, archive.segments_from(leg.timeline, leg.first, needs.size))
     if gap is None:
         return None
-    first, last = (name_of(needs.timeline, number, needs.size) for number in (needs.first, needs.last))
-    missing = name_of(needs.timeline, gap.missing, needs.size)
+    first, last, missing = (needs.name(number) for number in (needs.first, needs.last, gap.missing))
     span = f"{first} to {last}, of which {missing}" if first != last else f"{first}, which"
     return f"it needs WAL {span} is not in the archive {archive.url}"
 
@@ -117,10 +107,11 @@ def problems_of_target(archive: WalArchive, info: BackupInfo, settings: Recovery
     """Return why recovery from ``info``, whose own WAL is there, can't end at the target of ``settings``."""
     if found := list(_target_before_backup(info, settings)):
         return found
-    needs = _needs_of(info)
+    needs = needed_wal(info)
     if needs is None:
-        log.info("backup %s doesn't tell which WAL it needs: whether the target can be reached is not known",
-                 info.backup_id)  # fmt: skip
+        log.info(
+            "backup %s doesn't tell which WAL it needs: whether the target can be reached is not known", info.backup_id
+        )
         return []
     timeline = _target_timeline(archive, info, settings)
     if isinstance(timeline, Problem):
@@ -131,22 +122,6 @@ def problems_of_target(archive: WalArchive, info: BackupInfo, settings: Recovery
     if settings.immediate:
         return []
     return list(_judge(_walk(archive, way, needs.size, settings), info, settings))
-
-
-def _needs_of(info: BackupInfo) -> _Needs | None:
-    name = parse_wal_name(info.begin_wal or "")
-    size = info.xlog_segment_size
-    try:
-        end = parse_lsn(info.end_xlog or "")
-    except UsageError:
-        return None
-    if name is None or name.kind is not WalKind.SEGMENT:
-        return None
-    if not is_segment_size(size):
-        raise IntegrityError(f"backup.info of {info.backup_id}: WAL segments can't have {size} bytes")
-    first = number_of(name.segment_name, size)
-    # What ends on a boundary doesn't need the segment behind it.
-    return None if first is None else _Needs(name.timeline, first, max(first, (end - 1) // size), size)
 
 
 def _target_before_backup(info: BackupInfo, settings: RecoverySettings) -> Iterator[Problem]:
@@ -186,12 +161,17 @@ def _target_timeline(archive: WalArchive, info: BackupInfo, settings: RecoverySe
     newest = archive.newest_timeline(own)
     later = [timeline for timeline in archive.timelines() if timeline > newest]
     if later:
-        log.warning("PostgreSQL takes timeline %d for the latest, because %s is not in the archive, although there is "
-                    "timeline %s", newest, history_name(newest + 1), ", ".join(map(str, later)))  # fmt: skip
+        log.warning(
+            "PostgreSQL takes timeline %d for the latest, because %s is not in the archive, although there is "
+            "timeline %s",
+            newest,
+            history_name(newest + 1),
+            ", ".join(map(str, later)),
+        )
     return newest
 
 
-def _legs_to(archive: WalArchive, timeline: int, needs: _Needs, info: BackupInfo) -> tuple[Leg, ...] | Problem:
+def _legs_to(archive: WalArchive, timeline: int, needs: NeededWal, info: BackupInfo) -> tuple[Leg, ...] | Problem:
     history = archive.history(timeline)
     way = legs(history, timeline, (needs.timeline, needs.first), needs.size)
     left = next((switch.end for switch in history if switch.timeline == needs.timeline), None)

@@ -25,8 +25,13 @@ log = logs.get_logger(__name__)
 OLDEST_VERSION = 120000
 """Older servers have ``recovery.conf``."""
 
-_TARGETS = ("recovery_target", "recovery_target_lsn", "recovery_target_name", "recovery_target_time",
-            "recovery_target_xid")  # fmt: skip
+_TARGETS = (
+    "recovery_target",
+    "recovery_target_lsn",
+    "recovery_target_name",
+    "recovery_target_time",
+    "recovery_target_xid",
+)
 _CONF = "postgresql.auto.conf"
 _BEGIN = "# begin recovery settings"
 _END = "# end recovery settings"

@@ -62,6 +62,8 @@ class Outcome:
     files: int = 0
     size: int = 0
     """Bytes of file content."""
+    overlaid: int = 0
+    """Files that are changed blocks of a relation; counted in ``files`` too."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -74,6 +76,7 @@ class Outcome:
             data["root_names"],
             data["files"],
             data["size"],
+            data.get("overlaid", 0),
         )
 
 
@@ -88,7 +91,7 @@ class Tree:
         self.set_aside = dict(set_aside or {})
         self.outcomes: dict[int, Outcome] = {}
         self.implied: set[Parts] = set()
-        """Directories that were made because a member lies in them."""
+        """Directories that were made because a member is in them."""
         self._writers: dict[str, int] = {}
         self._lock = threading.Lock()
         self.fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -125,7 +128,7 @@ class Tree:
             self.implied.add(parts)
 
     def make_links(self) -> None:
-        """Create the links of all archives. ``UnsafeArchiveError`` if content lies where a link belongs."""
+        """Create the links of all archives. ``UnsafeArchiveError`` if content is where a link belongs."""
         links = {
             path: link
             for order, outcome in sorted(self.outcomes.items())
@@ -239,7 +242,7 @@ def split(name: str) -> Parts:
         )
     if name.startswith("/") or ".." in parts or "\0" in name:
         raise UnsafeArchiveError(
-            f"archive member {name!r} lies outside the directory that is restored",
+            f"archive member {name!r} is outside the directory that is restored",
             hint="nothing was written outside it; don't trust this backup",
         )
     return parts

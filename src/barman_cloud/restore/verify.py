@@ -142,6 +142,19 @@ def difference(entry: ManifestFile, tree: Tree, parts: Parts) -> str | None:
     return None if found == entry.checksum.lower() else f"has the checksum {found} instead of {entry.checksum}"
 
 
+def read_checksum(tree: Tree, parts: Parts) -> tuple[int, str] | None:
+    """Return size and CRC-32C (as a manifest writes it) of a file; None if there is no regular file."""
+    try:
+        descriptor = _open_regular(tree, parts)
+    except FileNotFoundError:
+        return None
+    if descriptor is None:
+        return None
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        size = os.fstat(descriptor).st_size
+        return size, _checksum(file, "CRC32C", size)
+
+
 def _open_regular(tree: Tree, parts: Parts) -> int | None:
     """Open a regular file of the tree, on a path without links; None if there is something else."""
     try:

@@ -18,6 +18,7 @@ from barman_cloud.archive.tar import Member, read_members
 from barman_cloud.catalog.catalog import ArchiveObject
 from barman_cloud.errors import IntegrityError, UnexpectedError
 from barman_cloud.restore.extract import Extractor, FileRecorder
+from barman_cloud.restore.layer import LayerOfArchive
 from barman_cloud.restore.pipeline import ahead, until_stopped
 from barman_cloud.restore.tree import Outcome, Tree
 from barman_cloud.store.base import ObjectStore
@@ -103,11 +104,12 @@ def extract_archive(
     expected: ArchiveRecord | None,
     record: FileRecorder | None,
     keep: Callable[[str], bool] | None = None,
+    layer: LayerOfArchive | None = None,
     stop: threading.Event,
 ) -> Outcome:
     """Extract one archive into ``tree`` and return what it leaves to be done. See :class:`Extractor` for ``order``."""
     began = time.monotonic()
-    with closing(Extractor(tree, order, record, keep)) as extractor:
+    with closing(Extractor(tree, order, record, keep, layer)) as extractor:
         member = None
         try:
             for member, content in read_archive(store, archive, window=window, stop=stop, expected=expected):
@@ -116,12 +118,16 @@ def extract_archive(
             where = tree.root / member.name if member else tree.root
             raise UnexpectedError(
                 f"{where}: {getattr(error, 'strerror', None) or error}",
-                hint="once that is mended, the same command goes on from here",
+                hint="once that is fixed, the same command goes on from here",
             ) from error
     outcome = extractor.outcome
     seconds = max(time.monotonic() - began, 1e-3)
     log.info(
         "extracted %s: %d files, %.1f MiB in %.1f s (%.0f MiB/s)",
-        os.path.basename(archive.key), outcome.files, outcome.size / 2**20, seconds, outcome.size / 2**20 / seconds,  # noqa: PTH119
-    )  # fmt: skip
+        os.path.basename(archive.key),  # noqa: PTH119
+        outcome.files,
+        outcome.size / 2**20,
+        seconds,
+        outcome.size / 2**20 / seconds,
+    )
     return outcome

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from barman_cloud import logs
@@ -54,6 +54,11 @@ class SnapshotOptions:
     gcp_project: str | None = None
     gcp_zone: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the names of all fields."""
+        return [option.name for option in fields(cls)]
 
 
 @dataclass(frozen=True, slots=True)

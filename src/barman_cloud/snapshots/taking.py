@@ -114,8 +114,10 @@ class SnapshotSet:
                     made = attempt.snapshot
                     log.error(  # noqa: TRY400 - one line; the trace is of no use here
                         "snapshot %s of disk %s stays behind, delete it by hand: %s",
-                        made.identifier if made else attempt.name, attempt.disk.id, error,
-                    )  # fmt: skip
+                        made.identifier if made else attempt.name,
+                        attempt.disk.id,
+                        error,
+                    )
                 else:
                     log.info("can't remove snapshot %s yet: %s", attempt.name, error)
                     time.sleep(pause)

@@ -1,6 +1,6 @@
 """The contract of an object store.
 
-Everything above this room talks to object storage through :class:`ObjectStore`; ``tests/store`` holds one conformance
+All other packages talk to object storage through :class:`ObjectStore`; ``tests/store`` holds one conformance
 suite that every implementation passes. What holds for all methods:
 
 * Keys are full keys inside the bucket (they include the path of the URL) and are used 1:1: no normalising, no quoting.

@@ -28,7 +28,7 @@ from barman_cloud.store.obstore_limits import head_by, obstore_can_name, refuse_
 from barman_cloud.store.put import put_whole
 from barman_cloud.store.upload import frozen, rejoined, slices, upload_parts
 
-logger = logs.get_logger(__name__)
+log = logs.get_logger(__name__)
 
 Keys: TypeAlias = list[str]
 
@@ -159,7 +159,7 @@ class CloudStore(CloudClient):
                 return data
             if number == READS:
                 require_intact(self.object_url(key), data, checksum)
-            logger.warning("%s arrived with another checksum than it was stored with; reading it again", key)
+            log.warning("%s arrived with another checksum than it was stored with; reading it again", key)
         raise AssertionError
 
     def read(

@@ -221,7 +221,7 @@ def from_obstore(error: BaseException) -> Failure | None:
     if not isinstance(error, OSError) and type(error).__module__ != "obstore.exceptions":
         return None
     text = str(error)
-    status, code, message, region = _http_part(text)
+    status, (code, message, region) = _http_part(text)
     if kind == "AlreadyExistsError" and code in _EXISTS_CODES:
         return Failure(409, exists=True)
     if status is None:
@@ -233,7 +233,7 @@ def from_obstore(error: BaseException) -> Failure | None:
     if status is not None:
         return Failure(status, code, message, region=region)
     if "Received redirect without LOCATION" in text:
-        return Failure(301, "PermanentRedirect", "the bucket lies in another region")
+        return Failure(301, "PermanentRedirect", "the bucket is in another region")
     if certificate := re.search(_CERTIFICATE, text):
         return Failure(None, message=certificate[1], certificate=True)
     if re.search(_KIND, text) or "HttpError" in text or "error decoding response body" in text:
@@ -286,11 +286,12 @@ class _Said(NamedTuple):
     region: str = ""
 
 
-def _http_part(text: str) -> tuple[int | None, str, str, str]:
+def _http_part(text: str) -> tuple[int | None, _Said]:
+    """Return the status of an answer in obstore's text, and what its error document says."""
     found = re.search(_STATUS, text)
     if not found:
-        return None, "", "", ""
-    return int(found[1]), *_error_document(text.partition("\nDebug source")[0])
+        return None, _Said()
+    return int(found[1]), _error_document(text.partition("\nDebug source")[0])
 
 
 def _error_document(text: str) -> _Said:

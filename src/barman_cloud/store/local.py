@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from barman_cloud.buffers import write_all
 from barman_cloud.errors import (
     AccessDeniedError,
     BucketNotFoundError,
@@ -84,7 +85,7 @@ class LocalStore(ObjectStore):
                 size = 0
                 for chunk in chunks:
                     with self._errors(key, writing=True):
-                        size += _write_all(descriptor, chunk)
+                        size += write_all(descriptor, chunk)
                 with self._errors(key, writing=True):
                     os.fsync(descriptor)
             finally:
@@ -301,14 +302,6 @@ class LocalStore(ObjectStore):
 def _info(key: str, status: os.stat_result) -> ObjectInfo:
     etag = f'"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"'
     return ObjectInfo(key, status.st_size, etag, datetime.fromtimestamp(status.st_mtime, UTC))
-
-
-def _write_all(descriptor: int, chunk: Buffer) -> int:
-    view = memoryview(chunk).cast("B")
-    written = 0
-    while written < view.nbytes:
-        written += os.write(descriptor, view[written:])
-    return written
 
 
 def _fsync_directory(directory: Path) -> None:

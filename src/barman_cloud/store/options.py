@@ -37,3 +37,17 @@ class StoreOptions(NamedTuple):
 
     def __repr__(self) -> str:
         return "StoreOptions(…)"  # names of key files are in it
+
+
+OPTIONS_OF: dict[str, tuple[str, ...]] = {
+    "aws-s3": (
+        "endpoint_url", "aws_profile", "read_timeout", "addressing_style",
+        "encryption", "sse_kms_key_id", "sse_customer_key", "storage_class",
+    ),
+    "azure-blob-storage": (
+        "azure_credential", "encryption_scope", "max_block_size", "max_concurrency", "max_single_put_size",
+        "storage_class",
+    ),
+    "google-cloud-storage": ("kms_key_name", "storage_class"),
+}  # fmt: skip
+"""Which fields mean something to which provider; a test makes sure that each belongs to one, and to a command."""

@@ -25,7 +25,12 @@ class Provider(NamedTuple):
     """Opens a store, without a request. Imports what it needs itself: a URL is parsed more often than opened."""
     deciding_variables: tuple[str, ...] = ()
     """Variables that decide which bucket or account a URL means; spools of different ones are kept apart."""
-    options: tuple[str, ...] = ()
-    """Fields of ``StoreOptions`` that mean something to it."""
     snapshots: str | None = None
     """The snapshot provider whose disks go with it (``barman_cloud.snapshots``)."""
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Fields of ``StoreOptions`` that mean something to it."""
+        from barman_cloud.store.options import OPTIONS_OF
+
+        return OPTIONS_OF.get(self.name, ())

@@ -20,7 +20,7 @@ SHORTEST_WAIT = 0.02
 LONGEST_WAIT = 0.5
 """Seconds between a create and the look at what came of it, on stores that may ignore its condition."""
 
-logger = logs.get_logger(__name__)
+log = logs.get_logger(__name__)
 
 
 def put_whole(
@@ -65,7 +65,7 @@ def put_whole(
     try:
         etag = store.attempt("put", key, send)
     except AlteredError:
-        # Wrong bytes must not lie there as if they were the object.
+        # Wrong bytes must not be there as if they were the object.
         with suppress(Exception):
             store.attempt("delete", key, lambda: store.provider_api.delete_one(key), stopped=lambda: True)
         raise
@@ -100,7 +100,7 @@ def _is_ours(store: CloudClient, key: str, data: memoryview, etag: str | None, c
     except ObjectNotFoundError:
         return True  # deleted since: no other writer's doing
     except AccessDeniedError as error:
-        logger.info("not looking whether another writer was at it: %s", error)
+        log.info("not looking whether another writer was at it: %s", error)
         return True
 
 
@@ -117,7 +117,7 @@ def _compare(store: CloudClient, key: str, data: memoryview) -> None:
         altered = False
     if altered:
         raise AlteredError(store.object_url(key))
-    logger.debug("%s: the store's ETags are no MD5", store.object_url(key))
+    log.debug("%s: the store's ETags are no MD5", store.object_url(key))
     store.etags_are_md5 = False
 
 

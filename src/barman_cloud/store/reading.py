@@ -93,7 +93,7 @@ def _read_whole(store: CloudClient, key: str, start: int, end: int, etag: str | 
 def _first_range(
     store: CloudClient, key: str, start: int, end: int, etag: str | None
 ) -> tuple[list[Buffer], int, str | None] | None:
-    """Return the bytes, the size of the whole object and its ETag; None when nothing of it lies in the range."""
+    """Return the bytes, the size of the whole object and its ETag; None when nothing of it is in the range."""
     try:
         return _range(store, key, start, end, etag)
     except StoreError:

@@ -14,7 +14,7 @@ from barman_cloud.store.failures import TransientError
 if TYPE_CHECKING:
     from barman_cloud.deadline import Deadline, Turn
 
-logger = logs.get_logger(__name__)
+log = logs.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -114,7 +114,7 @@ class Retry:
         if self.deadline.failing_for + pause >= QUIET and (self._warned is None or now - self._warned >= QUIET):
             level = logs.WARNING
             self._warned = now
-        logger.log(level, "%s; trying again in %.1f s", error, pause)
+        log.log(level, "%s; trying again in %.1f s", error, pause)
 
 
 class _TooLateError(TransientError):

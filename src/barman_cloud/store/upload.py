@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from barman_cloud.store.bucket_api import Attributes
     from barman_cloud.store.cloud_client import CloudClient
 
-logger = logs.get_logger(__name__)
+log = logs.get_logger(__name__)
 
 _ABORTING_TRIES = 3
 _SMALL = 64 << 10
@@ -33,7 +33,7 @@ def upload_parts(
     name = store.object_url(key)
     # The API is looked for at every try: a refusal may have changed how requests are made.
     upload = store.attempt("multipart", key, lambda: store.parts_api.begin(key, attributes))
-    crew = _Crew(store, key, upload, concurrency)
+    uploads = _PartUploads(store, key, upload, concurrency)
     size = 0
     try:
         for part in cut(chunks, part_size):
@@ -43,11 +43,11 @@ def upload_parts(
                     f"{name}: more than {store.capabilities.max_parts * part_size} bytes don't fit into one upload",
                     hint="use larger parts or smaller archives",
                 )
-            crew.hand_over(part)
-        parts = crew.finish()
+            uploads.hand_over(part)
+        parts = uploads.finish()
         _complete(store, key, upload, parts, size)
     except BaseException:
-        crew.stop()
+        uploads.stop()
         _abort(store, key, upload)
         raise
     return size
@@ -79,11 +79,15 @@ def _abort(store: CloudClient, key: str, upload: str) -> None:
             stopped=lambda: next(tries, None) is None,
         )
     except Exception as error:  # noqa: BLE001 - the failure that led here is the one to report
-        logger.info("%s: parts may be left in the bucket: %s", store.object_url(key), error)
+        log.info("%s: parts may be left in the bucket: %s", store.object_url(key), error)
 
 
-class _Crew:
-    """Threads that upload parts, ``concurrency`` at a time; no more parts than that are taken over."""
+class _PartUploads:
+    """Threads that upload parts, ``concurrency`` at a time; no more parts than that are taken over.
+
+    ``concurrent.futures`` would queue any number of parts, and their bytes with them, and its threads keep the process
+    from ending. ``restore.pipeline.run_all`` knows all its tasks in advance; parts come one after another.
+    """
 
     def __init__(self, store: CloudClient, key: str, upload: str, concurrency: int) -> None:
         self._store = store

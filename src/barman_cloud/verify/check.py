@@ -15,8 +15,10 @@ from barman_cloud.catalog.wal_range import Segment, segments
 from barman_cloud.errors import IntegrityError, NotFoundError
 from barman_cloud.postgres.timeline import Switch
 from barman_cloud.store.base import ObjectStore
+from barman_cloud.verify import ledger as ledgers
 from barman_cloud.verify.coverage import Coverage, Way, needs_of, recoverable
 from barman_cloud.verify.findings import Finding, Report, critical, ok, warning
+from barman_cloud.verify.ledger import Ledger
 from barman_cloud.verify.limits import Limits
 
 log = logs.get_logger(__name__)
@@ -44,21 +46,28 @@ def check(
     size = done[-1].xlog_segment_size if done else 16 << 20
     coverage = Coverage(tally.of(store, layout, size), histories, size)
     ways = [coverage.way(needs) for info in done if info.snapshots_info is None if (needs := needs_of(info))]
+    ledger = ledgers.load(store, layout)
     findings = [
         *catalog_findings(view, limits, now),
         *cluster_findings(done),
         *wal_findings(tally, limits, now),
         *damaged,
         *coverage_findings(coverage, ways),
+        *verified_findings(view, ledger, limits, now),
         *extra,
     ]
-    spans = recoverable(ways)
+    lost = ledgers.broken(ledger, view)
+    spans = recoverable(way for way in ways if way.needs.backup_id not in lost)
     return Report(
-        "check", store.url.text, layout.server, now, tuple(findings),
+        "check",
+        store.url.text,
+        layout.server,
+        now,
+        tuple(findings),
         metrics=_metrics(done, tally, ways, now),
         recoverable=spans,
         backup_times=tuple(info.end_time for info in done if info.end_time),
-    )  # fmt: skip
+    )
 
 
 class WalTally:
@@ -117,9 +126,11 @@ def catalog_findings(view: CatalogView, limits: Limits, now: datetime) -> Iterat
         size = newest.cluster_size or newest.size
         if size is not None and size < limits.min_backup_size:
             yield critical(
-                "backup-size", f"backup {newest.backup_id} is of {size} bytes, less than {limits.min_backup_size}",
-                "see whether the cluster was emptied, or the wrong one is backed up", newest.backup_id,
-            )  # fmt: skip
+                "backup-size",
+                f"backup {newest.backup_id} is of {size} bytes, less than {limits.min_backup_size}",
+                "see whether the cluster was emptied, or the wrong one is backed up",
+                newest.backup_id,
+            )
     full = [info for info in done if info.parent_backup_id is None]
     if len(full) < limits.minimum_redundancy:
         yield critical(
@@ -140,9 +151,11 @@ def _newest_backup(done: list[BackupInfo], limits: Limits, now: datetime) -> Fin
     text = f"{newest.backup_id} ended {duration(age)} ago"
     if limits.max_backup_age is not None and age > limits.max_backup_age:
         return critical(
-            "newest-backup", f"{text}, more than {duration(limits.max_backup_age)}",
-            "take a backup, and see why none was taken since", newest.backup_id,
-        )  # fmt: skip
+            "newest-backup",
+            f"{text}, more than {duration(limits.max_backup_age)}",
+            "take a backup, and see why none was taken since",
+            newest.backup_id,
+        )
     return ok("newest-backup", text, newest.backup_id)
 
 
@@ -151,15 +164,19 @@ def _unfinished(view: CatalogView, done: list[BackupInfo], limits: Limits, now: 
     failed = [info.backup_id for info in view.backups.values() if info.status == FAILED]
     if failed and failed[-1] > newest:
         yield warning(
-            "failed-backups", f"the last backup, {failed[-1]}, failed: {view.backups[failed[-1]].error}",
-            f"barman-cloud backup-show tells more; delete it with barman-cloud backup-delete -b {failed[-1]}", *failed,
-        )  # fmt: skip
+            "failed-backups",
+            f"the last backup, {failed[-1]}, failed: {view.backups[failed[-1]].error}",
+            f"barman-cloud backup-show tells more; delete it with barman-cloud backup-delete -b {failed[-1]}",
+            *failed,
+        )
     for info in view.backups.values():
         if info.deletion:
             yield warning(
-                "unfinished-deletion", f"the deletion of {info.backup_id} was begun and not finished",
-                f"run it again: barman-cloud backup-delete -b {info.backup_id}", info.backup_id,
-            )  # fmt: skip
+                "unfinished-deletion",
+                f"the deletion of {info.backup_id} was begun and not finished",
+                f"run it again: barman-cloud backup-delete -b {info.backup_id}",
+                info.backup_id,
+            )
             continue
         if info.status != STARTED:
             continue
@@ -168,9 +185,11 @@ def _unfinished(view: CatalogView, done: list[BackupInfo], limits: Limits, now: 
             yield ok("running-backup", f"{info.backup_id} began {duration(age)} ago", info.backup_id)
         else:
             yield warning(
-                "abandoned-backup", f"{info.backup_id} is STARTED since {duration(age) if age else 'an unknown time'}",
-                "if it doesn't run any more, barman-cloud cleanup removes it", info.backup_id,
-            )  # fmt: skip
+                "abandoned-backup",
+                f"{info.backup_id} is STARTED since {duration(age) if age else 'an unknown time'}",
+                f"if it doesn't run any more, delete it: barman-cloud backup-delete -b {info.backup_id}",
+                info.backup_id,
+            )
 
 
 def cluster_findings(done: list[BackupInfo]) -> Iterator[Finding]:
@@ -182,9 +201,11 @@ def cluster_findings(done: list[BackupInfo]) -> Iterator[Finding]:
     if len(identifiers) > 1:
         listed = ", ".join(f"{identifier} (last backup {backup_id})" for identifier, backup_id in identifiers.items())
         yield critical(
-            "one-cluster", f"backups of {len(identifiers)} clusters lie under one name: {listed}",
-            "give each cluster a server name of its own", *identifiers.values(),
-        )  # fmt: skip
+            "one-cluster",
+            f"backups of {len(identifiers)} clusters are under one name: {listed}",
+            "give each cluster a server name of its own",
+            *identifiers.values(),
+        )
     elif identifiers:
         yield ok("one-cluster", f"all backups are of cluster {next(iter(identifiers))}")
 
@@ -199,10 +220,11 @@ def wal_findings(tally: WalTally, limits: Limits, now: datetime) -> Iterator[Fin
     text = f"{tally.newest_name} was stored {duration(age)} ago"
     if limits.max_wal_age is not None and age > limits.max_wal_age:
         yield critical(
-            "newest-wal", f"{text}, more than {duration(limits.max_wal_age)}",
+            "newest-wal",
+            f"{text}, more than {duration(limits.max_wal_age)}",
             "see pg_stat_archiver and the server's log; set archive_timeout on a server that writes little",
             tally.newest_name,
-        )  # fmt: skip
+        )
     else:
         yield ok("newest-wal", f"{text}; {tally.count} files", tally.newest_name)
 
@@ -213,9 +235,12 @@ def coverage_findings(coverage: Coverage, ways: list[Way]) -> Iterator[Finding]:
     for way in lost:
         missing = coverage.name(way.needs.timeline, way.own_wal_missing or 0)
         yield critical(
-            "backup-wal", f"backup {way.needs.backup_id} can't be restored: {missing}, which it needs, is missing",
-            "look for it in pg_wal of the server; otherwise this backup is lost", way.needs.backup_id, missing,
-        )  # fmt: skip
+            "backup-wal",
+            f"backup {way.needs.backup_id} can't be restored: {missing}, which it needs, is missing",
+            "look for it in pg_wal of the server; otherwise this backup is lost",
+            way.needs.backup_id,
+            missing,
+        )
     if ways and not lost:
         yield ok("backup-wal", "the WAL that the backups themselves need is there")
     gaps = {way.gap: None for way in ways if way.gap is not None and way.own_wal_missing is None}
@@ -223,13 +248,38 @@ def coverage_findings(coverage: Coverage, ways: list[Way]) -> Iterator[Finding]:
         first = coverage.name(gap.timeline, gap.missing)
         until = f" to {coverage.name(gap.timeline, gap.next - 1)}" if gap.next and gap.next - 1 > gap.missing else ""
         yield critical(
-            "wal-gap", f"WAL {first}{until} is missing: recovery from backups before it ends there",
-            "look for it in pg_wal of the server, and take a backup now", first,
-        )  # fmt: skip
+            "wal-gap",
+            f"WAL {first}{until} is missing: recovery from backups before it ends there",
+            "look for it in pg_wal of the server, and take a backup now",
+            first,
+        )
     if len(gaps) > _GAPS_NAMED:
         yield critical("wal-gap", f"there are {len(gaps) - _GAPS_NAMED} more gaps", "take a backup now")
     if ways and not gaps and not lost:
         yield ok("wal-gap", "no segment is missing since the oldest backup")
+
+
+def verified_findings(view: CatalogView, ledger: Ledger, limits: Limits, now: datetime) -> Iterator[Finding]:
+    """Tell what ``verify`` found the last time that it read these backups."""
+    done = [info.backup_id for info in view.backups.values() if info.is_complete]
+    again = "once that is repaired, run barman-cloud verify again; otherwise take a new backup"
+    lost = ledgers.broken(ledger, view)
+    for backup_id in done:
+        entry = ledger.backups.get(backup_id)
+        if backup_id in lost:
+            why = f"was found broken {duration(now - entry.moment)} ago" if entry else "builds on a broken backup"
+            yield critical("verified", f"{backup_id} {why}", again, backup_id)
+        elif entry and entry.state == ledgers.DAMAGED_PAGES:
+            yield critical("verified", f"{backup_id} has pages that fail their checksums", again, backup_id)
+    whole = [entry for backup_id, entry in ledger.backups.items() if backup_id in done and entry.state == ledgers.WHOLE]
+    last = max((entry.moment for entry in whole), default=None)
+    count = f"{len(whole)} of {len(done)} backups were verified"
+    text = f"{count}, the last time {duration(now - last)} ago" if last else "no backup was verified yet"
+    limit = limits.max_verified_age
+    if limit is not None and done and (last is None or now - last > limit):
+        yield critical("verified", f"{text}; the limit is {duration(limit)}", "run barman-cloud verify")
+    elif done:
+        yield ok("verified", text)
 
 
 def duration(time: timedelta) -> str:

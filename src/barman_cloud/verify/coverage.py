@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from barman_cloud.catalog.backup_info import BackupInfo
-from barman_cloud.catalog.wal_range import Gap, Leg, Run, Segment, is_segment_size, legs, name_of, number_of, runs
-from barman_cloud.errors import UsageError
+from barman_cloud.catalog.needed_wal import needed_wal
+from barman_cloud.catalog.wal_range import Gap, Leg, Run, Segment, legs, name_of, runs
+from barman_cloud.errors import IntegrityError
 from barman_cloud.postgres.timeline import Switch
-from barman_cloud.postgres.wal import WalKind, parse_lsn, parse_wal_name
 from barman_cloud.verify.findings import TimeRange
 
 
@@ -117,19 +117,11 @@ class Coverage:
 
 def needs_of(info: BackupInfo) -> Needs | None:
     """Return which WAL a backup needs; None if its ``backup.info`` doesn't tell."""
-    name = parse_wal_name(info.begin_wal or "")
-    size = info.xlog_segment_size
     try:
-        end = parse_lsn(info.end_xlog or "")
-    except UsageError:
+        needed = needed_wal(info)
+    except IntegrityError:
         return None
-    if name is None or name.kind is not WalKind.SEGMENT or not is_segment_size(size):
-        return None
-    first = number_of(name.segment_name, size)
-    if first is None:
-        return None
-    # What ends on a boundary doesn't need the segment behind it.
-    return Needs(info.backup_id, name.timeline, first, max(first, (end - 1) // size), info.end_time)
+    return needed and Needs(info.backup_id, needed.timeline, needed.first, needed.last, info.end_time)
 
 
 def recoverable(ways: Iterable[Way]) -> tuple[TimeRange, ...]:

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 from barman_cloud.verify.findings import TimeRange
 
-_BACKUP, _WAL, _GAP, _BEFORE, _NOW = "●", "─", "╳", " ", "▶"
-_PLAIN = str.maketrans({_BACKUP: "o", _WAL: "-", _GAP: "x", _NOW: ">"})
+_BACKUP, _WAL, _GAP, _NEWER, _NOW = "●", "─", "╳", "·", "▶"
+_PLAIN = str.maketrans({_BACKUP: "o", _WAL: "-", _GAP: "x", _NEWER: ".", _NOW: ">"})
 
 
 def draw(
@@ -22,7 +22,8 @@ def draw(
 ) -> str:
     """Return a line of at most ``width`` characters from the first backup to now.
 
-    A backup is a dot where it ended, WAL that can be restored a line, and a cross stands for what can't be.
+    A backup is a dot where it ended, WAL that can be restored a line, and a cross stands for what can't be. What is
+    newer than the newest WAL, and so not archived yet, is dotted.
     """
     if not backups:
         return "no backup"
@@ -37,6 +38,9 @@ def draw(
     for span in recoverable:
         for position in range(place(span.start), place(span.end) + 1):
             line[position] = _WAL
+    if recoverable:
+        newest = place(recoverable[-1].end)
+        line[newest + 1 :] = _NEWER * (places - newest - 1)
     for moment in backups:
         line[place(moment)] = _BACKUP
     # A short gap must stay visible even where the line is too coarse for it.

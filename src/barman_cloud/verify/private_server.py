@@ -211,7 +211,11 @@ class PrivateServer:
         launcher = [sys.executable, "-P", "-m", "barman_cloud.verify.launch", str(os.getpid())]
         done = subprocess.run(
             [*launcher, str(status.st_uid), str(status.st_gid), *command],
-            capture_output=True, text=True, timeout=60, check=False, cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            cwd="/",
             env={**os.environ, **self._programs.environ, "LC_ALL": "C"},
-        )  # fmt: skip
+        )
         return done.stdout if done.returncode == 0 else ""

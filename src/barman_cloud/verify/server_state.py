@@ -68,9 +68,10 @@ def _waiting(connection: Connection, limits: Limits) -> Iterator[Finding]:
         yield ok("archiver-queue", f"{ready} segments wait for the archiver; WAL is written at {rate / 1024:.0f} KiB/s")
         return
     yield critical(
-        "archiver-queue", f"{ready} segments wait for the archiver, more than {limits.max_ready}",
+        "archiver-queue",
+        f"{ready} segments wait for the archiver, more than {limits.max_ready}",
         "see the server's log for what archive_command says; wal-archive --parallel archives several at a time",
-    )  # fmt: skip
+    )
 
 
 def _wal_rate(connection: Connection) -> float:
@@ -104,9 +105,11 @@ def _slot_finding(slot: dict[str, Any]) -> Finding:
         )
     if not slot["active"]:
         return warning(
-            "slots", f"nobody uses slot {name}: the server keeps WAL for it until its disk is full",
-            f"start its receiver, or drop it: SELECT pg_drop_replication_slot('{name}')", name,
-        )  # fmt: skip
+            "slots",
+            f"nobody uses slot {name}: the server keeps WAL for it until its disk is full",
+            f"start its receiver, or drop it: SELECT pg_drop_replication_slot('{name}')",
+            name,
+        )
     return ok("slots", f"slot {name} is in use, its WAL is {status or 'there'}", name)
 
 

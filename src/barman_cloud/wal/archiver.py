@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from barman_cloud import logs
-from barman_cloud.archive.compression import SUFFIX, compress_stream, wal_level
+from barman_cloud.archive.compression import SUFFIX, compress_stream, compression_level
 from barman_cloud.errors import (
     AccessDeniedError,
     BarmanCloudError,
@@ -73,7 +73,7 @@ class Archiver:
         A file that is archived already is compared: equal content is success, other content raises ``ConflictError``.
         """
         with WalFile(path, check_content=self._options.check_content) as file:
-            self._store(file, file.pieces)
+            self._archive(file, file.pieces)
         archive_spool.release_cache(path)
 
     def archive_ahead(self, path: str) -> str | None:
@@ -101,15 +101,18 @@ class Archiver:
             return None
         with WalFile(path, check_content=self._options.check_content) as file:
             try:
-                self._store(file, pieces)
+                self._archive(file, pieces)
             except _RecycledError:
                 return None
             return archive_spool.identity(file.status, checksum)
 
-    def _store(self, file: WalFile, pieces: Callable[[int], Iterator[bytes]]) -> None:
+    def _archive(self, file: WalFile, pieces: Callable[[int], Iterator[bytes]]) -> None:
         if self._identity and (cluster := file.system_identifier) is not None:
             self._identity.require(cluster, file.path)
         key = self._layout.wal(file.name.text, SUFFIX.get(self._options.compression or "", ""))
+        if file.name.kind is WalKind.PARTIAL and not self._options.overwrite:
+            self._store_partial(file, key, pieces)
+            return
         if not self._options.overwrite and not _is_inner_segment(file.name):
             self._compare_other_compressions(file, key)
         try:
@@ -120,15 +123,71 @@ class Archiver:
         else:
             log.info("archived WAL file %s as %s", file.path, self._objects.object_url(key))
 
-    def _upload(self, file: WalFile, key: str, pieces: Callable[[int], Iterator[bytes]]) -> None:
+    def _store_partial(self, file: WalFile, key: str, pieces: Callable[[int], Iterator[bytes]]) -> None:
+        """Store a partial segment, or leave a stored copy that has more of it.
+
+        PostgreSQL archives one when it is promoted, and ``wal-receive`` stores those that it received: they agree as
+        far as both go, and one of them ends in zeros from there on.
+        """
+        shorter = []
+        for stored in self._copies_of(file, key):
+            if not self._goes_on_from(file, stored):
+                log.info("WAL file %s is archived already as %s", file.path, self._objects.object_url(stored))
+                return
+            shorter.append(stored)
+        self._upload(file, key, pieces, replace=bool(shorter))
+        log.info("archived WAL file %s as %s", file.path, self._objects.object_url(key))
+        try:
+            self._objects.delete(stored for stored in shorter if stored != key)
+        except AccessDeniedError as error:
+            log.warning("a shorter copy of %s can't be deleted: %s", file.name.text, error)
+
+    def _copies_of(self, file: WalFile, key: str) -> list[str]:
+        try:
+            listed = self._objects.list(self._layout.wal_prefix(file.name.text))
+            parsed = [self._layout.parse_wal_key(info.key) for info in listed]
+        except AccessDeniedError as error:
+            log.info("not looking for copies with another compression: %s", error)
+            try:
+                self._refuse_existing(key)
+            except ObjectExistsError:
+                return [key]
+            return []
+        return [found.key for found in parsed if found is not None and found.name == file.name.text]
+
+    def _goes_on_from(self, file: WalFile, key: str) -> bool:
+        """Tell whether the file has more of the segment than the stored copy; ``ConflictError`` if they disagree."""
+        differ = False
+        blank = {"file": True, "stored": True}
+        try:
+            for position, part in self._stored_parts(key, file.size):
+                own = file.read(position, len(part)) if position + len(part) <= file.size else b"\1"
+                if not differ:
+                    if own == part:
+                        continue
+                    differ = True
+                    same = next((n for n, (a, b) in enumerate(zip(own, part, strict=False)) if a != b), len(own))
+                    own, part = own[same:], part[same:]
+                blank["file"] &= own.count(0) == len(own)
+                blank["stored"] &= part.count(0) == len(part)
+        except IntegrityError as error:
+            raise ConflictError(f"{self._objects.object_url(key)} can't be read: {error}") from error
+        if differ and not any(blank.values()):
+            raise self._differs(file, key)
+        return differ and blank["stored"]
+
+    def _upload(
+        self, file: WalFile, key: str, pieces: Callable[[int], Iterator[bytes]], *, replace: bool = False
+    ) -> None:
         """Store the file by one conditional create, or in parts if it stays too large when compressed."""
+        replace |= self._options.overwrite
         tags = self._tags_of(file.name)
         kind: ObjectKind = "wal" if file.name.kind in (WalKind.SEGMENT, WalKind.PARTIAL) else "metadata"
         body, rest = self._packed(file, pieces)
         if rest is None:
-            self._objects.put(key, body, kind=kind, if_absent=not self._options.overwrite, tags=tags)
+            self._objects.put(key, body, kind=kind, if_absent=not replace, tags=tags)
             return
-        if not self._options.overwrite:
+        if not replace:
             self._refuse_existing(key)
         chunks = _chunks(body, rest)
         self._objects.put_stream(key, chunks, kind=kind, part_size=PART_SIZE, concurrency=CONCURRENCY, tags=tags)
@@ -142,7 +201,7 @@ class Archiver:
             if file.size > AT_ONCE:
                 return b"", pieces(_PIECE)
             return b"".join(pieces(max(1, file.size))), None  # of one piece, so this is no copy
-        packed = compress_stream(pieces(_PIECE), name, wal_level(name, self._options.level))
+        packed = compress_stream(pieces(_PIECE), name, compression_level(name, self._options.level))
         body = bytearray()
         for piece in packed:
             body += piece
@@ -185,20 +244,29 @@ class Archiver:
         except IntegrityError as error:
             raise ConflictError(f"{url} exists and can't be read, so it isn't {file.path}: {error}") from error
         if not equal:
-            raise ConflictError(
-                f"{file.path} differs from what is archived already as {url}",
-                hint="another cluster may be archiving to this place; PostgreSQL keeps the file until this is solved",
-            )
+            raise self._differs(file, key)
+
+    def _differs(self, file: WalFile, key: str) -> ConflictError:
+        return ConflictError(
+            f"{file.path} differs from what is archived already as {self._objects.object_url(key)}",
+            hint="another cluster may be archiving to this place; PostgreSQL keeps the file until this is solved",
+        )
 
     def _holds(self, key: str, file: WalFile) -> bool:
+        end = 0
+        for position, part in self._stored_parts(key, file.size):
+            if part != file.read(position, len(part)):
+                return False
+            end = position + len(part)
+        return end == file.size
+
+    def _stored_parts(self, key: str, size: int) -> Iterator[tuple[int, bytes]]:
         position = 0
-        for piece in open_stored(self._objects, key, file.size).content:
+        for piece in open_stored(self._objects, key, size).content:
             for start in range(0, len(piece), _PIECE):
                 part = bytes(piece[start : start + _PIECE])
-                if part != file.read(position, len(part)):
-                    return False
+                yield position, part
                 position += len(part)
-        return position == file.size
 
 
 def _chunks(body: bytes | bytearray, rest: Iterator[Buffer]) -> Iterator[Buffer]:

@@ -1,4 +1,4 @@
-"""What the two background processes share: one process per directory, requests, and a crew that works on a window.
+"""What the two background processes share: one process per directory, requests, threads that work on a window.
 
 ``wal/restore_ahead.py`` fetches ahead of recovery, ``wal/archive_ahead.py`` archives ahead of the archiver. Both live
 as long as PostgreSQL asks for files and a little longer. How the commands talk to them is in ``background_client``.
@@ -58,15 +58,15 @@ class Ahead(ABC, Generic[T]):
         with only_one(self._directory, self._idle_seconds) as requests:
             if requests is None:
                 return
-            self._crew = Crew(self._directory, self._jobs, self._work)
+            self._workers = WindowWorkers(self._directory, self._jobs, self._work)
             try:
                 self._move(request)
                 for latest in requests:
-                    if self._crew.hopeless:
+                    if self._workers.hopeless:
                         break
                     self._move(latest)
             finally:
-                self._crew.close()
+                self._workers.close()
                 self._drop_all_but(())
 
     @abstractmethod
@@ -84,7 +84,7 @@ class Ahead(ABC, Generic[T]):
     def _move(self, request: str) -> None:
         window = self._window_after(request)
         if window is not None:
-            self._crew.move(window)
+            self._workers.move(window)
             self._drop_all_but({*window, *self._still_wanted(request)})
 
     def _drop_all_but(self, names: Collection[str]) -> None:
@@ -94,7 +94,7 @@ class Ahead(ABC, Generic[T]):
                     self._directory.remove(name, larger_than=self._largest)
 
 
-class Requests:
+class RequestQueue:
     """What PostgreSQL asks for, as it arrives: iterating ends when nothing came for a while, or the spool is gone."""
 
     def __init__(self, directory: Directory, idle_seconds: float) -> None:
@@ -121,7 +121,7 @@ class Requests:
 
 
 @contextmanager
-def only_one(directory: Directory, idle_seconds: float) -> Iterator[Requests | None]:
+def only_one(directory: Directory, idle_seconds: float) -> Iterator[RequestQueue | None]:
     """Be the one process that works in ``directory``; None if another one does.
 
     What a killed one was working on is cleared away. Raises ``SpoolError`` for any OSError of the block.
@@ -137,7 +137,7 @@ def only_one(directory: Directory, idle_seconds: float) -> Iterator[Requests | N
             for name in directory.names():
                 if name.endswith((".part", ".tmp")):
                     directory.remove(name)
-            requests = Requests(directory, idle_seconds)
+            requests = RequestQueue(directory, idle_seconds)
             try:
                 yield requests
             finally:
@@ -148,8 +148,12 @@ def only_one(directory: Directory, idle_seconds: float) -> Iterator[Requests | N
         raise SpoolError(f"can't use spool directory {directory.path}: {error}") from error
 
 
-class Crew(Generic[T]):
-    """``jobs`` threads that do the work of each file in a moving window, in order and once."""
+class WindowWorkers(Generic[T]):
+    """``jobs`` threads that do the work of each file in a moving window, in order and once.
+
+    Not ``restore.pipeline.run_all``, which ends with the first failure, and not the threads of ``store.upload``, which
+    are one for each part: here a failure is one file's, and what has left the window is not begun any more.
+    """
 
     def __init__(self, directory: Directory, jobs: int, work: Callable[[str, T], None]) -> None:
         """``work`` is called with a file's name and its task; a failure of it is logged, and the file left alone."""

@@ -1,6 +1,6 @@
 """What a listing of the WAL archive taught, kept in the spool for the calls after it.
 
-Nearly every segment that recovery asks for exists and lies under a key like that of the one before, so a listing for
+Nearly every segment that recovery asks for exists and has a key like that of the one before, so a listing for
 each of them is one request too many. A listing from the requested name to the end of its folder (256 segments of
 16 MiB) says which suffix follows and up to where: so far, a segment is fetched directly. Anything else is asked of the
 store anew, because "not in the archive" ends a recovery and must be exact. So a hit costs one request, with one listing
@@ -12,6 +12,8 @@ What is remembered is only ever a guess about a key. A wrong one costs a request
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
+
+from barman_cloud.postgres.wal import SEGMENT_NAME_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,14 +38,13 @@ def learn(name: str, objects: Iterable[WalObject]) -> Seen | None:
     suffix: str | None = None
     last = name
     for found in objects:
-        if len(found.name) != 24 or found.name < name:
+        if not found.is_full_segment or found.name < name:
             continue
-        its_suffix = found.key[found.key.rindex("/") + 25 :]
         if suffix is None:
             if found.name != name:
                 return None
-            suffix = its_suffix
-        elif its_suffix != suffix:
+            suffix = found.suffix
+        elif found.suffix != suffix:
             break
         last = found.name
     return None if suffix is None else Seen(suffix, last)
@@ -55,7 +56,7 @@ def load(directory: Directory) -> Seen | None:
         suffix, last = directory.read("seen").rstrip("\n").split(" ")
     except (OSError, ValueError):
         return None
-    return Seen(suffix, last) if len(last) == 24 else None
+    return Seen(suffix, last) if len(last) == SEGMENT_NAME_LENGTH else None
 
 
 def save(directory: Directory, seen: Seen) -> None:

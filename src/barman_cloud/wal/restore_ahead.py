@@ -67,7 +67,7 @@ class Prefetcher(Ahead[tuple[WalName, str]]):
 
     def _learn(self, name: WalName) -> None:
         for found in self._restorer.listing(name):
-            if len(found.name) == 24:
+            if found.is_full_segment:
                 self._known.setdefault(found.name, found.key)
 
     def _work(self, name: str, task: tuple[WalName, str]) -> None:
@@ -85,7 +85,7 @@ class Prefetcher(Ahead[tuple[WalName, str]]):
         # Downloads overlap, but what the processors have to do is done one segment after the other: recovery waits for
         # the first one, and would get it last if all took turns.
         with self._processors:
-            if self._crew.wants(name):
+            if self._workers.wants(name):
                 deliver(content, name, self._directory.descriptor)
 
     def _settle_cluster(self, segment_size: int, system: int) -> None:

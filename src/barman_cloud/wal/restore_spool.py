@@ -70,7 +70,7 @@ def answer(arguments: Sequence[str], deadline: Deadline) -> bool:
     if spool_dir is None or command is None:
         return False
     constant, (name, destination) = command
-    if len(name) != 24:
+    if len(name) != spool.SEGMENT_NAME_LENGTH:
         return False
     directory = spool.directory_of_command(spool_dir, constant)
     try:

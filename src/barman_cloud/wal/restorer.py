@@ -68,11 +68,11 @@ class Restorer:
         self._check_pages = check_pages
 
     def restore(
-        self, name: WalName, destination: str, *, found: Callable[[], None] = lambda: None, thorough: bool = False
+        self, name: WalName, destination: str, *, on_found: Callable[[], None] = lambda: None, thorough: bool = False
     ) -> None:
         """Put the WAL file at ``destination``: complete, checked, and all at once.
 
-        ``found`` is called as soon as it is known to be in the archive; ``thorough`` is explained at :meth:`fetch`.
+        ``on_found`` is called as soon as it is known to be in the archive; ``thorough`` is explained at :meth:`fetch`.
         Raises ``NotFoundError`` only when the archive, asked just now, has no such file. A partial segment is delivered
         only if there is no full one.
         """
@@ -80,8 +80,8 @@ class Restorer:
             raise NotFoundError(
                 f"{name.text} is a backup history file, which is never restored", hint="recovery doesn't need it"
             )
-        if not self._restore_expected(name, destination, found, thorough):
-            self._restore_listed(name, destination, found, thorough)
+        if not self._restore_expected(name, destination, on_found, thorough):
+            self._restore_listed(name, destination, on_found, thorough)
         log.info("restored WAL file %s to %s", name.text, destination)
 
     def fetch(self, name: WalName, key: str, *, thorough: bool = False) -> tuple[PageHeader | None, Iterator[Buffer]]:
@@ -165,8 +165,8 @@ class Restorer:
             if found is not None:
                 yield found
 
-    def _restore_expected(self, name: WalName, destination: str, found: Callable[[], None], thorough: bool) -> bool:
-        """Restore the segment if it lies where the last ones let us expect it."""
+    def _restore_expected(self, name: WalName, destination: str, on_found: Callable[[], None], thorough: bool) -> bool:
+        """Restore the segment if it has the suffix that the last ones had."""
         if self._memory is None or name.kind is not WalKind.SEGMENT:
             return False
         seen = key_hint.load(self._memory)
@@ -174,18 +174,18 @@ class Restorer:
             return False
         try:
             key = self._layout.wal(name.text, seen.suffix)
-            self._deliver(name, key, destination, thorough=thorough, fetched=found)
+            self._deliver(name, key, destination, thorough=thorough, fetched=on_found)
         except ObjectNotFoundError:
             return False
         return True
 
-    def _restore_listed(self, name: WalName, destination: str, found: Callable[[], None], thorough: bool) -> None:
+    def _restore_listed(self, name: WalName, destination: str, on_found: Callable[[], None], thorough: bool) -> None:
         candidates = self._candidates(name)
         if not candidates:
             raise NotFoundError(
                 f"WAL file {name.text} is not in the archive {self._store.object_url(self._layout.wals_dir)}"
             )
-        found()
+        on_found()
         for number, candidate in enumerate(candidates, 1):
             if candidate.name != name.text:
                 log.warning("there is only a partial copy of segment %s: %s", name.text, candidate.key)

@@ -5,6 +5,7 @@
     <spool directory>/
         archive-<key>/        files already archived by one command line         (wal/archive_spool.py)
         restore-<key>/        segments fetched ahead from one store and server   (wal/restore_spool.py)
+        receive-<key>/        segments received, and not stored yet              (wal/receive_spool.py)
             owner             says that this program made the directory, and for which key
             command-<digest>  this command line leads here
         command-<digest>      a symbolic link to one of the directories
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Literal, TypeAlias
 
-    Kind: TypeAlias = Literal["archive", "restore"]
+    Kind: TypeAlias = Literal["archive", "restore", "receive"]
+
+SEGMENT_NAME_LENGTH = 24
+"""As in ``postgres.wal``, which a call that only looks into the spool doesn't import."""
 
 DECIDING_VARIABLES = (
     "AWS_CONFIG_FILE",
@@ -128,12 +132,14 @@ def default_spool_dir(kind: Kind) -> str:
     return f"/var/tmp/wal{kind}-{os.geteuid()}"  # noqa: S108 - beside Barman's, and checked as every other
 
 
-def prepare(spool_dir: str, kind: Kind, parts: Iterable[str]) -> Directory:
+def prepare(spool_dir: str, kind: Kind, parts: Iterable[str], environ: Mapping[str, str] = os.environ) -> Directory:
     """Create (if needed) and open the directory of ``kind`` for the store and server that ``parts`` name.
+
+    The variables of ``environ`` that decide about the store count as well.
 
     Raises ``SpoolError`` if it can't be created or used, or if others may have had a hand in it.
     """
-    name = f"{kind}-{key_of(parts, os.environ)}"
+    name = f"{kind}-{key_of(parts, environ)}"
     path = os.path.join(os.path.abspath(spool_dir), name)
     try:
         parent = _open_levels(os.path.dirname(path), create=True)
@@ -223,7 +229,7 @@ def command_of(arguments: Sequence[str], *, variable: int) -> tuple[tuple[str, .
 def is_wal_file_name(text: str) -> bool:
     """Tell whether ``text`` begins as every WAL file name does: 8 or 24 hexadecimal digits, then nothing or a dot."""
     digits, _, _ = text.partition(".")
-    return len(digits) in (8, 24) and all(digit in "0123456789ABCDEFabcdef" for digit in digits)
+    return len(digits) in (8, SEGMENT_NAME_LENGTH) and all(digit in "0123456789ABCDEFabcdef" for digit in digits)
 
 
 def own_system_identifier(wal_path: str) -> int | None:

@@ -183,7 +183,7 @@ class Harness:
             elif disk is not None:
                 disk.make_read_only() if case.what == "readonly" else disk.leave(case.number)
                 outcome = scenario.disturbed(None, limit=limit)
-                disk.mend()
+                disk.reset()
             elif case.where == "limit":
                 outcome = scenario.disturbed(None, limits={LIMITS[case.what][0]: _value(case)}, limit=limit)
             else:

@@ -50,7 +50,7 @@ class Disk:
         """Let nothing be written any more."""
         self._remount("ro")
 
-    def mend(self) -> None:
+    def reset(self) -> None:
         """Make it as it was at first."""
         self._remount(f"rw,size={_PLENTY}")
 

@@ -20,12 +20,12 @@ from barman_cloud.archive.compression import (
     SUFFIX,
     compress_bytes,
     compress_stream,
+    compression_level,
     compression_of,
     decompress_bytes,
     decompress_stream,
     new_compressor,
     new_decompressor,
-    wal_level,
 )
 from barman_cloud.archive.decompressors import STEP
 from barman_cloud.archive.libraries import zstd_module
@@ -222,9 +222,9 @@ def test_the_usual_tools_read_it_and_we_read_theirs(name: str, tool: str, size: 
         ("snappy", 0, 0, 0, 0, 0, 0),
     ],
 )
-def test_wal_levels(name: str, low: int, medium: int, high: int, least: int, most: int, default: int) -> None:
-    assert [wal_level(name, word) for word in ("low", "medium", "high", None)] == [low, medium, high, default]
-    assert (wal_level(name, -99), wal_level(name, 99)) == (least, most)
+def test_compression_levels(name: str, low: int, medium: int, high: int, least: int, most: int, default: int) -> None:
+    assert [compression_level(name, word) for word in ("low", "medium", "high", None)] == [low, medium, high, default]
+    assert (compression_level(name, -99), compression_level(name, 99)) == (least, most)
     for level in {low, medium, high, least, most}:
         if (name, level) != ("xz", 9):  # a dictionary of 64 MiB
             assert decompress_bytes(compress_bytes(b"content" * 1000, name, level), name) == b"content" * 1000
@@ -235,7 +235,7 @@ def test_unknown_names_and_levels_are_refused() -> None:
         with pytest.raises(ConfigurationError, match="unknown compression: rot13"):
             start("rot13")
     with pytest.raises(ConfigurationError, match="enormous"):
-        wal_level("gzip", "enormous")
+        compression_level("gzip", "enormous")
 
 
 def test_compression_is_told_by_the_suffix() -> None:

@@ -84,8 +84,17 @@ def read_all(chunks: Iterable[Buffer]) -> list[tuple[Member, bytes]]:
 def as_member(info: tarfile.TarInfo) -> Member:
     kind = next(kind for kind, flag in FLAGS.items() if flag == info.type)
     return Member(
-        info.name, kind, info.mode, info.uid, info.gid, info.uname, info.gname, info.size, info.mtime, info.linkname,  # type: ignore[arg-type]
-    )  # fmt: skip
+        info.name,
+        kind,
+        info.mode,
+        info.uid,
+        info.gid,
+        info.uname,
+        info.gname,
+        info.size,
+        info.mtime,
+        info.linkname,  # type: ignore[arg-type]
+    )
 
 
 @settings(max_examples=100, deadline=None)

@@ -94,8 +94,10 @@ def test_each_base_has_archives_of_its_own(store: ObjectStore) -> None:
 
     made.receive(deal, 1000, Events())
     assert stored(store) == {
-        "16384.tar": {"PG/1": b"a", "PG/2": b"b"}, "16385.tar": {"PG/1": b"c"}, "data.tar": {"x": b"d"},
-    }  # fmt: skip
+        "16384.tar": {"PG/1": b"a", "PG/2": b"b"},
+        "16385.tar": {"PG/1": b"c"},
+        "data.tar": {"x": b"d"},
+    }
 
 
 def test_large_files_in_a_row_go_to_different_archives(store: ObjectStore) -> None:

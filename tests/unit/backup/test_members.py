@@ -10,6 +10,8 @@ from barman_cloud.backup import members
 from barman_cloud.backup.members import PlannedMembers, read_file
 from barman_cloud.backup.pack import ArchivePlan, member_size
 from barman_cloud.backup.scan import FileRun
+from barman_cloud.incremental.file_format import Header, read_header
+from barman_cloud.incremental.increment import Pages
 
 Logged = list[tuple[str, int, float, int]]
 
@@ -162,3 +164,46 @@ def test_an_archive_ends_before_the_file_that_does_not_fit(root: Path) -> None:
     third = PlannedMembers(second.rest, 2 * member_size(0), lambda *_: None)
     assert [member.name for member, _ in collect(third)] == ["base/1/3", "base/1/4"]
     assert third.rest is None
+
+
+class Everything:
+    """An increment of which these blocks of every relation file changed."""
+
+    def __init__(self, *blocks: int) -> None:
+        self._blocks = blocks
+
+    def header(self, path: str, size: int, pages: Pages) -> Header | None:
+        if not path.rpartition("/")[2].isdigit():
+            return None
+        assert sum(map(len, pages())) == size
+        return Header(self._blocks, size // 8192)
+
+
+def test_changed_blocks_stand_for_a_file(root: Path) -> None:
+    pages = [bytes([number % 251]) * 8192 for number in range(300)]
+    (root / "base/1/5").write_bytes(b"".join(pages))
+    (root / "base/1/PG_VERSION").write_bytes(b"18\n")
+    logged: Logged = []
+    planned = PlannedMembers(
+        plan(root, "5", "PG_VERSION", base="16384"),
+        1 << 40,
+        lambda *entry: logged.append(entry),
+        increment=Everything(1, 2, *range(100, 250)),
+    )
+    (changed, content), (whole, version) = collect(planned)
+    header, rest = read_header(iter([content]), len(content), "test")
+    assert [changed.name, whole.name, version] == ["base/1/INCREMENTAL.5", "base/1/PG_VERSION", b"18\n"]
+    assert (changed.size, list(header.blocks), header.truncation) == (len(content), [1, 2, *range(100, 250)], 300)
+    assert rest == b"".join(pages[block] for block in header.blocks)
+    assert logged[0] == ("pg_tblspc/16384/base/1/INCREMENTAL.5", len(content), changed.mtime, crc32c(content))
+
+
+def test_blocks_that_were_cut_off_since_are_zeros(root: Path) -> None:
+    path = root / "base/1/5"
+    path.write_bytes(b"x" * 8192 * 4)
+    members = iter(PlannedMembers(plan(root, "5"), 1 << 40, lambda *_: None, increment=Everything(0, 1, 3)))
+    member, content = next(members)
+    os.truncate(path, 8192)
+    data = b"".join(map(bytes, content))
+    assert len(data) == member.size
+    assert data[-3 * 8192 :] == b"x" * 8192 + bytes(2 * 8192)

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from barman_cloud.backup import pack
 from barman_cloud.backup.pack import GIB, MIB, ArchivePlan, archive_capacity, member_size, part_size_for, plan_archives
-from barman_cloud.backup.scan import FileRun, Tree
+from barman_cloud.backup.scan import FileRun, ScannedBase
 from barman_cloud.store.base import Capabilities
 
 TIB = 1 << 40
 
 
-def tree(*directories: Sequence[int], base: str = "data") -> Tree:
+def tree(*directories: Sequence[int], base: str = "data") -> ScannedBase:
     """A tree with files of the given sizes, directory by directory."""
-    result = Tree(base, "/data", directories=["", *(f"base/{number}" for number in range(len(directories)))])
+    result = ScannedBase(base, "/data", directories=["", *(f"base/{number}" for number in range(len(directories)))])
     for number, sizes in enumerate(directories):
         names = [f"{16384 + file}" for file in range(len(sizes))]
         result.runs.append(FileRun(f"base/{number}", names, array("Q", sizes)))

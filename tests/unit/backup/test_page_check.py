@@ -67,6 +67,16 @@ def test_damaged_pages_are_named_by_file_and_block(cluster: Cluster, caplog: pyt
     )
 
 
+def test_a_part_of_a_file_is_checked_by_its_place_in_it(cluster: Cluster) -> None:
+    pages = [damaged(number, OLD) if number == 7 else page(number, lsn=OLD) for number in range(10)]
+    path = cluster.root / "16384.1"
+    path.write_bytes(b"".join(pages))
+    take = cluster.checker.watch("base/5/16384", str(path), "base/5/16384", first=6)
+    assert take is not None
+    take(b"".join(pages[6:9]))
+    assert cluster.conclude() == (3, 1, (DamagedFile("base/5/16384", ((7, 7),)),))
+
+
 def test_a_page_that_is_whole_when_it_is_read_again_is_right(cluster: Cluster) -> None:
     cluster.read("base/5/1", [damaged(0, OLD)], now=[page(0, lsn=OLD)])
     assert cluster.conclude() == (1, 0, ())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from barman_cloud.backup.scan import Tree, scan_data_directory, scan_tablespace
+from barman_cloud.backup.scan import ScannedBase, scan_data_directory, scan_tablespace
 
 
 def make(root: Path, *paths: str) -> None:
@@ -19,7 +19,7 @@ def make(root: Path, *paths: str) -> None:
             place.write_bytes(b"x" * len(place.name))
 
 
-def files(tree: Tree) -> list[str]:
+def files(tree: ScannedBase) -> list[str]:
     return [f"{run.directory}/{name}".lstrip("/") for run in tree.runs for name in run.names]
 
 
@@ -108,7 +108,7 @@ def test_directories_whose_content_is_left_out_stay_as_empty_ones(tmp_path: Path
     assert scan_data_directory(str(tmp_path)).directories == ["", "base", "log", "pg_replslot", "pg_wal"]
 
 
-def warnings(tree: Tree) -> list[str]:
+def warnings(tree: ScannedBase) -> list[str]:
     return [line for level, line in tree.notes if level == logging.WARNING]
 
 
@@ -137,9 +137,17 @@ class TestLinksToDataFiles:
 
     @pytest.mark.parametrize(
         "place",
-        ["base/5/16384", "base/5/16384_fsm", "global/1262", "pg_xact/0000", "pg_multixact/members/0000",
-         "pg_twophase/00000001", "pg_logical/replorigin_checkpoint", "pg_tblspc/99/PG_18_1/5/16384"],
-    )  # fmt: skip
+        [
+            "base/5/16384",
+            "base/5/16384_fsm",
+            "global/1262",
+            "pg_xact/0000",
+            "pg_multixact/members/0000",
+            "pg_twophase/00000001",
+            "pg_logical/replorigin_checkpoint",
+            "pg_tblspc/99/PG_18_1/5/16384",
+        ],
+    )
     @pytest.mark.parametrize("chain", [False, True])
     def test_a_linked_file_is_its_content(self, tmp_path: Path, place: str, chain: bool) -> None:
         make(tmp_path, "elsewhere/16384", "data/")

@@ -82,11 +82,12 @@ def keys(catalog: Catalog) -> list[str]:
     return [item.key for item in catalog.store.list("")]
 
 
-def run(module: ModuleType, catalog: Catalog, *arguments: str) -> int:
+def run(module: ModuleType, catalog: Catalog, *arguments: str, is_umbrella: bool = False) -> int:
     """Run a command on ``catalog``; the URL and the server go before the last argument if it is no option's value."""
     parser = Parser()
     module.COMMAND.add_arguments(parser)
     args = parser.parse_args(list(arguments))
+    args.is_umbrella = is_umbrella
     return module.COMMAND.run(args) or 0
 
 

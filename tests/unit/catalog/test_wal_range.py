@@ -18,7 +18,6 @@ from barman_cloud.catalog.wal_range import (
     Run,
     Segment,
     follow,
-    is_segment_size,
     legs,
     name_of,
     number_of,
@@ -26,6 +25,7 @@ from barman_cloud.catalog.wal_range import (
     segments,
 )
 from barman_cloud.postgres.timeline import Switch
+from barman_cloud.postgres.wal import is_segment_size
 
 SIZE = 16 << 20
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -61,23 +61,49 @@ def test_a_name_that_no_segment_has() -> None:
     assert number_of("000000010000000000000004", 1 << 30) is None
 
 
-@pytest.mark.parametrize(("size", "possible"), [(0, False), (-SIZE, False), (SIZE, True), (SIZE + 1, False),
-                                                (1 << 20, True), (1 << 19, False), (1 << 30, True), (1 << 31, False),
-                                                (3 << 20, False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("size", "possible"),
+    [
+        (0, False),
+        (-SIZE, False),
+        (SIZE, True),
+        (SIZE + 1, False),
+        (1 << 20, True),
+        (1 << 19, False),
+        (1 << 30, True),
+        (1 << 31, False),
+        (3 << 20, False),
+    ],
+)
 def test_segment_sizes(size: int, possible: bool) -> None:
     assert is_segment_size(size) == possible
 
 
 def test_each_segment_once() -> None:
-    found = list(segments(listed(
-        "000000010000000000000001.gz", "000000010000000000000001.lz4", "000000010000000000000002",
-        "000000010000000000000002.00000028.backup", "000000010000000000000003", "000000010000000000000003.partial",
-        "000000010000000000000004.partial.gz", "000000010000000000000100", "00000002.history",
-        "000000020000000000000004.zst",
-    ), SIZE))  # fmt: skip
+    found = list(
+        segments(
+            listed(
+                "000000010000000000000001.gz",
+                "000000010000000000000001.lz4",
+                "000000010000000000000002",
+                "000000010000000000000002.00000028.backup",
+                "000000010000000000000003",
+                "000000010000000000000003.partial",
+                "000000010000000000000004.partial.gz",
+                "000000010000000000000100",
+                "00000002.history",
+                "000000020000000000000004.zst",
+            ),
+            SIZE,
+        )
+    )
     assert [(segment.timeline, segment.number, segment.partial) for segment in found] == [
-        (1, 1, False), (1, 2, False), (1, 3, False), (1, 4, True), (2, 4, False),
-    ]  # fmt: skip
+        (1, 1, False),
+        (1, 2, False),
+        (1, 3, False),
+        (1, 4, True),
+        (2, 4, False),
+    ]
 
 
 def test_runs_go_on_over_the_end_of_a_folder() -> None:

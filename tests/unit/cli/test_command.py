@@ -54,14 +54,14 @@ def test_every_error_ends_with_the_code_that_its_drawing_says(kind: type[errors.
     assert drawn, f"{kind.__name__} is missing in the drawing"
     assert kind.exit_code == int(drawn[1])
     expected = 4 if kind is errors.ConnectivityError else kind.exit_code
-    assert main(command(raising(kind("it broke\nbadly", hint="mend it"))), ["u", "s"]) == expected
+    assert main(command(raising(kind("it broke\nbadly", hint="fix it"))), ["u", "s"]) == expected
     out, err = capsys.readouterr()
     assert out == ""
     (line,) = err.splitlines()
     match = LINE.fullmatch(line)
     assert match
     assert match["level"] == "ERROR"
-    assert match["text"] == "it broke badly (hint: mend it)"
+    assert match["text"] == "it broke badly (hint: fix it)"
 
 
 def test_a_lost_connection_is_2_for_the_commands_that_promise_it() -> None:

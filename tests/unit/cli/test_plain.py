@@ -65,9 +65,16 @@ def test_the_lines_of_archive_and_restore_commands_are_plain() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["u", "s", "--lz4", "--zstd", "w"], ["u"], ["u", "s", "w", "x"], ["u", "s", "--cloud-provider", "ibm", "w"],
-     ["u", "s", "w", "--parallel"], ["u", "s", "w", "--parallel", "many"], ["u", "s", "w", "--help"]],
-)  # fmt: skip
+    [
+        ["u", "s", "--lz4", "--zstd", "w"],
+        ["u"],
+        ["u", "s", "w", "x"],
+        ["u", "s", "--cloud-provider", "ibm", "w"],
+        ["u", "s", "w", "--parallel"],
+        ["u", "s", "w", "--parallel", "many"],
+        ["u", "s", "w", "--help"],
+    ],
+)
 def test_what_is_wrong_or_unusual_is_left_to_argparse(words: list[str]) -> None:
     assert plain("wal-archive", words) is None
 

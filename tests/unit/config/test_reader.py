@@ -56,8 +56,10 @@ def test_a_server_that_streams_to_the_cloud(tmp_path: Path, more: Path) -> None:
     assert server["last_backup_maximum_age"] == timedelta(days=1)
     assert server["streaming_wals_directory"] == "/var/lib/barman/main/streaming"
     assert {name for name, _ in server.unused()} == {
-        "backup_options", "cloud_staging_directory", "cloud_staging_max_size",
-    }  # fmt: skip
+        "backup_options",
+        "cloud_staging_directory",
+        "cloud_staging_max_size",
+    }
 
 
 def test_a_server_that_reads_its_own_machine(tmp_path: Path, more: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from barman_cloud.archive.manifest import ManifestFile
 from barman_cloud.incremental.changes import (
     ForkChanges,
     SummaryRow,
@@ -17,8 +18,10 @@ from barman_cloud.incremental.changes import (
     incremental_path,
     restored_path,
 )
-from barman_cloud.incremental.file_format import BLOCK, SEGMENT_BLOCKS
+from barman_cloud.incremental.file_format import BLOCK, SEGMENT_BLOCKS, Header
+from barman_cloud.incremental.increment import PageLsnScan
 from barman_cloud.incremental.page_lsn import changed_blocks
+from barman_cloud.incremental.parent_files import ParentFiles, read_parent_files
 from barman_cloud.incremental.relations import RelationFile, RelationFork, parse
 
 PATH = "base/5/16384"
@@ -37,11 +40,18 @@ def changed(*blocks: int, limit: int | None = None) -> dict[RelationFork, ForkCh
         ("base/5/16384_vm.1", RelationFile(RelationFork(1663, 5, 16384, 2), 1)),
         ("global/1262_fsm", RelationFile(RelationFork(1664, 0, 1262, 1), 0)),
         ("pg_tblspc/16400/PG_17_202406281/5/16384_init", RelationFile(RelationFork(16400, 5, 16384, 3), 0)),
-        ("base/5/t3_16384", None), ("base/5/PG_VERSION", None), ("base/5/pg_filenode.map", None),
-        ("global/pg_control", None), ("pg_xact/0000", None), ("base/pgsql_tmp/16384", None), ("base/5/016384", None),
-        ("base/5/16384.0", None), ("base/5/INCREMENTAL.16384", None), ("16384", None),
+        ("base/5/t3_16384", None),
+        ("base/5/PG_VERSION", None),
+        ("base/5/pg_filenode.map", None),
+        ("global/pg_control", None),
+        ("pg_xact/0000", None),
+        ("base/pgsql_tmp/16384", None),
+        ("base/5/016384", None),
+        ("base/5/16384.0", None),
+        ("base/5/INCREMENTAL.16384", None),
+        ("16384", None),
     ],
-)  # fmt: skip
+)
 def test_relation_files_are_told_by_their_path(path: str, expected: RelationFile | None) -> None:
     assert parse(path) == expected
 
@@ -134,3 +144,59 @@ def page(lsn: int) -> bytes:
 def test_pages_are_told_by_their_lsn(lsns: list[int], since: int) -> None:
     expected = [number for number, lsn in enumerate(lsns, 7) if lsn >= since or lsn == 0]
     assert list(changed_blocks(b"".join(map(page, lsns)), since, 7)) == expected
+
+
+def test_a_database_that_was_created_meanwhile_is_stored_whole() -> None:
+    created = {RelationFork(1663, 5, 0, 0): ForkChanges(0, array("I"))}
+    assert header_for(PATH, 10 * BLOCK, created, {PATH}) is None
+    assert header_for("base/6/16384", 10 * BLOCK, created, {"base/6/16384"}) is not None
+
+
+@given(st.lists(st.tuples(st.sampled_from([16384, 16385]), st.integers(0, 300), st.booleans()), max_size=60))
+def test_summaries_join_to_sets(rows: list[tuple[int, int, bool]]) -> None:
+    found = from_summaries(SummaryRow(relation, 1663, 5, 0, block, limit) for relation, block, limit in rows)
+    for relation in (16384, 16385):
+        blocks = {block for other, block, limit in rows if other == relation and not limit}
+        limits = [block for other, block, limit in rows if other == relation and limit]
+        change = found.get(FORK._replace(relation=relation), ForkChanges(None, array("I")))
+        assert (list(change.blocks), change.limit) == (sorted(blocks), min(limits, default=None))
+
+
+def scanned(content: list[bytes], parent: ParentFiles, path: str = PATH, new: tuple[str, ...] = ()) -> Header | None:
+    pairs = [b"".join(content[at : at + 2]) for at in range(0, len(content), 2)]
+    return PageLsnScan(100, parent, new).header(path, len(content) * BLOCK, lambda: iter(pairs))
+
+
+OLD, NEW = page(99), page(100)
+
+
+def test_the_scan_stores_pages_of_the_lsn_or_later() -> None:
+    parent = ParentFiles({PATH: 5 * BLOCK, f"{PATH}_vm": 5 * BLOCK, f"{PATH}.1": None})
+    header = scanned([OLD, NEW, OLD, page(0), OLD], parent)
+    assert header is not None
+    assert (list(header.blocks), header.truncation) == ([1, 3], 5)
+    header = scanned([OLD, OLD, NEW], parent, f"{PATH}.1")
+    assert header is not None
+    assert (list(header.blocks), header.truncation) == ([2], 3)
+
+
+@pytest.mark.parametrize("pages", [4, 6])
+def test_the_scan_never_asks_the_parent_for_more_than_it_has(pages: int) -> None:
+    header = scanned([OLD] * pages, ParentFiles({PATH: 5 * BLOCK}))
+    assert header is not None
+    assert (list(header.blocks), header.truncation) == ([5] if pages == 6 else [], pages)
+
+
+def test_what_the_scan_stores_whole() -> None:
+    parent = ParentFiles({PATH: 2 * BLOCK, f"{PATH}_vm": 2 * BLOCK})
+    assert scanned([NEW, NEW], parent) is None
+    assert scanned([OLD, OLD], parent, f"{PATH}_vm") is None
+    assert scanned([OLD, OLD], parent, "base/5/16999") is None
+    assert scanned([OLD, OLD], parent, new=("base/5",)) is None
+
+
+def test_of_a_manifest_the_files_of_relations_are_kept() -> None:
+    names = ["base/5/1", "base/5/INCREMENTAL.2", "base/5/3_fsm", "base/5/3_vm", "base/5/PG_VERSION", "PG_VERSION", "x"]
+    found = read_parent_files(ManifestFile(name, 8192, f"time of {name}", None, None) for name in names)
+    assert found.sizes == {"base/5/1": 8192, "base/5/2": None, "base/5/3_vm": 8192}
+    assert found.versions == {"base/5/PG_VERSION": "time of base/5/PG_VERSION"}

@@ -21,10 +21,17 @@ def test_a_command_that_archives_nothing(command: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["barman-cloud-wal-archive s3://b main %p", "true && cp %p /a/%f", "echo %p >> list", "trueness",
-     "test ! -f /a/%f && cp %p /a",
-     "echo `cp %p /a`", "echo $(cp %p /a)", "/opt/true/archive %p"],
-)  # fmt: skip
+    [
+        "barman-cloud-wal-archive s3://b main %p",
+        "true && cp %p /a/%f",
+        "echo %p >> list",
+        "trueness",
+        "test ! -f /a/%f && cp %p /a",
+        "echo `cp %p /a`",
+        "echo $(cp %p /a)",
+        "/opt/true/archive %p",
+    ],
+)
 def test_a_command_that_may_archive(command: str) -> None:
     assert _problem_of_settings(replace(SERVER, archive_command=command)) is None
 

@@ -11,13 +11,27 @@ from tests.support.postgres import PostgresServer
 from tests.support.privileges import server_account
 
 LINES = [
-    "work_mem = 1MB", "work_mem=2MB", "work_mem 3MB", "  Work_Mem\t=\t'4MB'  # comment", "work_mem'5MB'",
-    "#work_mem = 6MB", "",
-    "search_path = '\"$user\", public'", "application_name = 'it''s'", r"application_name = 'a\\b'",
-    r"application_name = 'tab\there'", r"application_name = '\141bc'", "application_name = 'x # y'#z",
-    "custom.setting = 'v'", "application_name = caf\u00e9", "application_name = ''", "work_mem = 7MB # it's",
-    "seq_page_cost = 1.5e0", "seq_page_cost=-1", "hba_file = '/etc/postgresql/18/main/pg_hba.conf'\t# with a tab",
-]  # fmt: skip
+    "work_mem = 1MB",
+    "work_mem=2MB",
+    "work_mem 3MB",
+    "  Work_Mem\t=\t'4MB'  # comment",
+    "work_mem'5MB'",
+    "#work_mem = 6MB",
+    "",
+    "search_path = '\"$user\", public'",
+    "application_name = 'it''s'",
+    r"application_name = 'a\\b'",
+    r"application_name = 'tab\there'",
+    r"application_name = '\141bc'",
+    "application_name = 'x # y'#z",
+    "custom.setting = 'v'",
+    "application_name = caf\u00e9",
+    "application_name = ''",
+    "work_mem = 7MB # it's",
+    "seq_page_cost = 1.5e0",
+    "seq_page_cost=-1",
+    "hba_file = '/etc/postgresql/18/main/pg_hba.conf'\t# with a tab",
+]
 
 
 def test_as_pg_file_settings_does(postgres: PostgresServer, server_dir: Path) -> None:

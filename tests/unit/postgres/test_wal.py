@@ -48,8 +48,10 @@ def test_an_lsn_survives_printing_as_postgresql_19_does_it(lsn: int) -> None:
 
 def test_lsns_are_printed_as_the_server_does() -> None:
     assert [wal.format_lsn(0x2000028, version) for version in (0, 180006, 190000)] == [
-        "0/2000028", "0/2000028", "0/02000028",
-    ]  # fmt: skip
+        "0/2000028",
+        "0/2000028",
+        "0/02000028",
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "1", "1/", "/1", "1/2/3", "g/0", "123456789/0", "-1/0"])

@@ -63,9 +63,15 @@ def test_lines_of_the_log_do_not_steer_the_terminal() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["backup-list", "{url}", "main"], ["backup-list", "--help"], ["backup-list", "--version"], ["--help"], ["-V"],
-     ["wal-archive", "--help"]],
-)  # fmt: skip
+    [
+        ["backup-list", "{url}", "main"],
+        ["backup-list", "--help"],
+        ["backup-list", "--version"],
+        ["--help"],
+        ["-V"],
+        ["wal-archive", "--help"],
+    ],
+)
 @pytest.mark.parametrize("output", ["full", "closed"])
 def test_an_output_that_takes_nothing_is_one_line_and_no_success(tmp_path: Path, words: list[str], output: str) -> None:
     directory = tmp_path / "main" / "base" / "20260101T000000"

@@ -6,7 +6,10 @@ import io
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from barman_cloud.archive import archives_json
 from barman_cloud.archive.archives_json import ArchiveRecord
@@ -17,6 +20,9 @@ from barman_cloud.catalog.backup_info import DONE, BackupInfo, Tablespace
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.postgres.wal import parse_lsn
+from barman_cloud.restore import archive_restore
+from barman_cloud.restore.archive_restore import RestoreReport, restore_backup
+from barman_cloud.restore.recovery_settings import RecoverySettings
 from barman_cloud.store.base import ObjectStore, StoreURL
 from tests.support.memory_store import MemoryStore
 
@@ -104,13 +110,26 @@ class Bucket:
         self.store = store or MemoryStore(StoreURL("memory", "test", "prod", "memory://test/prod"))
         self.layout = Layout.of(self.store.url, "main")
         self.info = BackupInfo(
-            BACKUP_ID, status=DONE, version=180000, timeline=1, begin_wal="000000010000000000000002",
-            end_wal="000000010000000000000002", begin_xlog="0/2000028",
-            end_time=datetime(2026, 11, 22, 12, 30, tzinfo=UTC), end_xlog="0/2000100", server_name="cloud",
-        )  # fmt: skip
+            BACKUP_ID,
+            status=DONE,
+            version=180000,
+            timeline=1,
+            begin_wal="000000010000000000000002",
+            end_wal="000000010000000000000002",
+            begin_xlog="0/2000028",
+            end_time=datetime(2026, 11, 22, 12, 30, tzinfo=UTC),
+            end_xlog="0/2000100",
+            server_name="cloud",
+        )
 
-    def put(self, members: Iterable[tuple[tarfile.TarInfo, bytes]], base: str = "data", part: int = 0,
-            compression: str | None = None, suffix: str = "") -> str:  # fmt: skip
+    def put(
+        self,
+        members: Iterable[tuple[tarfile.TarInfo, bytes]],
+        base: str = "data",
+        part: int = 0,
+        compression: str | None = None,
+        suffix: str = "",
+    ) -> str:
         """Store an archive and return its key."""
         key = self.layout.archive(BACKUP_ID, base, part, suffix)
         self.store.put(key, compress_bytes(tar(members), compression))
@@ -126,3 +145,25 @@ class Bucket:
         """Store ``backup.info``, and a WAL file by the name of the one that the backup needs."""
         Catalog(self.store, self.layout).save(self.info)
         self.store.put(self.layout.wal("000000010000000000000002"), b"WAL")
+
+
+def restore(
+    bucket: Bucket, target: Path, jobs: int = 2, settings: RecoverySettings | None = None, **rules: str
+) -> RestoreReport:
+    return restore_backup(bucket.store, bucket.layout, bucket.info, target, rules, jobs, settings)
+
+
+def interrupt_after(bucket: Bucket, target: Path, archives: int) -> None:
+    """Run a restore that is killed once so many archives (the largest first) are extracted."""
+    real = archive_restore.extract_archive
+    left = [archives]
+
+    def extract(*args: object, **options: object) -> object:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return real(*args, **options)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(archive_restore, "extract_archive", extract)
+        restore(bucket, target, jobs=1)

@@ -44,20 +44,27 @@ def names(directory: Path) -> list[tuple[str, int, str]]:
 def test_debian(pgdata: Path) -> None:
     (pgdata / "postgresql.conf").write_text(DEBIAN)
     assert names(pgdata) == [
-        ("postgresql.conf", 1, "data_directory"), ("postgresql.conf", 2, "hba_file"),
-        ("postgresql.conf", 3, "ident_file"), ("postgresql.conf", 4, "external_pid_file"),
+        ("postgresql.conf", 1, "data_directory"),
+        ("postgresql.conf", 2, "hba_file"),
+        ("postgresql.conf", 3, "ident_file"),
+        ("postgresql.conf", 4, "external_pid_file"),
         ("postgresql.conf", 7, "include_dir"),
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "", "port = 1\n", "data_directory = 'HERE'\nhba_file = 'HERE/pg_hba.conf'\n", "data_directory = 'HERE/'\n",
-        "external_pid_file = ''\n", "include_if_exists 'nothing.conf'\n", "include 'here.conf'\ninclude_dir 'conf.d'\n",
+        "",
+        "port = 1\n",
+        "data_directory = 'HERE'\nhba_file = 'HERE/pg_hba.conf'\n",
+        "data_directory = 'HERE/'\n",
+        "external_pid_file = ''\n",
+        "include_if_exists 'nothing.conf'\n",
+        "include 'here.conf'\ninclude_dir 'conf.d'\n",
         "include 'HERE/here.conf'\n",
     ],
-)  # fmt: skip
+)
 def test_what_stays_inside_is_fine(pgdata: Path, text: str) -> None:
     (pgdata / "here.conf").write_text("port = 2\n")
     (pgdata / "conf.d").mkdir()
@@ -132,9 +139,15 @@ def test_the_commands_that_start_the_copy(pgdata: Path, monkeypatch: pytest.Monk
     words = shlex.split(command)
     assert words[:4] == ["pg_ctl", "-D", str(pgdata), "-o"]
     assert shlex.split(words[4]) == [
-        "-c", f"data_directory={pgdata}", "-c", f"hba_file={pgdata}/pg_hba.conf",
-        "-c", f"ident_file={pgdata}/pg_ident.conf", "-c", "external_pid_file=",
-    ]  # fmt: skip
+        "-c",
+        f"data_directory={pgdata}",
+        "-c",
+        f"hba_file={pgdata}/pg_hba.conf",
+        "-c",
+        f"ident_file={pgdata}/pg_ident.conf",
+        "-c",
+        "external_pid_file=",
+    ]
     assert debian == (f"pg_createcluster 18 main_restored -d '{pgdata}' && pg_ctlcluster 18 main_restored start")
     monkeypatch.setattr(configuration, "_DEBIAN_TOOL", tmp_path / "nothing")
     assert len(start_commands(pgdata, INFO, find_astray(pgdata))) == 1

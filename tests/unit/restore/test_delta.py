@@ -34,11 +34,18 @@ def bucket() -> Bucket:
     bucket.info.systemid = str(SYSTEM)
     bucket.tablespaces({"fast": "/nowhere"})
     members = [
-        directory("./"), directory("base/5", 0o750), directory("pg_wal"), directory("pg_wal/archive_status"),
-        member("./PG_VERSION", b"18\n"), member("base/5/1", b"one" * 5000), member("base/5/2", b"two" * 5000),
-        member("base/5/3", b"three"), member("postgresql.conf", b"port = 1\n"),
-        member("global/pg_control", control_file()), member("backup_label", LABEL, mode=0o644),
-    ]  # fmt: skip
+        directory("./"),
+        directory("base/5", 0o750),
+        directory("pg_wal"),
+        directory("pg_wal/archive_status"),
+        member("./PG_VERSION", b"18\n"),
+        member("base/5/1", b"one" * 5000),
+        member("base/5/2", b"two" * 5000),
+        member("base/5/3", b"three"),
+        member("postgresql.conf", b"port = 1\n"),
+        member("global/pg_control", control_file()),
+        member("backup_label", LABEL, mode=0o644),
+    ]
     spaces = [member("PG_18_1/5/4", b"four"), member("PG_18_1/5/5", b"five")]
     with_manifest(bucket, {DATA: members, "16384": spaces})
     return bucket
@@ -68,8 +75,9 @@ def live_on(target: Path) -> None:
     (target / "base/5/1").chmod(0o640)
 
 
-def restore(bucket: Bucket, target: Path, *, delta: bool = False, settings: RecoverySettings | None = None,
-            force: bool = False) -> RestoreReport:  # fmt: skip
+def restore(
+    bucket: Bucket, target: Path, *, delta: bool = False, settings: RecoverySettings | None = None, force: bool = False
+) -> RestoreReport:
     rules = {"fast": str(target.parent / "ts")}
     return restore_backup(
         bucket.store, bucket.layout, bucket.info, target, rules, 2, settings, delta=delta, force=force

@@ -109,8 +109,13 @@ def test_a_replaced_file_does_not_change_its_hard_link(tree: Tree, target: Path)
 
 
 def test_links_are_made_as_archived(tree: Tree, target: Path) -> None:
-    extract(tree, symlink("./conf", "/etc/postgresql/main.conf"), symlink("d/up", "../x"), member("x", b"content"),
-            hardlink("y", "x"))  # fmt: skip
+    extract(
+        tree,
+        symlink("./conf", "/etc/postgresql/main.conf"),
+        symlink("d/up", "../x"),
+        member("x", b"content"),
+        hardlink("y", "x"),
+    )
     assert (target / "conf").readlink() == Path("/etc/postgresql/main.conf")
     assert (target / "d/up").read_bytes() == b"content"
     assert (target / "y").samefile(target / "x")
@@ -347,9 +352,13 @@ def test_owner_by_name_else_by_number() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_root_restores_owners(tree: Tree, target: Path) -> None:
-    extract(tree, directory("d", uid=1234, gid=4321), member("d/f", b"x", uid=1234, gid=4321),
-            symlink("d/l", "x", uid=1234, gid=4321),
-            member("d/p", kind=tarfile.FIFOTYPE, uid=1234, gid=4321))  # fmt: skip
+    extract(
+        tree,
+        directory("d", uid=1234, gid=4321),
+        member("d/f", b"x", uid=1234, gid=4321),
+        symlink("d/l", "x", uid=1234, gid=4321),
+        member("d/p", kind=tarfile.FIFOTYPE, uid=1234, gid=4321),
+    )
     for path in (target / "d", *(target / "d").iterdir()):
         assert (path.lstat().st_uid, path.lstat().st_gid) == (1234, 4321)
 

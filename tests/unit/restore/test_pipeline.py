@@ -1,4 +1,4 @@
-"""A stage in its own thread, and the crew of workers."""
+"""A stage in its own thread, and the worker threads."""
 
 from __future__ import annotations
 

@@ -30,10 +30,20 @@ def test_rules() -> None:
 @pytest.mark.parametrize(
     "location",
     [
-        "/mnt/fast", "/srv/pg/ts1", "/data/ts", "/tablespaces/x", "/var/lib/postgresql/tablespaces/x/data", "/u01/pg",
-        "/home/postgres/ts", "/opt/pg/ts", "/usr/local/pgsql/ts", "/tmp/ts", "/etcetera", "/var/lib/pgsql/16/ts",
+        "/mnt/fast",
+        "/srv/pg/ts1",
+        "/data/ts",
+        "/tablespaces/x",
+        "/var/lib/postgresql/tablespaces/x/data",
+        "/u01/pg",
+        "/home/postgres/ts",
+        "/opt/pg/ts",
+        "/usr/local/pgsql/ts",
+        "/tmp/ts",
+        "/etcetera",
+        "/var/lib/pgsql/16/ts",
     ],
-)  # fmt: skip
+)
 def test_a_usual_place_is_taken_and_named(location: str, caplog: pytest.LogCaptureFixture) -> None:
     assert placed(location) == Path(location)
     assert f"tablespace fast goes to {location}, where it was (hint: --tablespace fast:LOCATION" in caplog.text
@@ -42,13 +52,22 @@ def test_a_usual_place_is_taken_and_named(location: str, caplog: pytest.LogCaptu
 @pytest.mark.parametrize(
     ("location", "reason"),
     [
-        ("/etc/cron.d", "the system's"), ("/etc/systemd/system/x.service.d", "the system's"), ("/", "the root"),
-        ("/root/.ssh", "the system's"), ("/home/alice/.ssh", "hidden"), ("/usr/lib/x", "the system's"),
-        ("/usr/local/bin", "the system's"), ("/var/spool/cron", "the system's"), ("/proc/1", "the system's"),
-        ("/dev/shm/x", "the system's"), ("/mnt/../etc/x", "the system's"), ("/var/run/x", "the system's"),
-        (f"{TARGET}/global", "inside the recovery directory"), (f"{TARGET}/pg_tblspc/16384", "inside"),
+        ("/etc/cron.d", "the system's"),
+        ("/etc/systemd/system/x.service.d", "the system's"),
+        ("/", "the root"),
+        ("/root/.ssh", "the system's"),
+        ("/home/alice/.ssh", "hidden"),
+        ("/usr/lib/x", "the system's"),
+        ("/usr/local/bin", "the system's"),
+        ("/var/spool/cron", "the system's"),
+        ("/proc/1", "the system's"),
+        ("/dev/shm/x", "the system's"),
+        ("/mnt/../etc/x", "the system's"),
+        ("/var/run/x", "the system's"),
+        (f"{TARGET}/global", "inside the recovery directory"),
+        (f"{TARGET}/pg_tblspc/16384", "inside"),
     ],
-)  # fmt: skip
+)
 def test_no_other_place_is_unless_confirmed(location: str, reason: str) -> None:
     with pytest.raises(OperationError, match=reason) as caught:
         placed(location)

@@ -25,9 +25,15 @@ SIZE = 16 << 20
 def info(**fields: Any) -> BackupInfo:
     """A backup in segments 2 and 3, which ended at noon."""
     defaults: dict[str, Any] = {
-        "status": "DONE", "version": 180000, "timeline": 1, "begin_wal": segment(2), "end_wal": segment(3),
-        "begin_xlog": "0/2000028", "end_xlog": "0/3000100", "end_time": NOON,
-    }  # fmt: skip
+        "status": "DONE",
+        "version": 180000,
+        "timeline": 1,
+        "begin_wal": segment(2),
+        "end_wal": segment(3),
+        "begin_xlog": "0/2000028",
+        "end_xlog": "0/3000100",
+        "end_time": NOON,
+    }
     return BackupInfo("20261122T115900", **(defaults | fields))
 
 
@@ -88,8 +94,16 @@ class TestBackup:
         assert missing_wal(archive, info()) is None
         assert archive.store.requests.counts == {"list": 1}
 
-    @pytest.mark.parametrize("fields", [{"begin_wal": None}, {"end_xlog": None}, {"begin_wal": "junk"},
-                                        {"end_xlog": "junk"}, {"begin_wal": segment(2) + ".partial"}])  # fmt: skip
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"begin_wal": None},
+            {"end_xlog": None},
+            {"begin_wal": "junk"},
+            {"end_xlog": "junk"},
+            {"begin_wal": segment(2) + ".partial"},
+        ],
+    )
     def test_a_backup_that_does_not_tell_is_not_judged(self, fields: dict[str, Any]) -> None:
         assert missing_wal(Archive(), info(**fields)) is None
         assert asked(Archive(), info(**fields)) == ""

@@ -16,8 +16,9 @@ from barman_cloud.errors import OperationError, UsageError
 from barman_cloud.restore.recovery_settings import RecoverySettings, explain, restore_command, write
 
 TIME = datetime(2026, 11, 22, 14, 30, tzinfo=timezone(timedelta(hours=1)))
-INFO = BackupInfo("20261122T121102", version=180000, end_time=datetime(2026, 11, 22, 12, 30, tzinfo=UTC),
-                  end_xlog="16/B374D848")  # fmt: skip
+INFO = BackupInfo(
+    "20261122T121102", version=180000, end_time=datetime(2026, 11, 22, 12, 30, tzinfo=UTC), end_xlog="16/B374D848"
+)
 
 
 def test_written_after_what_is_there(tmp_path: Path) -> None:
@@ -97,9 +98,14 @@ def test_a_restore_command_reads_back_as_it_was_meant(url: str, server: str) -> 
     command = restore_command("/opt/bin/barman-cloud-wal-restore", ["--endpoint-url=http://h:1/%"], url, server)
     replaced = command.replace("%%", "\0").replace("%f", "NAME").replace("%p", "PATH").replace("\0", "%")
     assert shlex.split(replaced) == [
-        "/opt/bin/barman-cloud-wal-restore", "--abort-recovery-on-error", "--endpoint-url=http://h:1/%",
-        url, server, "NAME", "PATH",
-    ]  # fmt: skip
+        "/opt/bin/barman-cloud-wal-restore",
+        "--abort-recovery-on-error",
+        "--endpoint-url=http://h:1/%",
+        url,
+        server,
+        "NAME",
+        "PATH",
+    ]
 
 
 def test_errors_that_postgresql_may_take_for_the_end() -> None:

@@ -22,10 +22,14 @@ def done(day: int, first: int, last: int, timeline: int = 1, **fields: object): 
     """A backup of that day of November that needs the segments ``first`` to ``last``."""
     size = 16 << 20
     return backup(
-        f"202611{day:02d}T030000", segment(first, timeline=timeline), end_xlog=f"0/{last * size + 0x100:X}",
-        xlog_segment_size=size, systemid="7000000000000000001", begin_time=datetime(2026, 11, day, 2, tzinfo=UTC),
+        f"202611{day:02d}T030000",
+        segment(first, timeline=timeline),
+        end_xlog=f"0/{last * size + 0x100:X}",
+        xlog_segment_size=size,
+        systemid="7000000000000000001",
+        begin_time=datetime(2026, 11, day, 2, tzinfo=UTC),
         **fields,
-    )  # fmt: skip
+    )
 
 
 def checked(catalog: Catalog, **limits: object) -> Report:

@@ -17,7 +17,10 @@ NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 GOOD = Report("check", "s3://backups/prod", "main", NOW, (ok("newest-backup", "1 h old"),), {"backups": 3})
 BAD = Report(
-    "check", "s3://backups/prod", "billing", NOW,
+    "check",
+    "s3://backups/prod",
+    "billing",
+    NOW,
     (
         warning("archiver", "2 files wait", "look at archive_command"),
         critical("wal-gaps", "2 segments are missing", "take a backup", "000000010000000000000007"),
@@ -26,7 +29,7 @@ BAD = Report(
     ),
     {"backups": 1, "newest_backup_age_seconds": 3600.5},
     (TimeRange(NOW - 3 * DAY, NOW - 2 * DAY), TimeRange(NOW - DAY, NOW)),
-)  # fmt: skip
+)
 
 
 def test_the_worst_finding_decides() -> None:
@@ -51,8 +54,9 @@ def test_json_is_one_document_for_all_servers() -> None:
     assert document["servers"][1]["level"] == "critical"
     assert document["servers"][1]["findings"][1]["objects"] == ["000000010000000000000007"]
     assert document["servers"][1]["recoverable"][0] == {
-        "from": "2026-11-25T12:00:00+00:00", "to": "2026-11-26T12:00:00+00:00",
-    }  # fmt: skip
+        "from": "2026-11-25T12:00:00+00:00",
+        "to": "2026-11-26T12:00:00+00:00",
+    }
 
 
 @pytest.mark.parametrize(

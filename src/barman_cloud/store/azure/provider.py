@@ -59,13 +59,5 @@ PROVIDER = Provider(
     _parse,
     _open,
     deciding_variables=("AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_CONNECTION_STRING"),
-    options=(
-        "azure_credential",
-        "encryption_scope",
-        "max_block_size",
-        "max_concurrency",
-        "max_single_put_size",
-        "storage_class",
-    ),
     snapshots="azure",
 )

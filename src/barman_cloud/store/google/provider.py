@@ -43,6 +43,5 @@ PROVIDER = Provider(
     _parse,
     _open,
     deciding_variables=("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "STORAGE_EMULATOR_HOST"),
-    options=("kms_key_name", "storage_class"),
     snapshots="gcp",
 )

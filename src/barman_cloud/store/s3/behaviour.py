@@ -17,7 +17,7 @@ from barman_cloud import logs
 from barman_cloud.errors import BarmanCloudError, ObjectExistsError
 from barman_cloud.store.learned import can_remember, recall, remember
 
-logger = logs.get_logger(__name__)
+log = logs.get_logger(__name__)
 
 PROBE = "barman-cloud-probe"
 """Name of the object, directly below the path of the URL."""
@@ -75,9 +75,9 @@ class Behaviour:
         try:
             answers = probe()
         except BarmanCloudError as error:
-            logger.info("can't find out what %s makes of conditions and signatures: %s", self._bucket_url, error)
+            log.info("can't find out what %s makes of conditions and signatures: %s", self._bucket_url, error)
             return Answers()
-        logger.info(
+        log.info(
             "%s %s If-None-Match and %s content with its signature",
             self._bucket_url,
             "takes notice of" if answers.honours_conditions else "ignores",
@@ -105,5 +105,5 @@ def find_out(create: Callable[[], object], refuses: Callable[[], bool], delete: 
     try:
         delete()
     except BarmanCloudError as error:
-        logger.info("the object %s stays in the bucket: %s", PROBE, error)
+        log.info("the object %s stays in the bucket: %s", PROBE, error)
     return Answers(honours, compares)

@@ -20,7 +20,7 @@ from barman_cloud.buffers import Buffer
 from barman_cloud.store.failures import Failure
 from barman_cloud.store.integrity import crc32_of
 
-logger = logs.get_logger(__name__)
+log = logs.get_logger(__name__)
 
 _learned: dict[str, bool] = {}
 """Endpoint -> whether checksums are sent; what this process has learned from the stores' answers."""
@@ -94,7 +94,7 @@ class Checksums:
         self._confirmed = True
         self.demanded = self.sent
         _learned[self._endpoint] = self.sent
-        logger.info(
+        log.info(
             "%s: checksums are %s from now on (%s)",
             self._endpoint,
             "sent" if self.sent else "left out",

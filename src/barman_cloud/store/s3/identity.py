@@ -1,6 +1,6 @@
 """Where the AWS access key comes from, in the order of the AWS SDKs.
 
-1. ``AWS_ACCESS_KEY_ID`` and its companions, unless an option named a profile
+1. ``AWS_ACCESS_KEY_ID`` and the variables that belong to it, unless an option named a profile
 2. the profile: role, web identity or SSO (by botocore, the optional extra ``aws``), static keys, ``credential_process``
 3. web identity of the environment (``AWS_WEB_IDENTITY_TOKEN_FILE``, as in EKS)
 4. container credentials (ECS, EKS pod identity)

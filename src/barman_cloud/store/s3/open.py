@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from barman_cloud import logs
 from barman_cloud.errors import ConfigurationError
@@ -18,7 +19,7 @@ from barman_cloud.store.s3.settings import REGION_NAME, S3Settings
 from barman_cloud.store.s3.store import S3Store
 from barman_cloud.store.storage_class import checked_class
 
-logger = logs.get_logger(__name__)
+log = logs.get_logger(__name__)
 
 _DNS_BUCKET = r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]"
 """A bucket that may be part of a host name under Amazon's certificate, so without dots."""
@@ -34,22 +35,20 @@ def open_s3(url: StoreURL, options: StoreOptions, environ: Mapping[str, str]) ->
     """Return the store; no request is made."""
     profile = load_profile(environ, options.aws_profile)
     ca_file = environ.get("AWS_CA_BUNDLE") or profile.get("ca_bundle") or environ.get("REQUESTS_CA_BUNDLE") or None
-    region = _region(environ, profile)
-    bucket, endpoint, virtual, aws, region = _address(url, options, environ, profile, region)
+    address = _address(url, options, environ, profile, _region(environ, profile))
     attempts = environ.get("AWS_MAX_ATTEMPTS") or profile.get("max_attempts")
     settings = S3Settings(
-        bucket=bucket,
-        region=region,
-        endpoint=endpoint,
-        virtual_host=virtual,
-        aws=aws,
+        bucket=address.bucket,
+        region=address.region,
+        endpoint=address.endpoint,
+        virtual_host=address.virtual_host,
+        aws=address.aws,
         access_point=url.bucket.startswith("arn:") or url.bucket.endswith(_ALIASES),
         ca_file=ca_file,
         read_timeout=options.read_timeout or READ_TIMEOUT,
-        encryption=options.encryption,
-        kms_key_id=options.sse_kms_key_id,
+        options=options._replace(deadline=None),
         customer_key=_customer_key(options),
-        storage_class=checked_class(options.storage_class, "S3", _CLASSES, _UNREADABLE, others=not aws),
+        storage_class=checked_class(options.storage_class, "S3", _CLASSES, _UNREADABLE, others=not address.aws),
         checksums_when_required=_when_required(
             environ.get("AWS_REQUEST_CHECKSUM_CALCULATION") or profile.get("request_checksum_calculation"),
             "AWS_REQUEST_CHECKSUM_CALCULATION",
@@ -61,7 +60,9 @@ def open_s3(url: StoreURL, options: StoreOptions, environ: Mapping[str, str]) ->
         is False,
     )
     retry = Retry(options.retry_until(), _attempts(attempts))
-    return S3Store(url, settings, find_credentials(environ, profile, region, ca_file), retry=retry, environ=environ)
+    return S3Store(
+        url, settings, find_credentials(environ, profile, address.region, ca_file), retry=retry, environ=environ
+    )
 
 
 def _region(environ: Mapping[str, str], profile: Profile) -> str:
@@ -74,12 +75,20 @@ def _region(environ: Mapping[str, str], profile: Profile) -> str:
     return region
 
 
+class _Address(NamedTuple):
+    """Where requests go. ``endpoint`` is without the bucket; ``virtual_host``: the bucket is part of the host name."""
+
+    bucket: str
+    endpoint: str
+    virtual_host: bool
+    aws: bool
+    """It is Amazon's own service."""
+    region: str
+
+
 def _address(
     url: StoreURL, options: StoreOptions, environ: Mapping[str, str], profile: Profile, region: str
-) -> tuple[str, str, bool, bool, str]:
-    """Return bucket, endpoint without the bucket, whether the bucket is in the host name, whether it's Amazon,
-    region.
-    """
+) -> _Address:
     if url.bucket.startswith("arn:"):
         return _access_point(url, options)
     style = options.addressing_style or profile.get("s3.addressing_style") or "auto"
@@ -89,17 +98,17 @@ def _address(
         _warn_of_bucket(endpoint, url.bucket)
         aws = bool(re.search(r"\.amazonaws\.com(\.cn)?(:\d+)?$", endpoint.partition("://")[2].partition("/")[0]))
         # The AWS SDKs put the bucket into the path of a custom endpoint unless told otherwise.
-        return url.bucket, endpoint, style == "virtual", aws, region
+        return _Address(url.bucket, endpoint, style == "virtual", aws, region)
     host = "s3"
     if _is_true(environ.get("AWS_USE_FIPS_ENDPOINT") or profile.get("use_fips_endpoint")):
         host += "-fips"
     if _is_true(environ.get("AWS_USE_DUALSTACK_ENDPOINT") or profile.get("use_dualstack_endpoint")):
         host += ".dualstack"
     virtual = style == "virtual" or (style == "auto" and re.fullmatch(_DNS_BUCKET, url.bucket) is not None)
-    return url.bucket, f"https://{host}.{region}.{_domain(region)}", virtual, True, region
+    return _Address(url.bucket, f"https://{host}.{region}.{_domain(region)}", virtual, True, region)
 
 
-def _access_point(url: StoreURL, options: StoreOptions) -> tuple[str, str, bool, bool, str]:
+def _access_point(url: StoreURL, options: StoreOptions) -> _Address:
     """Address an access point by its own host name; its region is part of the ARN (S3 User Guide, "Access points")."""
     _, _, service, region, account, resource = url.bucket.split(":", 5)
     if service != "s3" or options.endpoint_url:
@@ -109,7 +118,7 @@ def _access_point(url: StoreURL, options: StoreOptions) -> tuple[str, str, bool,
             hint="use the alias of the access point in place of a bucket name",
         )
     name = re.split("[:/]", resource)[1]
-    return f"{name}-{account}", f"https://s3-accesspoint.{region}.{_domain(region)}", True, True, region
+    return _Address(f"{name}-{account}", f"https://s3-accesspoint.{region}.{_domain(region)}", True, True, region)
 
 
 def _configured_endpoint(environ: Mapping[str, str], profile: Profile) -> str | None:
@@ -125,7 +134,7 @@ def _warn_of_bucket(endpoint: str, bucket: str) -> None:
     """
     host, _, path = endpoint.partition("://")[2].partition("/")
     if path.rpartition("/")[2] == bucket or host.lower().startswith(f"{bucket.lower()}."):
-        logger.warning(
+        log.warning(
             "the endpoint %s contains the bucket %s, which is added to it again: objects are stored below %s/ in it "
             "(hint: leave the bucket out of the endpoint)",
             endpoint,

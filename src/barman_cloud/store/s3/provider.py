@@ -63,15 +63,5 @@ PROVIDER = Provider(
         "AWS_REGION",
         "AWS_SHARED_CREDENTIALS_FILE",
     ),
-    options=(
-        "endpoint_url",
-        "aws_profile",
-        "read_timeout",
-        "addressing_style",
-        "encryption",
-        "sse_kms_key_id",
-        "sse_customer_key",
-        "storage_class",
-    ),
     snapshots="aws",
 )

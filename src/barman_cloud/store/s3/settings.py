@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from barman_cloud.store.bucket_api import Attributes
 from barman_cloud.store.clients import READ_TIMEOUT
+from barman_cloud.store.options import StoreOptions
 
 REGION_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 
@@ -24,9 +25,9 @@ class S3Settings(NamedTuple):
     access_point: bool = False
     """``bucket`` is an access point or an alias of one, which answers by other names."""
     ca_file: str | None = None
+    options: StoreOptions = StoreOptions()
+    """What the command line says, for whatever shapes a request as it stands there."""
     read_timeout: float = READ_TIMEOUT
-    encryption: str | None = None
-    kms_key_id: str | None = None
     customer_key: str | None = None
     """SSE-C key in base64."""
     storage_class: str | None = None
@@ -66,10 +67,10 @@ class S3Settings(NamedTuple):
     def encryption_headers(self) -> dict[str, str]:
         """The headers that go with every write."""
         headers = self.customer_key_headers()
-        if self.encryption:
-            headers["x-amz-server-side-encryption"] = self.encryption
-        if self.kms_key_id:
-            headers["x-amz-server-side-encryption-aws-kms-key-id"] = self.kms_key_id
+        if self.options.encryption:
+            headers["x-amz-server-side-encryption"] = self.options.encryption
+        if self.options.sse_kms_key_id:
+            headers["x-amz-server-side-encryption-aws-kms-key-id"] = self.options.sse_kms_key_id
         return headers
 
     def write_headers(self, attributes: Attributes) -> dict[str, str]:
@@ -95,8 +96,8 @@ class S3Settings(NamedTuple):
         config["aws_endpoint_url_s3"] = config["endpoint"]
         if self.customer_key is not None:
             config |= {"server_side_encryption": "sse-c", "sse_customer_key_base64": self.customer_key}
-        elif self.encryption:
-            config["server_side_encryption"] = self.encryption
-            if self.kms_key_id:
-                config["sse_kms_key_id"] = self.kms_key_id
+        elif self.options.encryption:
+            config["server_side_encryption"] = self.options.encryption
+            if self.options.sse_kms_key_id:
+                config["sse_kms_key_id"] = self.options.sse_kms_key_id
         return config

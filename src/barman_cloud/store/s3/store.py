@@ -25,7 +25,7 @@ from barman_cloud.store.s3.settings import REGION_NAME, S3Settings
 if TYPE_CHECKING:
     from barman_cloud.store.s3.api import S3Api
 
-logger = logs.get_logger(__name__)
+log = logs.get_logger(__name__)
 
 
 class S3Store(CloudStore):
@@ -47,7 +47,7 @@ class S3Store(CloudStore):
         super().__init__(url, retry=retry, storage_class=settings.storage_class)
         self.capabilities = Capabilities(object_lock=True, prefix_delete=True, slash_decides=True)
         self._behaviour = Behaviour(settings.aws, settings.bucket_url, environ)
-        self.etags_are_md5 = not (settings.customer_key or settings.kms_key_id)
+        self.etags_are_md5 = not (settings.customer_key or settings.options.sse_kms_key_id)
         self._use(self._behaviour.known)
         self._region_address = f"{settings.region}@{settings.bucket_url}"
         region = recall("region", self._region_address, environ)
@@ -151,7 +151,7 @@ class S3Store(CloudStore):
             if self._region_followed or not re.fullmatch(REGION_NAME, region):
                 return False
             self._region_followed = True
-            logger.info("%s is in region %s", self.url.text, region)
+            log.info("%s is in region %s", self.url.text, region)
             remember("region", self._region_address, region, self._environ)
             self._settings = self._settings.in_region(region)
             return True
@@ -196,7 +196,7 @@ class S3Store(CloudStore):
                 failure = failure_of(error.__cause__) if error.__cause__ else None
                 if failure is None or not _refuses_bulk_delete(failure):
                     raise
-                logger.warning(
+                log.warning(
                     "%s takes no bulk deletion (%s): deleting object by object", self.url.text, failure.describe()
                 )
                 self._bulk_delete = False

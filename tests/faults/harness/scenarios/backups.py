@@ -83,6 +83,7 @@ class RestoringBackup(FromMaterial):
     """A backup is restored. What is there after exit code 0, or after another go, is what a quiet restore gives."""
 
     name = "restore"
+    codes = frozenset({1, 2, 4})
 
     @property
     def backup_id(self) -> str:

@@ -15,7 +15,7 @@ from barman_cloud.wal.spool import Directory
 from tests.faults.harness.material import SERVER
 from tests.faults.harness.process import Disturbance, Outcome
 from tests.faults.harness.scenarios.base import Scenario, succeeded
-from tests.support.background_processes import companions, ended_companions
+from tests.support.background_processes import background_processes, ended_background_processes
 from tests.support.ports import wait_for
 from tests.support.segments import Cluster, segment, segment_name
 
@@ -108,7 +108,7 @@ class Archiving(Scenario):
             yield f"files were left in pg_wal: {sorted(left)}"
 
     def close(self) -> None:
-        with ended_companions(self.spool):
+        with ended_background_processes(self.spool):
             pass
 
 
@@ -184,7 +184,7 @@ class Restoring(Scenario):
             yield f"files were left in pg_wal: {sorted(left)}"
 
     def close(self) -> None:
-        with ended_companions(self.spool):
+        with ended_background_processes(self.spool):
             pass
 
 
@@ -221,7 +221,7 @@ def _settle(spool: Path) -> None:
         nonlocal count
         before, count = count, sum(1 for path in spool.rglob("*") if path.is_file() and len(path.name) == 24)
         unfinished = any(path.suffix == ".part" for path in spool.rglob("*"))
-        return not companions(spool) or (not unfinished and before == count)
+        return not background_processes(spool) or (not unfinished and before == count)
 
     try:
         wait_for(quiet, timeout=15, what="the background process")

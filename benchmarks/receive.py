@@ -1,0 +1,81 @@
+"""Rate, CPU and memory of ``wal-receive`` while it catches up.
+
+    python -m benchmarks.receive [MIB]
+
+A server writes MIB of WAL (default 512) that its slots keep; then a receiver takes it, with each compression. The
+spool, the store of ``file://`` and PGDATA are on one disk, and PostgreSQL runs on the same processors. Prints a
+table; ``docs/explanation/memory.md`` has its peaks.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.support.ports import end
+from tests.support.postgres import PostgresServer, command_environment, temporary_server_directory
+
+MIB = 1 << 20
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cost_of(process: int) -> tuple[float, float]:
+    """Return the CPU time of a running process in seconds, and its peak resident size in MiB."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    status = Path(f"/proc/{process}/status").read_text()
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return (int(fields[11]) + int(fields[12])) / _TICKS, int(peak.split()[1]) / 1024
+
+
+def catch_up(server: PostgresServer, command: Sequence[str], slot: str, target: str) -> tuple[float, float, float]:
+    """Return seconds, CPU seconds and peak MiB of a receiver until the slot has reached the LSN ``target``."""
+    began = time.monotonic()
+    process = subprocess.Popen(command, env=command_environment(), stderr=subprocess.DEVNULL)
+    try:
+        query = "SELECT restart_lsn >= %s FROM pg_replication_slots WHERE slot_name = %s"
+        while not server.value(query, [target, slot]):
+            if process.poll() is not None:
+                raise RuntimeError(f"{command[0]} ended with {process.returncode}")
+            time.sleep(0.05)
+        return time.monotonic() - began, *cost_of(process.pid)
+    finally:
+        end(process)
+
+
+def main(mib: int) -> None:
+    own = str(Path(sys.executable).parent / "barman-cloud")
+    with (
+        temporary_server_directory() as directory,
+        tempfile.TemporaryDirectory() as scratch,
+        PostgresServer.create(directory, settings={"max_wal_size": "8GB", "autovacuum": "off"}) as server,
+    ):
+        contestants: list[tuple[str, list[str]]] = []
+        for compression in ("", "--lz4", "--zstd"):
+            store = Path(scratch, f"store{compression}")
+            store.mkdir()
+            line = [
+                own, "wal-receive", f"file://{store}", "main", "-d", server.conninfo,
+                "--spool-dir", f"{scratch}/spool{compression}",
+            ]  # fmt: skip
+            contestants.append((f"wal-receive {compression}".strip(), [*line, *filter(None, [compression])]))
+        for number, _ in enumerate(contestants):
+            server.query(f"SELECT pg_create_physical_replication_slot('s{number}', true)")
+        server.query("CREATE TABLE t (a text)")
+        start = server.value("SELECT pg_current_wal_lsn()")
+        while server.value("SELECT pg_current_wal_lsn() - %s", [start]) < mib * MIB:
+            server.query("INSERT INTO t SELECT md5(random()::text) || i FROM generate_series(1, 200000) AS i")
+        target = server.value("SELECT pg_current_wal_flush_lsn()")
+        size = float(server.value("SELECT %s::pg_lsn - %s", [target, start])) / MIB
+        print("| receiver | MiB/s acknowledged | CPU s/GiB | peak MiB |\n| --- | --- | --- | --- |")
+        for number, (name, command) in enumerate(contestants):
+            seconds, cpu, peak = catch_up(server, [*command, "--slot", f"s{number}"], f"s{number}", target)
+            print(f"| `{name}` | {size / seconds:.0f} | {cpu / size * 1024:.1f} | {peak:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if sys.argv[1:] else 512)

@@ -1,0 +1,29 @@
+"""Printing what check and verify found."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from barman_cloud.cli import options
+from barman_cloud.report.terminal import write
+from barman_cloud.verify import render
+from barman_cloud.verify.findings import Level
+from barman_cloud.verify.picture import draw
+
+if TYPE_CHECKING:
+    from barman_cloud.cli.plain import Arguments
+    from barman_cloud.verify.findings import Report
+
+
+def show(args: Arguments, report: Report) -> int:
+    """Print a report as ``--format`` says, and return the exit code: 1 if something is wrong or couldn't be told."""
+    if args.format == "json":
+        write(f"{render.as_json([report])}\n")
+    else:
+        stream = sys.stdout
+        terminal = stream is not None and stream.isatty()
+        picture = draw(report.backup_times, report.recoverable, report.moment, unicode=options.writes_unicode())
+        write(f"{render.text(report, colour=terminal and not os.environ.get('NO_COLOR'), picture=picture)}\n")
+    return 1 if report.level in (Level.CRITICAL, Level.UNKNOWN) else 0

@@ -1,0 +1,225 @@
+"""``barman-cloud wal-receive``: receive WAL over a replication connection, and store it."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from barman_cloud import logs
+from barman_cloud.cli import options, values
+from barman_cloud.cli.command import Command
+from barman_cloud.errors import BarmanCloudError, ConfigurationError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from barman_cloud.catalog.layout import Layout
+    from barman_cloud.cli.plain import Arguments, Declarations
+    from barman_cloud.postgres.connection import ConnectionParameters
+    from barman_cloud.schedule.lease import Lease
+    from barman_cloud.store.base import ObjectStore
+    from barman_cloud.wal.receive_source import SourceOptions
+    from barman_cloud.wal.receiver import Receiver
+
+log = logs.get_logger(__name__)
+
+GIB = 1024**3
+LEASE_NAME = "wal-receive"
+LEASE_DURATION = timedelta(minutes=3)
+LEASE_RENEWAL = 45.0
+"""Seconds between renewals."""
+RELEASE_SECONDS = 5.0
+
+
+def add_arguments(parser: Declarations) -> None:
+    options.add_common(parser, "destination_url")
+    server = parser.add_argument_group("PostgreSQL")
+    server.add_argument("-h", "--host", help="host name or socket directory")
+    server.add_argument("-p", "--port", help="port")
+    server.add_argument("-U", "--user", help="role, with REPLICATION")
+    server.add_argument("-d", "--dbname", default="postgres", help="database name or connection string")
+    server.add_argument(
+        "--streaming-conninfo", metavar="CONNINFO",
+        help="connection string of the stream (default: the same server and role)",
+    )  # fmt: skip
+    server.add_argument("--slot", metavar="NAME", help="physical replication slot that keeps WAL for this receiver")
+    server.add_argument("--create-slot", action="store_true", help="create the slot if there is none")
+    server.add_argument("--drop-slot", action="store_true", help="drop the slot and exit")
+    server.add_argument("--accept-gap", action="store_true", help="go on behind WAL that the server no longer has")
+    spool = parser.add_argument_group("spool")
+    spool.add_argument(
+        "--spool-dir", metavar="DIR", help="where received WAL is until it is stored: on a disk that outlives a crash"
+    )
+    spool.add_argument(
+        "--spool-max", type=values.size, default=16 * GIB, metavar="SIZE",
+        help="take no more WAL from the server while the spool holds so much (default 16GB)",
+    )  # fmt: skip
+    parser.add_argument("-J", "--jobs", type=values.positive, default=4, help="segments stored at a time (default 4)")
+    parser.add_argument(
+        "--partial-interval", type=values.non_negative, default=300, metavar="SECONDS",
+        help="how often to store the segment in progress as .partial (default 300; 0: only at the end)",
+    )  # fmt: skip
+    options.add_compression(parser, {"gzip": "-z", "bzip2": "-j"}, ("gzip", "bzip2", "xz", "snappy", "zstd", "lz4"))
+    parser.add_argument(
+        "--compression-level", type=values.compression_level, metavar="LEVEL",
+        help="low, medium, high or a number of the algorithm (default: what suits WAL)",
+    )  # fmt: skip
+    options.add_tags(parser)
+    options.add_tags(parser, "history-", "timeline history files, instead of the other tags")
+    options.add_encryption(parser)
+    options.add_storage_class(parser)
+    options.add_accept_cluster(parser)
+
+
+def validate(args: Arguments) -> None:
+    """Refuse combinations that the parser can't judge."""
+    if (args.create_slot or args.drop_slot) and not args.slot:
+        raise UsageError("--create-slot and --drop-slot need the name of a slot", hint="add --slot NAME")
+    if args.create_slot and args.drop_slot:
+        raise ConfigurationError("--create-slot and --drop-slot exclude each other", hint="leave one out")
+    if not args.test and not args.drop_slot and not args.spool_dir:
+        raise UsageError(
+            "no spool directory is named", hint="add --spool-dir DIR, on a disk that outlives a crash of this machine"
+        )
+
+
+def run(args: Arguments) -> None:
+    if args.drop_slot:
+        _drop_slot(args)
+        return
+    from barman_cloud.wal import spool
+    from barman_cloud.wal.receive_spool import ReceiveSpool
+
+    # Neither variables nor options decide which spool this is: WAL that waits in it must be found again.
+    directory = spool.prepare(args.spool_dir, "receive", (options.url_from(args).rstrip("/"), args.server_name), {})
+    received = ReceiveSpool(directory)
+    try:
+        with options.store_from(args) as store, _lease(store, options.layout_from(args, store)) as check_lease:
+            _receive(args, store, received, check_lease)
+    finally:
+        received.close()
+
+
+def _receive(args: Arguments, store: ObjectStore, spool: object, check_lease: Callable[[], None]) -> None:
+    from barman_cloud.catalog.identity import ArchiveIdentity
+    from barman_cloud.wal.archiver import ArchiveOptions, Archiver
+    from barman_cloud.wal.receive_spool import ReceiveSpool
+    from barman_cloud.wal.receive_upload import Uploader
+    from barman_cloud.wal.receiver import Receiver, ReceiverOptions
+
+    assert isinstance(spool, ReceiveSpool)
+    layout = options.layout_from(args, store)
+    tags = options.tags_from(args)
+    identity = ArchiveIdentity(store, layout, accepted=args.accept_cluster, tags=tags)
+    how = ArchiveOptions(args.compression, args.compression_level, tags, options.tags_from(args, "history-"))
+
+    def drop_partial(segment: str) -> None:
+        store.delete([item.key for item in store.list(layout.wal_prefix(f"{segment}.partial"))])
+
+    uploader = Uploader(Archiver(store, layout, how, identity), args.jobs, drop_partial)
+    receiver = Receiver(
+        _source(args),
+        store,
+        layout,
+        spool,
+        uploader,
+        ReceiverOptions(args.spool_max, args.partial_interval, args.accept_gap),
+        require_cluster=lambda found: identity.require(found, "the server"),
+        check_lease=check_lease,
+    )
+    for path in spool.left_over():
+        uploader.add(path)
+    with _stopped_by_signals(receiver):
+        receiver.run()
+
+
+@contextmanager
+def _stopped_by_signals(receiver: Receiver) -> Iterator[None]:
+    import signal
+
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: receiver.stop.set()) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _lease(store: ObjectStore, layout: Layout) -> Iterator[Callable[[], None]]:
+    """Be the only receiver of the server; what is yielded raises once another one has taken over."""
+    from barman_cloud.schedule.lease import acquire
+
+    lease = acquire(store, layout, LEASE_NAME, LEASE_DURATION)
+    if not lease.exclusive:
+        log.warning("this store can't keep a second receiver of %s on another host away", layout.server)
+    ended = threading.Event()
+    lost: list[BarmanCloudError] = []
+    renewal = threading.Thread(target=_renew, args=(lease, ended, lost), name="lease", daemon=True)
+    renewal.start()
+
+    def check() -> None:
+        if lost:
+            raise lost[0]
+
+    try:
+        yield check
+    finally:
+        ended.set()
+        if not lost:
+            # A store that doesn't answer mustn't hold up the end: the lease of a process that has gone ends by itself.
+            release = threading.Thread(target=_release, args=(lease,), name="release", daemon=True)
+            release.start()
+            release.join(RELEASE_SECONDS)
+
+
+def _release(lease: Lease) -> None:
+    try:
+        lease.release()
+    except BarmanCloudError as error:
+        log.info("the lease ends by itself: %s", error)
+
+
+def _renew(lease: Lease, ended: threading.Event, lost: list[BarmanCloudError]) -> None:
+    from barman_cloud.errors import ConflictError
+
+    while not ended.wait(LEASE_RENEWAL):
+        try:
+            lease.renew()
+        except ConflictError as error:
+            lost.append(error)
+            return
+        except BarmanCloudError as error:
+            log.info("the lease can't be renewed now: %s", error)  # that the store is away is said with the uploads
+
+
+def _parameters(args: Arguments) -> ConnectionParameters:
+    from barman_cloud.postgres.connection import ConnectionParameters
+
+    return ConnectionParameters(args.dbname, args.host, args.port, args.user)
+
+
+def _source(args: Arguments) -> SourceOptions:
+    from barman_cloud.wal.receive_source import SourceOptions
+
+    return SourceOptions(_parameters(args), args.streaming_conninfo, args.slot, args.create_slot)
+
+
+def _drop_slot(args: Arguments) -> None:
+    from barman_cloud.postgres.connection import connect
+    from barman_cloud.replication import slots
+    from barman_cloud.replication.session import open_session
+
+    with connect(_parameters(args)) as beside:
+        slots.require_usable(slots.look_at(beside, args.slot), args.slot)
+        session = open_session(beside, args.streaming_conninfo)
+        try:
+            slots.drop(session, args.slot)
+        finally:
+            session.close()
+
+
+COMMAND = Command("wal-receive", add_arguments, run, validate)

@@ -1,0 +1,299 @@
+"""``barman-cloud wal-receive`` on real servers: what it stores is what the server wrote, whatever dies meanwhile."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from barman_cloud.store.open import open_store
+from barman_cloud.store.options import StoreOptions
+from tests.support.commands import run_command
+from tests.support.fault_proxy import Fault, fault_proxy
+from tests.support.installations import Installation
+from tests.support.ports import wait_for
+from tests.support.postgres import PostgresServer, temporary_server_directory
+from tests.support.receivers import Receiver, stored_wal
+from tests.support.relay import Relay
+from tests.support.servers import StoreServer
+
+NewPostgres = Callable[..., PostgresServer]
+SETTINGS = {"wal_keep_size": "1GB", "wal_sender_timeout": "10s"}
+
+
+@pytest.fixture(scope="module")
+def server(postgres_installation: Installation) -> Iterator[PostgresServer]:
+    """A server with small segments, shared by the tests that neither stop nor configure it."""
+    with (
+        temporary_server_directory() as directory,
+        PostgresServer.create(
+            directory, postgres_installation, initdb=("--wal-segsize=1",), settings=SETTINGS
+        ) as server,
+    ):
+        server.query("CREATE TABLE t (a text)")
+        yield server
+
+
+@pytest.fixture
+def slot(server: PostgresServer, request: pytest.FixtureRequest) -> Iterator[str]:
+    name = re.sub(r"\W", "_", request.node.name.lower())[:50]
+    yield name
+    wait_for(
+        lambda: server.query("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND active", [name]) == [],
+        what="the slot to be free",
+    )
+    server.query("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", [name])
+
+
+def write(server: PostgresServer, rows: int = 3000) -> str:
+    """Write some segments of WAL, finish the last, and return its name."""
+    server.query(f"INSERT INTO t SELECT repeat(md5(i::text), 20) FROM generate_series(1, {rows}) AS i")
+    return server.switch_wal()
+
+
+def is_stored(receiver: Receiver, name: str) -> Callable[[], bool]:
+    def stored() -> bool:
+        assert receiver.process.poll() is None, receiver.said
+        return list(receiver.store_directory.glob(f"main/wals/*/{name}*")) != []
+
+    return stored
+
+
+def streams(server: PostgresServer, receiver: Receiver) -> Callable[[], bool]:
+    def streaming() -> bool:
+        assert receiver.process.poll() is None, receiver.said
+        query = (
+            "SELECT 1 FROM pg_stat_replication WHERE application_name = 'barman_cloud_receive' AND state = 'streaming'"
+        )
+        return server.query(query) != []
+
+    return streaming
+
+
+def refused(receiver: Receiver, words: str, code: int = 1) -> None:
+    assert receiver.process.wait(60) == code, receiver.said
+    last = receiver.said.splitlines()[-1]
+    assert re.search(rf"ERROR: .*{words}.*\(hint: ", last), receiver.said
+
+
+def equals_pg_wal(server: PostgresServer, stored: dict[str, bytes], first: str, last: str) -> None:
+    """All segments from ``first`` to ``last`` are stored, byte for byte as the server has them."""
+    names = sorted(name for name in os.listdir(server.data / "pg_wal") if first <= name <= last and len(name) == 24)
+    assert names[0] == first
+    assert len(names) > 1
+    for name in names:
+        assert stored[name] == (server.data / "pg_wal" / name).read_bytes(), name
+
+
+def test_stores_what_the_server_writes_and_the_segment_in_progress_at_the_end(
+    server: PostgresServer, tmp_path: Path, slot: str
+) -> None:
+    with Receiver(server, tmp_path, "--slot", slot, "--create-slot", "--zstd") as receiver:
+        wait_for(streams(server, receiver), what="the receiver to stream")
+        first = server.value("SELECT pg_walfile_name(pg_current_wal_lsn())")
+        last = write(server)
+        server.query("INSERT INTO t VALUES ('in progress')")
+        position = server.value("SELECT pg_current_wal_flush_lsn()")
+        wait_for(is_stored(receiver, last), what="the segments to be stored")
+        query = "SELECT restart_lsn >= %s FROM pg_replication_slots WHERE slot_name = %s"
+        wait_for(lambda: server.value(query, [position, slot]), what="the slot to advance")
+        assert receiver.stop() == 0, receiver.said
+    stored = stored_wal(receiver.store_directory)
+    equals_pg_wal(server, stored, first, last)
+    (partial,) = [name for name in stored if name.endswith(".partial")]
+    written = (server.data / "pg_wal" / partial.removesuffix(".partial")).read_bytes()
+    received = stored[partial].rstrip(b"\0")
+    assert received
+    assert written.startswith(received)
+    assert b"in progress" in received
+
+
+def test_a_killed_receiver_goes_on_without_a_gap(server: PostgresServer, tmp_path: Path, slot: str) -> None:
+    first, last = None, ""
+    for _ in range(3):
+        with Receiver(server, tmp_path, "--slot", slot, "--create-slot", "--partial-interval=1") as receiver:
+            wait_for(streams(server, receiver), what="the receiver to stream")
+            first = first or server.value("SELECT pg_walfile_name(pg_current_wal_lsn())")
+            write(server)
+            receiver.kill()
+        last = write(server)
+    with Receiver(server, tmp_path, "--slot", slot) as receiver:
+        wait_for(is_stored(receiver, last), what="the last segment to be stored")
+        assert receiver.stop() == 0
+    equals_pg_wal(server, stored_wal(receiver.store_directory), str(first), last)
+
+
+def test_a_lost_connection_is_made_again(server: PostgresServer, tmp_path: Path, slot: str) -> None:
+    with Relay(server.port) as relay:
+        through = server.conninfo.replace(f"port={server.port}", f"port={relay.port}")
+        with Receiver(server, tmp_path, "--slot", slot, "--create-slot", conninfo=through) as receiver:
+            wait_for(streams(server, receiver), what="the receiver to stream")
+            first = server.value("SELECT pg_walfile_name(pg_current_wal_lsn())")
+            server.query(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_replication "
+                "WHERE application_name = 'barman_cloud_receive'"
+            )
+            last = write(server)
+            wait_for(is_stored(receiver, last), what="the segments to be stored")
+            assert receiver.stop() == 0
+    assert "connecting again in 1 s" in receiver.said
+    equals_pg_wal(server, stored_wal(receiver.store_directory), first, last)
+
+
+def test_wal_that_archive_command_stored_is_the_same_archive(server: PostgresServer, tmp_path: Path, slot: str) -> None:
+    with Receiver(server, tmp_path, "--slot", slot, "--create-slot") as receiver:
+        wait_for(streams(server, receiver), what="the receiver to stream")
+        last = write(server)
+        wait_for(is_stored(receiver, last), what="the segments to be stored")
+        again = run_command("wal-archive", f"file://{receiver.store_directory}", "main", server.data / "pg_wal" / last)
+        assert again.returncode == 0, again.stderr
+        server.query("INSERT INTO t VALUES ('more')")
+        assert receiver.stop() == 0
+    later = write(server)
+    ahead = run_command("wal-archive", f"file://{receiver.store_directory}", "main", server.data / "pg_wal" / later)
+    assert ahead.returncode == 0, ahead.stderr
+    with Receiver(server, tmp_path, "--slot", slot) as receiver:
+        newest = write(server)
+        wait_for(is_stored(receiver, newest), what="the newest segment to be stored")
+        assert receiver.stop() == 0, receiver.said
+    stored = stored_wal(receiver.store_directory)
+    equals_pg_wal(server, stored, last, newest)
+
+
+def test_an_outage_of_the_store_holds_the_server_back_and_loses_nothing(
+    server: PostgresServer, tmp_path: Path, slot: str, rclone_s3: StoreServer
+) -> None:
+    url = rclone_s3.new_bucket()
+    with fault_proxy(rclone_s3.endpoint) as proxy:
+        environ = {**rclone_s3.environ, "AWS_ENDPOINT_URL": proxy.endpoint}
+        arguments = (
+            "--slot",
+            slot,
+            "--create-slot",
+            "--spool-max=4MB",
+            "--timeout=5",
+            "--endpoint-url",
+            proxy.endpoint,
+        )
+        with Receiver(server, tmp_path, *arguments, url=url, environ=environ) as receiver:
+            wait_for(streams(server, receiver), what="the receiver to stream")
+            first = server.value("SELECT pg_walfile_name(pg_current_wal_lsn())")
+            proxy.add(Fault(method="PUT", status=503, times=1_000_000))
+            last = write(server, 20000)
+            wait_for(lambda: "the spool is almost full" in receiver.said, what="the spool to be full")
+            wait_for(lambda: "WAL can't be stored and waits in the spool" in receiver.said, what="a WARNING")
+            assert 2 <= len(receiver.spooled) <= 5
+            began = time.monotonic()
+            assert receiver.stop() == 0, receiver.said
+            assert time.monotonic() - began < 40
+            assert "stay in the spool" in receiver.said
+        proxy.clear()
+        with Receiver(server, tmp_path, *arguments, url=url, environ=environ) as receiver:
+            store = open_store(url, None, StoreOptions(endpoint_url=rclone_s3.endpoint), environ=rclone_s3.environ)
+            wait_for(lambda: last in stored_wal(store), what="all segments to be stored", timeout=60)
+            assert receiver.stop() == 0, receiver.said
+        assert [name for name in receiver.spooled if not name.endswith(".partial")] == []
+        equals_pg_wal(server, stored_wal(store), first, last)
+
+
+def test_a_second_receiver_is_refused_until_the_first_has_gone(
+    server: PostgresServer, tmp_path: Path, slot: str
+) -> None:
+    url = f"file://{tmp_path / 'one' / 'store'}"
+    with Receiver(server, tmp_path / "one", "--slot", slot, "--create-slot") as one:
+        wait_for(streams(server, one), what="the receiver to stream")
+        with Receiver(server, tmp_path / "two", url=url) as two:
+            refused(two, f"process {one.process.pid} on .* does this")
+        one.kill()
+        with Receiver(server, tmp_path / "two", "--slot", slot, url=url) as three:
+            wait_for(streams(server, three), what="the receiver to stream")
+            assert three.stop() == 0
+
+
+def test_a_slot_that_cannot_be_used_is_refused(server: PostgresServer, tmp_path: Path, slot: str) -> None:
+    with Receiver(server, tmp_path / "a", "--slot", "nobody") as receiver:
+        refused(receiver, "no replication slot nobody")
+    with Receiver(server, tmp_path / "one", "--slot", slot, "--create-slot") as one:
+        wait_for(streams(server, one), what="the receiver to stream")
+        with Receiver(server, tmp_path / "b", "--slot", slot) as receiver:
+            refused(receiver, f"slot {slot} is in use")
+        assert one.stop() == 0
+
+
+def test_a_role_without_the_right_and_another_cluster_are_refused(
+    server: PostgresServer, tmp_path: Path, new_postgres: NewPostgres
+) -> None:
+    server.query("CREATE ROLE reader LOGIN")
+    with Receiver(server, tmp_path, conninfo=server.conninfo.replace("user=postgres", "user=reader")) as receiver:
+        refused(receiver, "role reader may not stream")
+    with Receiver(server, tmp_path) as receiver:
+        wait_for(streams(server, receiver), what="the receiver to stream")
+        assert receiver.stop() == 0
+    other = new_postgres()
+    with Receiver(other, tmp_path) as receiver:
+        refused(receiver, "is the archive of the cluster with system identifier")
+
+
+def test_wal_that_the_server_no_longer_has_is_named(tmp_path: Path, new_postgres: NewPostgres) -> None:
+    server = new_postgres(initdb=("--wal-segsize=1",), settings={"min_wal_size": "2MB", "max_wal_size": "2MB"})
+    server.query("CREATE TABLE t (a text)")
+    with Receiver(server, tmp_path) as receiver:
+        wait_for(streams(server, receiver), what="the receiver to stream")
+        last = write(server)
+        wait_for(is_stored(receiver, last), what="the segments to be stored")
+        assert receiver.stop() == 0
+    write(server, 20000)
+    server.query("CHECKPOINT")
+    with Receiver(server, tmp_path) as receiver:
+        refused(receiver, r"no longer has WAL from \w+/\w+ on \(segment \w{24}\)")
+    with Receiver(server, tmp_path, "--accept-gap") as receiver:
+        wait_for(streams(server, receiver), what="the receiver to stream")
+        assert receiver.stop() == 0
+    assert "the archive has a gap" in receiver.said
+
+
+def test_a_slot_that_was_invalidated_is_named(tmp_path: Path, new_postgres: NewPostgres) -> None:
+    limits = {"min_wal_size": "2MB", "max_wal_size": "2MB", "max_slot_wal_keep_size": "1MB"}
+    server = new_postgres(initdb=("--wal-segsize=1",), settings=limits)
+    server.query("CREATE TABLE t (a text)")
+    server.query("SELECT pg_create_physical_replication_slot('slow', true)")
+    write(server, 20000)
+    server.query("CHECKPOINT")
+    assert server.value("SELECT wal_status FROM pg_replication_slots") == "lost"
+    with Receiver(server, tmp_path, "--slot", "slow") as receiver:
+        refused(receiver, "slot slow was invalidated by max_slot_wal_keep_size.* WAL from")
+
+
+def test_follows_a_promotion_with_history_and_partial(tmp_path: Path, new_postgres: NewPostgres) -> None:
+    server = new_postgres(initdb=("--wal-segsize=1",), settings=SETTINGS)
+    server.query("CREATE TABLE t (a text)")
+    with temporary_server_directory() as directory:
+        standby = server.standby(directory)
+        try:
+            with Receiver(standby, tmp_path, "--slot", "s", "--create-slot", "--gzip") as receiver:
+                wait_for(streams(standby, receiver), what="the receiver to stream")
+                write(server)
+                server.query("INSERT INTO t VALUES ('the last of timeline 1')")
+                position = server.value("SELECT pg_current_wal_insert_lsn()")
+                server.query("SELECT pg_log_standby_snapshot()" if server.installation.major >= 16 else "CHECKPOINT")
+                replayed = "SELECT pg_last_wal_replay_lsn() >= %s"
+                wait_for(lambda: standby.value(replayed, [position]), what="the standby to catch up")
+                standby.promote()
+                last = write(standby)
+                wait_for(is_stored(receiver, last), what="the segments of timeline 2 to be stored")
+                assert receiver.stop() == 0, receiver.said
+            stored = stored_wal(receiver.store_directory)
+            assert stored["00000002.history"] == (standby.data / "pg_wal" / "00000002.history").read_bytes()
+            first = min(name for name in stored if name.startswith("00000002") and len(name) == 24)
+            equals_pg_wal(standby, stored, first, last)
+            assert b"the last of timeline 1" in stored[f"00000001{first[8:]}.partial"]
+            assert b"the last of timeline 1" in stored[first]
+            # The old primary went its own way.
+            with Receiver(server, tmp_path) as receiver:
+                refused(receiver, "diverged timeline")
+        finally:
+            standby.stop(mode="immediate")

@@ -1,0 +1,117 @@
+"""``barman-cloud COMMAND SERVER``: what the configuration adds to a command line, and what it leaves alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from barman_cloud.cli.command import load
+from barman_cloud.cli.names import with_configuration
+from barman_cloud.errors import ConfigurationError
+
+TEXT = """
+[barman]
+endpoint_url = http://127.0.0.1:9000
+[main]
+conninfo = host=pg user=barman
+backup_method = postgres
+basebackups_directory = s3://backups/prod
+wals_directory = s3://backups/prod
+compression = pygzip
+compression_level = low
+base_compression = zstd
+backup_jobs = 4
+bandwidth_limit = 500
+immediate_checkpoint = on
+tags = team=db, tier=gold
+last_backup_maximum_age = 2 DAYS
+cloud_wal_restore_parallel = 8
+retention_policy = REDUNDANCY 3
+aws_check_object_lock = true
+[split]
+basebackups_directory = s3://backups/prod
+wals_directory = s3://wal/prod
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "barman.conf"
+    path.write_text(TEXT)
+    return str(path)
+
+
+def expanded(command: str, file: str | None, *words: str) -> str:
+    return " ".join(with_configuration(load(command), list(words), file))
+
+
+def test_a_name_becomes_a_url_and_options(file: str) -> None:
+    line = expanded("backup", file, "main")
+    assert line.endswith(" s3://backups/prod main")
+    for part in (
+        "--endpoint-url http://127.0.0.1:9000", "--dbname host=pg user=barman", "--method stream", "--zstd", "--jobs 4",
+        "--max-bandwidth 500KB", "--immediate-checkpoint", "--tag team,db --tag tier,gold",
+    ):  # fmt: skip
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "present", "absent"),
+    [
+        ("wal-archive", ["main", "x/0"], ["--gzip --compression-level low", "s3://backups/prod main x/0"], ["--zstd"]),
+        ("wal-restore", ["main", "0", "x"], ["--parallel 8"], ["--gzip", "--tag"]),
+        ("backup-list", ["main"], ["--endpoint-url", "s3://backups/prod main"], ["--zstd", "--jobs"]),
+        ("backup-delete", ["main"], ["--retention-policy REDUNDANCY 3", "--check-object-lock"], ["--dbname"]),
+        ("check", ["main"], ["--max-backup-age 172800s"], ["--retention-policy"]),
+        ("restore", ["main", "last", "/x"], ["--jobs 4", "s3://backups/prod main last /x"], ["--gzip"]),
+    ],
+)  # fmt: skip
+def test_each_command_gets_what_it_declares(
+    file: str, command: str, words: list[str], present: list[str], absent: list[str]
+) -> None:
+    line = expanded(command, file, *words)
+    assert [part for part in present if part not in line] == []
+    assert [part for part in absent if part in line.split()] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "lost"),
+    [
+        (["--lz4", "main"], "--zstd"),
+        (["-J2", "main"], "--jobs"),
+        (["main", "--jobs=1"], "--jobs 4"),
+        (["--tags", "a,b", "--name", "x", "main"], "--method files"),
+        (["-d", "host=other", "main"], "host=pg"),
+    ],
+)
+def test_the_command_line_wins(file: str, words: list[str], lost: str) -> None:
+    assert lost not in expanded("backup", file, *words)
+
+
+def test_a_line_with_a_url_is_left_alone(file: str) -> None:
+    words = ["--endpoint-url", "http://127.0.0.1:1", "s3://bucket", "main"]
+    assert with_configuration(load("backup-list"), words, file) == words
+    assert with_configuration(load("backup-list"), ["--help"], file) == ["--help"]
+
+
+def test_values_of_options_are_no_names(file: str) -> None:
+    assert expanded("backup-delete", file, "-b", "last", "main").endswith("-b last s3://backups/prod main")
+    assert "--retention-policy" not in expanded("backup-delete", file, "--backup-id", "last", "main").split()
+
+
+def test_a_variable_can_hold_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BARMAN_CLOUD_URL", "gs://bucket/x")
+    assert expanded("backup-list", None, "main") == "gs://bucket/x main"
+
+
+def test_two_places_are_refused_where_one_is_needed(file: str) -> None:
+    assert expanded("wal-restore", file, "split", "0", "x").endswith("s3://wal/prod split 0 x")
+    assert expanded("backup-show", file, "split", "last").endswith("s3://backups/prod split last")
+    with pytest.raises(ConfigurationError, match="and restore needs both in one place"):
+        expanded("restore", file, "split", "last", "/x")
+
+
+def test_an_unknown_name_is_one_line(file: str) -> None:
+    with pytest.raises(ConfigurationError, match="no server 'mian'"):
+        expanded("backup-list", file, "mian")
