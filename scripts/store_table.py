@@ -84,6 +84,7 @@ ROWS: dict[str, str] = {
     "object_lock": "Object lock, shown by HEAD",
     "default_retention": "The bucket's default retention, shown by HEAD",
     "tags": "Object tags",
+    "storage_classes": "Storage class `STANDARD_IA` accepted",
     "encryption": "SSE-S3 accepted",
     "customer_keys": "SSE-C accepted (over plain http)",
     "customer_keys_enforced": "… and the object unreadable without its key",

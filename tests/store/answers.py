@@ -73,6 +73,8 @@ class Answers:
     """Ranges are answered with 206."""
     bulk_delete: bool | None
     tags: bool | None
+    storage_classes: bool | None
+    """``STANDARD_IA`` is accepted."""
     checksums: tuple[str, ...] | None
     """Checksum headers of S3 by which a damaged body is refused."""
     content_md5: bool | None
@@ -108,6 +110,7 @@ def answers_of(case: StoreCase) -> Answers:
             ranges=_ranges(case, store),
             bulk_delete=s3.bulk_delete() if s3 else None,
             tags=s3.tags() if s3 else None,
+            storage_classes=s3.accepted(StorageClass="STANDARD_IA") if s3 else None,
             checksums=s3.checksums() if s3 else None,
             content_md5=s3.content_md5() if s3 else None,
             signed_content=s3.signed_content() if s3 else None,

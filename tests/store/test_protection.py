@@ -234,7 +234,9 @@ def test_storage_class_on_google(google: StoreCase, tmp_path: Path) -> None:
         assert json.loads(answer)["storageClass"] == expected
 
 
-def test_storage_class_on_s3(open_s3: Callable[..., ObjectStore], s3_proxy: FaultProxy) -> None:
+def test_storage_class_on_s3(open_s3: Callable[..., ObjectStore], s3: StoreCase, s3_proxy: FaultProxy) -> None:
+    if not s3.answers.storage_classes:
+        pytest.skip("this server has other storage classes")
     put_one_of_each(open_s3(storage_class="STANDARD_IA"))
     sent = [(h.get("x-amz-storage-class")) for h in writes(s3_proxy)]
     assert sent == ["STANDARD_IA"] * 3 + [None]

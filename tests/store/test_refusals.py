@@ -75,6 +75,10 @@ def without_region(case: StoreCase, home: Path) -> dict[str, str]:
 def test_the_region_that_the_store_names_is_followed(
     s3: StoreCase, front: FaultProxy, bucket: str, tmp_path: Path, kind: str
 ) -> None:
+    if kind.startswith("odd") and "a//b" in s3.answers.changed_keys:
+        pytest.skip("this server has no such keys")
+    if kind == "create_bucket" and s3.name == "given":
+        pytest.skip("servers disagree about a bucket that exists already")
     strict(front)
     environ = without_region(s3, tmp_path)
     with s3.open(bucket, endpoint=front.endpoint, environ=environ) as store:
@@ -285,6 +289,8 @@ def test_a_store_that_keeps_a_key_under_another_name_has_not_got_it(google: Stor
 
 
 def test_a_part_that_fails_for_good_aborts_the_odd_upload(s3: StoreCase, front: FaultProxy, bucket: str) -> None:
+    if "a//b" in s3.answers.changed_keys:
+        pytest.skip("this server has no such keys")
     with s3.open(bucket, endpoint=front.endpoint) as store:
         denied = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
         front.add(Fault("PUT", "partNumber=2", status=403, body=denied))

@@ -185,12 +185,7 @@ class S3Api:
                     raise
                 self._retention = (None,)
             else:
-                what = "the bucket's object lock configuration"
-                rule = parse(answer, "ObjectLockConfiguration", what).first("Rule", "DefaultRetention")
-                try:
-                    self._retention = (DefaultRetention.of(rule.fields()) if rule is not None else None,)
-                except ValueError as error:
-                    raise RequestFailedError(unreadable(what, answer)) from error
+                self._retention = (_default_retention_in(answer),)
         return self._retention[0]
 
     def _may_be_retained(self, key: str) -> bool:
@@ -289,6 +284,20 @@ class S3Api:
 def _says_no_lock(failure: Failure) -> bool:
     """Tell whether a bucket has no lock configuration, or the store none at all; or these credentials may not know."""
     return failure.status in (400, 403, 404, 405, 501) and failure.code != "NoSuchBucket" and not failure.unreadable
+
+
+def _default_retention_in(answer: bytes) -> DefaultRetention | None:
+    """Return what an object lock configuration says; a store that has none may answer with the bucket's listing."""
+    what = "the bucket's object lock configuration"
+    try:
+        rule = parse(answer, "ObjectLockConfiguration", what).first("Rule", "DefaultRetention")
+    except RequestFailedError:
+        parse(answer, "ListBucketResult", what)
+        return None
+    try:
+        return DefaultRetention.of(rule.fields()) if rule is not None else None
+    except ValueError as error:
+        raise RequestFailedError(unreadable(what, answer)) from error
 
 
 def _md5(data: Buffer) -> str:
