@@ -9,7 +9,7 @@ not total
     The command ends ``seconds`` after the store began to fail. Every success ends a run of failures, so a long transfer
     is never limited: for what moves much data.
 
-Bytes on their way add the time that they take at :data:`SLOWEST`, so that a slow link isn't taken for a dead store.
+Bytes on their way add the time that they take at a slow rate, so that a slow link isn't taken for a dead store.
 
 This module imports only what the interpreter has loaded anyway.
 """
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 SLOWEST = 256 << 10
-"""Bytes per second below which a transfer counts as no progress."""
+"""Bytes per second below which a transfer counts as no progress, where the deadline is total."""
+SLOWEST_OF_MANY = 16 << 10
+"""The same elsewhere: many transfers may share a slow link for hours."""
 TOTAL = {
     "wal-restore": 25.0,  # meanwhile a standby can't turn to streaming
     "wal-archive": 60.0,  # PostgreSQL calls again by itself
@@ -125,7 +127,7 @@ class Turn:
 
         If this try fails, they count for nothing.
         """
-        self._moved += size / SLOWEST
+        self._moved += size / (SLOWEST if self._deadline.total else SLOWEST_OF_MANY)
 
     def failed(self) -> None:
         """Note that a try failed."""

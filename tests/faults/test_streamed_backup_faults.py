@@ -117,7 +117,7 @@ class TestSignals:
             assert running.ended()[0] == 1
         assert client.list_multipart_uploads(Bucket=name).get("Uploads") is None
         keys = [item["Key"].rpartition("/")[2] for item in client.list_objects_v2(Bucket=name)["Contents"]]
-        assert keys == ["backup.info"]
+        assert keys == ["backup.info", "system_identifiers"]
 
     def test_a_killed_backup_stays_started_and_hinders_nobody(
         self, postgres: PostgresServer, repository: Repository

@@ -105,7 +105,7 @@ def test_every_command_ends_within_its_timeout(
         ended = dict(zip(lines, pool.map(lambda argv: run(argv, environ), argvs), strict=True))
     for name, outcome in ended.items():
         assert outcome.seconds < SECONDS + SLACK, (name, outcome)
-        expected = 2 if name in ("wal-restore", "check-wal-archive", "backup") else 4
+        expected = 2 if name in ("wal-restore", "check-wal-archive", "check", "backup") else 4
         assert outcome.code == expected, (name, outcome)
         assert "Traceback" not in outcome.logged, (name, outcome)
         assert outcome.logged.count("ERROR") == 1, (name, outcome)

@@ -200,6 +200,8 @@ class TestStoredObjects:
                 "backup",
                 *STREAM,
                 "--immediate-checkpoint",
+                "--wal-timeout",
+                "0",
                 "--tag",
                 "team,blue",
                 "--encryption",

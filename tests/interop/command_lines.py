@@ -150,8 +150,8 @@ PROGRAMS = {
         required=("--status",),
         combinations=(("-r",), ("--release",), ("-s",), ("--target", "full"), ("--target=standalone",)),
     ),
-    "backup-list": Program(options=(_option("--format", "console json xml"),)),
-    "backup-show": Program(options=(_option("--format", "console json xml"),), rest=(BACKUP_ID,)),
+    "backup-list": Program(options=(_option("--format", "console json"),)),
+    "backup-show": Program(options=(_option("--format", "console json"),), rest=(BACKUP_ID,)),
     "check-wal-archive": Program(options=(_option("--timeline", "1 7", "0 -1 x current"),)),
     "restore": Program(
         options=(

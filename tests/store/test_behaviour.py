@@ -187,7 +187,9 @@ def test_concurrent_creates_on_a_store_that_ignores_conditions(rclone: StoreCase
 
     with ThreadPoolExecutor(writers) as pool:
         winners = [number for number in pool.map(create, range(writers)) if number is not None]
-    assert rclone.open(url).get("contended")[0] in winners
+    # Such a server may keep the content of one writer with the metadata of another, which get() would refuse.
+    content = b"".join(bytes(piece) for piece in rclone.open(url).read("contended"))
+    assert content[0] in winners
     assert len(winners) <= 2, "a writer slower than all others may come too late to be seen; eight won before"
 
 

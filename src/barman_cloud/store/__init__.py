@@ -1,1 +1,6 @@
-"""Object stores behind one written contract (``store.base``); a store knows nothing of PostgreSQL."""
+"""Object stores behind one written contract; a store knows nothing of PostgreSQL.
+
+Begin with ``base`` (what every method promises) and ``providers`` (the one table); ``cloud`` is what the clouds have in
+common, ``s3``, ``azure`` and ``google`` hold what differs, under equal names, and ``local`` is a directory. May import
+``deadline``, ``errors`` and ``logs`` only.
+"""

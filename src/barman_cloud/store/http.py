@@ -138,6 +138,7 @@ class HttpClient:
         try:
             connection.limit_time(self._timeout, self._answer_timeout)
             early = self._send(connection, method, target, sent, body)
+            connection.limit_time(self._timeout, self._answer_timeout)  # sending doesn't count
             answer = early or connection.getresponse()
             response = self._read(connection, answer)
         except BaseException:

@@ -1,5 +1,6 @@
-"""Do my backups work? ``check`` answers from listings, ``verify`` from every byte, ``drill`` by a real recovery.
+"""Do my backups work? ``check`` answers from listings, ``verify`` from every byte.
 
-All three speak in findings (``findings``), which ``render`` shows as text, JSON, a Nagios line and Prometheus metrics.
-May import everything below it: ``restore``, ``catalog``, ``archive``, ``postgres``, ``store``.
+All speak in findings (``findings``), which ``render`` shows as text, JSON, a Nagios line and Prometheus metrics.
+Begin with ``check`` and ``stored_backup``. May import everything below it: ``restore``, ``catalog``, ``archive``,
+``postgres``, ``store``.
 """

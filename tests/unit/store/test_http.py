@@ -312,3 +312,31 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
             target.sendall(data)
     with contextlib.suppress(OSError):
         target.shutdown(socket.SHUT_WR)
+
+
+def test_the_time_for_an_answer_begins_when_the_request_is_sent() -> None:
+    """A large part may take longer to send than any answer may take to come."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            left = int(self.headers["Content-Length"])
+            while left:
+                left -= len(self.rfile.read(min(left, 1 << 20)))
+                time.sleep(0.05)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = HttpServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    client = HttpClient(url, ca_file=None, timeout=10, answer_timeout=0.5, environ={})
+    try:
+        assert client.request("PUT", "/", {}, [bytes(1 << 20)] * 32).status == 200
+    finally:
+        client.close()
+        server.shutdown()
+        server.server_close()

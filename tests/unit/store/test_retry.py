@@ -171,8 +171,9 @@ def test_bytes_on_their_way_give_a_slow_link_more_time() -> None:
     assert Retry(deadline).call(slow) == "done"
 
 
-def test_an_answer_that_drips_is_no_progress() -> None:
-    deadline = Deadline(0.3, total=True)
+@pytest.mark.parametrize("total", [False, True])
+def test_an_answer_that_drips_is_no_progress(total: bool) -> None:
+    deadline = Deadline(0.3, total=total)
     ended = threading.Event()
 
     def drip() -> None:

@@ -1,1 +1,4 @@
-"""Azure Blob Storage."""
+"""Azure Blob Storage.
+
+``provider`` is the entry, ``open`` makes a store of settings, ``store`` and ``api`` do the work.
+"""

@@ -1,1 +1,4 @@
-"""Google Cloud Storage."""
+"""Google Cloud Storage.
+
+``provider`` is the entry, ``open`` makes a store of settings, ``store`` and ``api`` do the work.
+"""
