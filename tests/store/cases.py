@@ -25,7 +25,7 @@ from tests.store.answers import Answers, answers_of
 from tests.store.given import GIVEN, GivenStore
 from tests.store.scoped import ScopedStore
 from tests.support.fault_proxy import FaultProxy, fault_proxy
-from tests.support.servers import REGION, StoreServer
+from tests.support.servers import REGION, StoreServer, fresh_name
 
 OWN = ("moto", "rclone", "azurite", "fake-gcs", "local", "memory")
 """What ``make test`` runs the suite against."""
@@ -170,7 +170,7 @@ class StoreCase:
         """Create a bucket with object lock, and return its name; None where that can't be."""
         from botocore.exceptions import ClientError
 
-        name = f"locked-{os.getpid()}-{next(_NUMBERS)}"
+        name = fresh_name("locked")
         try:
             self.boto().create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
             found = self.boto().get_object_lock_configuration(Bucket=name)
