@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv peers demo test test-store store-table torture fuzz test-versions test-all lint format docs bench bench-quick clean
+.PHONY: help venv peers demo test test-long test-store store-table torture fuzz test-versions test-all lint format docs bench bench-quick clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 14
@@ -24,8 +24,11 @@ peers: venv ## install what tests compare with: real Barman, PostgreSQL 14, 16 a
 demo: venv ## show the main job for real: back up, archive, lose a table, restore (URL=… ENDPOINT=… for another store)
 	$(BIN)/python -m scripts.demo $(URL) $(if $(ENDPOINT),--endpoint-url $(ENDPOINT))
 
-test: peers lint ## lint, then run every test on the newest PostgreSQL, with coverage
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --cov --cov-report=term
+test: peers lint ## lint, then run the tests on the newest PostgreSQL, with coverage
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --cov --cov-report=term -m "not long"
+
+test-long: peers ## the tests that are left out of `make test` because they take long; CI runs them too
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup -m long
 
 # What depends on the server's version; the rest of the tests doesn't need to run once for each.
 VERSION_TESTS := $(addprefix tests/integration/test_, \
@@ -52,7 +55,7 @@ EXAMPLES ?= 20000
 fuzz: venv ## hostile bytes for every reader, EXAMPLES=20000 for each
 	BARMAN_CLOUD_TEST_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q --timeout 0 tests/fuzz
 
-test-all: test test-versions ## both, as CI does
+test-all: test test-long test-versions ## all of them, as CI does
 
 lint: venv ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .
