@@ -7,14 +7,14 @@ entries are those of the newest backup's manifest, as ``pg_combinebackup`` does 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import BinaryIO
 
-from barman_cloud.archive.manifest import EntrySpool, ManifestFile, manifest_stream
+from barman_cloud.archive.manifest import EntrySpool, ManifestFile, ManifestReader, manifest_stream
 from barman_cloud.catalog.layout import DATA
 from barman_cloud.errors import IntegrityError
 from barman_cloud.incremental.changes import restored_path
@@ -41,17 +41,24 @@ def verify_combined(
         found = entries(manifest)
         while batch := list(islice(found, _BATCH)):
             for entry in pool.map(_restored(trees), batch):
-                spool.add(entry.path, entry.size, _seconds(entry.last_modified), entry.crc)
+                spool.add(entry.path, entry.size, modified(entry), entry.crc)
     source = reader(manifest)
     for _ in source:
         pass
+    _write(trees[DATA], combined_manifest(spool, source, version)[1])
+    return spool.count
+
+
+def combined_manifest(spool: EntrySpool, newest: ManifestReader, version: int | None) -> tuple[int, Iterator[bytes]]:
+    """Return size in bytes and content of the manifest of a combined backup, with the files of ``spool``.
+
+    ``newest`` has read all of the newest backup's manifest; ``version`` is that of the server, such as 180000.
+    """
     # The manifest of an increment has the system identifier whatever the server; that server's own programs may not
     # know that form.
-    identifier = source.system_identifier if version is None or version >= _FIRST_WITH_IDENTIFIER else None
+    identifier = newest.system_identifier if version is None or version >= _FIRST_WITH_IDENTIFIER else None
     padded = version is not None and version >= _FIRST_WITH_PADDED_LSNS
-    _, content = manifest_stream([spool], source.wal_ranges, identifier, padded_lsns=padded)
-    _write(trees[DATA], content)
-    return spool.count
+    return manifest_stream([spool], newest.wal_ranges, identifier, padded_lsns=padded)
 
 
 def _is_as_stored(entry: ManifestFile) -> bool:
@@ -74,9 +81,10 @@ def _restored(trees: Mapping[str, Tree]) -> Callable[[ManifestFile], ManifestFil
     return restored
 
 
-def _seconds(text: str) -> float:
+def modified(entry: ManifestFile) -> float:
+    """Return when a file of a manifest was written, in seconds since 1970; 0 if that makes no sense."""
     try:
-        return datetime.strptime(text, "%Y-%m-%d %H:%M:%S GMT").replace(tzinfo=UTC).timestamp()
+        return datetime.strptime(entry.last_modified, "%Y-%m-%d %H:%M:%S GMT").replace(tzinfo=UTC).timestamp()
     except ValueError:
         return 0
 
