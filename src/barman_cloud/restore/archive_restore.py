@@ -87,13 +87,15 @@ def restore_backup(
             stack.enter_context(closing(interrupted))
         _check_status(store, plan)
         chain = open_chain(store, layout, plan.sources, stack) if plan.older else None
-        comparison = look_before(store, layout, plan, jobs, files, force=force, interrupted=interrupted is not None)
+        comparison = look_before(
+            store, layout, plan, jobs, files, force=force, interrupted=interrupted is not None, chain=chain
+        )
         notes = _open_directories(stack, plan, interrupted)
         trees = _open_trees(stack, plan)
         if comparison is not None:
             prepare(plan, trees, comparison)
             notes.forget()
-        older = _extract_chain(store, chain, trees, notes, jobs) if chain else []
+        older = _extract_chain(store, chain, trees, notes, jobs, comparison) if chain else []
         newest = chain.layer(len(plan.older)) if chain else None
         _extract(store, plan.source, trees, notes, files, jobs, comparison, newest)
         verify = partial(verify_combined, chain.manifests[-1], trees, files, jobs, info.version) if chain else None
@@ -124,8 +126,11 @@ def look_before(
     *,
     force: bool = False,
     interrupted: bool = False,
+    chain: Chain | None = None,
 ) -> Comparison | None:
     """Look whether there is enough room and, for a delta restore, at what is there; nothing is changed yet.
+
+    ``chain`` is that of an incremental backup.
 
     Returns what can be kept, None unless ``plan.delta``. Raises ``OperationError`` as ``restore_backup`` does.
     """
@@ -151,8 +156,8 @@ def look_before(
             require_no_server(plan.target)
         else:
             require_same_system(plan.target, plan.info.systemid, plan.info.backup_id)
-        found = need_manifest(fetched(), plan.info.backup_id)
-        room.require(plan, exactly, force=force)
+        found = chain.restored_files() if chain else entries(need_manifest(fetched(), plan.info.backup_id))
+        room.require(plan, (lambda: None) if chain else exactly, force=force)
         trees = _open_trees(stack, plan)
         comparison = compare(found, trees, jobs, files)
         comparison.removed = sum(not directory for _, directory in strangers(trees, comparison.listed))
@@ -229,12 +234,17 @@ def _check_status(store: ObjectStore, plan: RestorePlan) -> None:
 
 
 def _extract_chain(
-    store: ObjectStore, chain: Chain, trees: Mapping[str, Tree], notes: Journal, jobs: int
+    store: ObjectStore,
+    chain: Chain,
+    trees: Mapping[str, Tree],
+    notes: Journal,
+    jobs: int,
+    comparison: Comparison | None,
 ) -> list[Outcome]:
     """Extract what the newest backup needs of the older ones, one after another; the newest is left to be done."""
     outcomes: list[Outcome] = []
     for number, source in enumerate(chain.sources[:-1]):
-        outcomes += _extract(store, source, trees, notes, None, jobs, None, chain.layer(number))
+        outcomes += _extract(store, source, trees, notes, None, jobs, comparison, chain.layer(number))
     return outcomes
 
 
@@ -295,5 +305,5 @@ def _extract(
     pending.sort(key=lambda entry: entry[1].size, reverse=True)
     run_all([task(order, archive) for order, archive in pending], jobs)
     if layer is not None:
-        layer.require_all(sum(outcome.files if is_older else outcome.overlaid for outcome in outcomes))
+        layer.require_all(sum(outcome.files + outcome.kept if is_older else outcome.overlaid for outcome in outcomes))
     return outcomes

@@ -157,6 +157,7 @@ class Extractor:
 
     def _file(self, member: Member, path: str, parts: Parts, content: Iterable[Buffer]) -> None:
         if self._keep is not None and self._keep(path) and self._adopt(member, parts):
+            self.outcome.kept += 1
             return
         self._count(path, *self._write_file(member, path, parts, content))
 

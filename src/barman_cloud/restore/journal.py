@@ -85,6 +85,7 @@ class Journal:
         os.ftruncate(self.fd, text.rfind(b"\n") + 1)
         if not lines:
             # Killed before the first line was complete, so before anything else was written.
+            self.delta = identity.delta and any(item.name != NAME for item in self.path.parent.iterdir())
             self.begin(identity)
             return
         found, *entries = self._parse(lines)
