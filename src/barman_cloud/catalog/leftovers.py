@@ -183,7 +183,7 @@ def _broken(catalog: Catalog, view: CatalogView, keeps: Keeps, *, delete_broken:
         objects = [item for member in (info.backup_id, *above) for item in objects_in(catalog, member)]
         reason = f"it is {info.status} and can't be restored without {named}"
         if above:
-            reason += f", nor can {', '.join(above)}, which build on it"
+            reason += f"; what builds on it can't either: {', '.join(above)}"
         yield Leftover(Kind.BROKEN, info.backup_id, reason, len(objects), _sum(objects), stays)
 
 

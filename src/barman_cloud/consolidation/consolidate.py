@@ -100,7 +100,8 @@ def consolidate(catalog: Catalog, info: BackupInfo, options: ConsolidationOption
         except OperationError as error:
             raise _failure(new, record, job, error) from error
         log.info("backup %s is done after %.1f s", new.backup_id, time.monotonic() - began)
-        call_interruptibly(lambda: _look_for_wal(catalog, new))
+        if not job.members.holds_wal:
+            call_interruptibly(lambda: _look_for_wal(catalog, new))
     return new
 
 

@@ -27,6 +27,7 @@ from barman_cloud.errors import IntegrityError
 from barman_cloud.incremental.chains import Action, ChainPlan
 from barman_cloud.incremental.changes import restored_path
 from barman_cloud.incremental.file_format import BLOCK, PREFIX
+from barman_cloud.postgres.wal import is_wal_name
 from barman_cloud.restore.combined import combined_manifest, modified
 from barman_cloud.restore.layer import LABEL, Layer, in_manifest, without_parent
 from barman_cloud.restore.source import ArchiveSource
@@ -103,6 +104,8 @@ class MergedMembers:
         """``backup_label`` of the consolidated backup."""
         self.files = [0] * len(layers)
         """How many files each backup gave, of those that are put together."""
+        self.holds_wal = False
+        """The WAL that makes it consistent is among its files."""
         self._chain = chain
         self._layers = layers
         self._held = held
@@ -182,6 +185,8 @@ class MergedMembers:
             tally = Tally(content)
             lanes.deal(member, tally)
             self._check(path, tally.size, tally.crc32c)
+            folder, _, name = path.rpartition("/")
+            self.holds_wal |= folder == "pg_wal" and is_wal_name(name)
 
     def _keep(self, layer: int, path: str, member: Member, content: Iterable[Buffer]) -> None:
         if member.size > _LARGEST_KEPT:

@@ -155,7 +155,7 @@ def test_broken_backups_are_named_and_go_only_when_said() -> None:
     named = cleaned(catalog)
     assert found(named) == {IDS[0]: ("broken-backup", "stays"), IDS[2]: ("broken-backup", "stays")}
     lines = named.to_text().splitlines()
-    assert f"can't be restored without data.tar[.*], nor can {IDS[1]}, which build on it" in lines[0]
+    assert f"without data.tar[.*]; what builds on it can't either: {IDS[1]}" in lines[0]
     assert "without data_0001.tar.zst; put these objects back" in lines[1]
     refused = clean_up(catalog, CleanupOptions(delete_broken=True, minimum_redundancy=3), LATER)
     assert found(refused)[IDS[0]] == ("broken-backup", "failed")
