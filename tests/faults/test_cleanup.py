@@ -17,7 +17,13 @@ from tests.support.servers import ACCESS_KEY, REGION, SECRET_KEY, StoreServer
 UMBRELLA = program("backup").removesuffix("-backup")
 
 
-@pytest.mark.parametrize("method", [(), ("--method", "stream", "--include-wal")], ids=["files", "stream"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param((), id="files"),
+        pytest.param(("--method", "stream", "--include-wal"), id="stream", marks=pytest.mark.long),
+    ],
+)
 def test_a_killed_backup_and_its_uploads_go(
     postgres: PostgresServer, moto: StoreServer, method: tuple[str, ...]
 ) -> None:

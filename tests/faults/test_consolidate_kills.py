@@ -31,7 +31,7 @@ def objects(place: Path) -> dict[str, bytes]:
     return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("before", [pytest.param(True, marks=pytest.mark.long), False], ids=["before", "after"])
 def test_killed_at_every_step(chain: Path, tmp_path: Path, before: bool) -> None:
     original = objects(chain)
     step, states = 0, set()

@@ -89,6 +89,7 @@ def test_a_chain_of_pg_basebackup_becomes_what_pg_combinebackup_makes(
     chain.verify(ours)
 
 
+@pytest.mark.long
 def test_our_own_chain_of_both_methods_is_recovered_from_it_and_goes_on(
     new_postgres: Callable[..., PostgresServer], place: Path
 ) -> None:

@@ -119,7 +119,7 @@ def test_it_is_what_a_restore_of_the_chain_makes(tmp_path: Path, memory: int) ->
     assert all(chain.store.tags(key) == {"a": "b"} for key in after if key.startswith(folder))
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_random_chains(tmp_path: Path, memory: int, seed: int) -> None:
     chain = random_chain(seed)
     new = consolidate(chain.catalog, chain.newest, options(memory, compression=None))

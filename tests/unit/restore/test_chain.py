@@ -222,7 +222,7 @@ def test_delta_keeps_what_no_increment_has_changed(tmp_path: Path) -> None:
     assert {path: after[path] == before[path] for path in before} == {"base/5/3": True, "PG_VERSION": True, REL: False}
 
 
-@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("before", [pytest.param(True, marks=pytest.mark.long), False], ids=["before", "after"])
 def test_delta_that_is_killed_at_any_step_goes_on(tmp_path: Path, before: bool) -> None:
     (tmp_path / "store").mkdir()
     chain = three(open_store(f"file://{tmp_path / 'store'}"))
