@@ -115,6 +115,10 @@ def written_to(server: PostgresServer) -> Iterator[None]:
     assert not failures, failures
 
 
+def there_are(repository: Repository, count: int) -> Callable[[], bool]:
+    return lambda: len(repository.ids) == count
+
+
 def test_two_backups_at_once_beside_a_parallel_archiver(
     new_postgres: NewPostgres, repository: Repository, server_dir: Path
 ) -> None:
@@ -131,7 +135,7 @@ def test_two_backups_at_once_beside_a_parallel_archiver(
             for number, method in enumerate(METHODS):
                 started = Running(server, repository.url, *METHODS[method], "--max-bandwidth", "20MB")
                 both.append(stack.enter_context(started))
-                wait_for(lambda wanted=number + 1: len(repository.ids) == wanted, what="the backup to begin")  # type: ignore[misc]
+                wait_for(there_are(repository, number + 1), what="the backup to begin")
             outcomes = [running.ended() for running in both]
         assert [code for code, _ in outcomes] == [0, 0], outcomes
         server.wait_archived(server.switch_wal(), timeout=120)

@@ -126,7 +126,7 @@ def test_random_chains(tmp_path: Path, memory: int, seed: int) -> None:
     check_same(chain, new, tmp_path)
 
 
-def test_increments_are_read_once_if_their_blocks_fit_and_else_in_groups(memory: int, caplog: object) -> None:
+def test_increments_are_read_once_if_their_blocks_fit_and_else_in_groups(memory: int) -> None:
     chain = HandMadeChain()
     chain.add({REL: block(1) * 40})
     chain.add({PART: changed({number: block(number) for number in range(20)}, 40)})
