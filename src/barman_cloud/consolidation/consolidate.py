@@ -227,7 +227,7 @@ class _Consolidation:
 
     def copy(self) -> None:
         """Make all objects of the new backup but ``backup.info``."""
-        for layer, files in call_interruptibly(self._held.learn).items():
+        for layer, files in call_interruptibly(self._held.learn_all).items():
             if files != (planned := len(self._chain.plan.overlaid[layer])):
                 raise IntegrityError(
                     f"the archives of backup {self._chain.sources[layer].info.backup_id} hold {files} of the {planned} "

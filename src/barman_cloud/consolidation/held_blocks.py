@@ -17,20 +17,20 @@ from barman_cloud.archive.buffers import Buffer
 from barman_cloud.archive.checksum import Tally
 from barman_cloud.archive.tar import Member
 from barman_cloud.catalog.catalog import ArchiveObject
-from barman_cloud.consolidation.blocks import BASE, NOTHING, FileParts, Part, blocks_of, live_blocks
+from barman_cloud.catalog.layout import DATA
 from barman_cloud.errors import IntegrityError
+from barman_cloud.incremental.blocks import BASE, NOTHING, blocks_of, live_blocks
 from barman_cloud.incremental.chains import Action
 from barman_cloud.incremental.changes import restored_path
-from barman_cloud.incremental.file_format import BLOCK, Header, read_blocks, read_header
+from barman_cloud.incremental.file_format import read_header
 from barman_cloud.report.text import counted
+from barman_cloud.restore.changed_blocks import HELD_BLOCK, ChangedBlocks
 from barman_cloud.restore.layer import Layer, in_manifest
 from barman_cloud.restore.pipeline import run_all
 from barman_cloud.restore.tree import split
 
 log = logs.get_logger(__name__)
 
-HELD_BLOCK: Final = BLOCK + 160
-"""Bytes of memory of a block that is held, with what Python needs beside it."""
 LEAST_LIMIT: Final = 64 << 20
 
 _Group = Mapping[str, tuple[int, int]]
@@ -56,26 +56,23 @@ class ChainReader(Protocol):
         """Read one of them."""
 
 
-class HeldBlocks:
-    """The changed blocks of all increments. :meth:`learn` first, by one thread, then :meth:`get` by one."""
+class HeldBlocks(ChangedBlocks):
+    """The changed blocks of all increments. :meth:`learn_all` first, by one thread, then :meth:`get` by one."""
 
     def __init__(self, reader: ChainReader, layers: Mapping[int, Layer], jobs: int, limit: int) -> None:
         """``layers`` are the increments of the chain, by number; ``limit`` is in bytes of memory."""
-        self.files: dict[str, FileParts] = {}
-        """By the path of the restored file."""
+        super().__init__()
         self.passes = 0
         """How often the increments were read."""
         self._reader = reader
         self._layers = layers
         self._jobs = jobs
         self._limit = max(limit, LEAST_LIMIT)
-        self._lock = threading.Lock()
-        self._held: dict[str, dict[int, bytes]] = {}
         self._size = 0
         self._fits = True
         self._groups: Iterator[_Group] = iter(())
 
-    def learn(self) -> dict[int, int]:
+    def learn_all(self) -> dict[int, int]:
         """Read all increments, the newest first. Returns how many incremental files each of them gave.
 
         ``IntegrityError`` if one isn't as its manifest says.
@@ -84,7 +81,7 @@ class HeldBlocks:
         for layer in sorted(self._layers, reverse=True):
 
             def see(number: int, path: str, member: Member, content: Iterable[Buffer], layer: int = layer) -> None:
-                count = self._learn(layer, number, path, member, content)
+                count = self._learn_if_needed(layer, number, path, member, content)
                 with self._lock:
                     found[layer] += count
 
@@ -108,12 +105,7 @@ class HeldBlocks:
             group = next(self._groups, None)
             if group is not None:
                 self._load(group)
-                held = self._held.get(path)
-        if held is None or block not in held:
-            raise IntegrityError(
-                f"block {block} of {path} isn't where it was a moment ago", hint="do other programs write the bucket?"
-            )
-        return held.pop(block)
+        return super().get(path, block)
 
     def _read(
         self,
@@ -134,40 +126,13 @@ class HeldBlocks:
 
         run_all([task(number) for number in sorted(numbers, key=lambda number: -archives[number].size)], self._jobs)
 
-    def _learn(self, layer: int, number: int, path: str, member: Member, content: Iterable[Buffer]) -> int:
+    def _learn_if_needed(self, layer: int, number: int, path: str, member: Member, content: Iterable[Buffer]) -> int:
         """Take what is needed of one member; returns how many files that is, 0 or 1."""
         what = self._layers[layer]
-        if what.action("data", path) is not Action.OVERLAY:
+        if what.action(DATA, path) is not Action.OVERLAY:
             return 0
-        restored = restored_path(path)
-        assert restored is not None
-        with self._lock:
-            file = self.files.setdefault(restored, FileParts(member))
-            newer = list(file.parts)
-        tally = Tally(content)
-        chunks = iter(tally)
-        header, first = read_header(chunks, member.size, path)
-        self._take(restored, header, first, chunks, path, live_blocks(header, newer))
-        what.check("data", path, tally.size, tally.crc32c)
-        with self._lock:
-            file.parts.append(Part(layer, number, header, tally.crc32c))
+        what.check(DATA, path, *self.learn(layer, number, path, member, content))
         return 1
-
-    def _take(
-        self,
-        restored: str,
-        header: Header,
-        first: bytes,
-        chunks: Iterator[Buffer],
-        source: str,
-        wanted: Collection[int],
-    ) -> None:
-        for offset, data in read_blocks(header, first, chunks, source):
-            block = offset // BLOCK
-            for position in range(0, len(data), BLOCK):
-                if block in wanted:
-                    self._hold(restored, block, data[position : position + BLOCK])
-                block += 1
 
     def _hold(self, path: str, block: int, data: memoryview) -> None:
         with self._lock:

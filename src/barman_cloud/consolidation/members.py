@@ -8,7 +8,6 @@ put in from memory (``held_blocks``). Everything that goes on was compared with 
 from __future__ import annotations
 
 import threading
-from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,13 +20,13 @@ from barman_cloud.backup.scan import CONTROL_FILE
 from barman_cloud.backup.source import MANIFEST_MODE
 from barman_cloud.catalog.catalog import ArchiveObject
 from barman_cloud.catalog.layout import DATA
-from barman_cloud.consolidation.blocks import BASE, NOTHING, FileParts, blocks_of, runs
 from barman_cloud.consolidation.held_blocks import HeldBlocks, Place
 from barman_cloud.errors import IntegrityError
 from barman_cloud.incremental.chains import Action, ChainPlan
 from barman_cloud.incremental.changes import restored_path
 from barman_cloud.incremental.file_format import BLOCK, PREFIX
 from barman_cloud.postgres.wal import is_wal_name
+from barman_cloud.restore.changed_blocks import put_together
 from barman_cloud.restore.combined import combined_manifest, modified
 from barman_cloud.restore.layer import LABEL, Layer, in_manifest, without_parent
 from barman_cloud.restore.source import ArchiveSource
@@ -38,7 +37,6 @@ from barman_cloud.store.base import ObjectStore
 
 _LARGEST_KEPT = 1 << 20
 """Bytes of ``pg_control`` or a label, which are held in memory."""
-_ZEROS = bytes(1 << 20)
 _SEEN = -1
 _ANOTHER = "the backup is damaged; consolidate an older one"
 
@@ -209,64 +207,13 @@ class MergedMembers:
             raise IntegrityError(f"{path} is a {member.kind}, not a file", hint=_ANOTHER)
         file = self._held.files[path]
         stored = Tally(content)
-        merged = Tally(self._merged(path, file, member.size, iter(stored)))
+        merged = Tally(put_together(path, file, member.size, iter(stored), self._held.get))
         folder, slash, name = file.member.name.rpartition("/")
         name = f"{folder}{slash}{name.removeprefix(PREFIX)}"
         lanes.deal(replace(file.member, name=name, size=file.length * BLOCK), merged)
         self._layers[layer].check(DATA, path, stored.size, stored.crc32c)
         self._made[path] = merged.size, merged.crc32c
         self.files[layer] += 1
-
-    def _merged(self, path: str, file: FileParts, size: int, base: Iterator[Buffer]) -> Iterator[Buffer]:
-        """Yield the content of a file; all of ``base``, its content in its base, of ``size`` bytes, is consumed."""
-        sources: array[int] = file.sources(blocks_of(size))
-        stream = _BaseStream(base)
-        for first, end, source in runs(sources):
-            if source == BASE:
-                yield from stream.between(first * BLOCK, end * BLOCK)
-            elif source == NOTHING:
-                yield from _zeros((end - first) * BLOCK)
-            else:
-                for block in range(first, end):
-                    yield self._held.get(path, block)
-        stream.drain()
-
-
-class _BaseStream:
-    """A file that is read once, from its beginning, of which some ranges are wanted."""
-
-    def __init__(self, chunks: Iterator[Buffer]) -> None:
-        self._chunks = chunks
-        self._chunk = memoryview(b"")
-        self._position = 0
-        """Of the beginning of what is left of the chunk."""
-
-    def between(self, start: int, end: int) -> Iterator[Buffer]:
-        """Yield the bytes from ``start`` to ``end``; zeros stand for what is behind the end of the file."""
-        while self._position < end:
-            if not self._chunk:
-                chunk = next(self._chunks, None)
-                if chunk is None:
-                    yield from _zeros(end - max(start, self._position))
-                    return
-                self._chunk = memoryview(chunk).cast("B")
-            skipped = min(max(start - self._position, 0), len(self._chunk))
-            taken = self._chunk[skipped : end - self._position]
-            used = skipped + len(taken)
-            self._chunk = self._chunk[used:]
-            self._position += used
-            if taken:
-                yield taken
-
-    def drain(self) -> None:
-        for _ in self._chunks:
-            pass
-
-
-def _zeros(size: int) -> Iterator[Buffer]:
-    while size > 0:
-        yield _ZEROS[:size]
-        size -= len(_ZEROS)
 
 
 class _Expected:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from barman_cloud.archive.manifest import ManifestReader
 from barman_cloud.errors import BarmanCloudError, IntegrityError, OperationError
 from barman_cloud.incremental.file_format import BLOCK
+from barman_cloud.restore import merge
 from barman_cloud.restore.archive_restore import RestoreReport, restore_backup
 from barman_cloud.restore.dry_run import describe_restore
 from barman_cloud.restore.layer import is_of_changed_blocks, without_parent
@@ -23,6 +24,14 @@ from tests.faults.test_restore_kills import killed_at, snapshot
 from tests.unit.restore.backups import member
 from tests.unit.restore.chains import EXPECTED, PART, REL, SYSTEM, HandMadeChain, block, changed, three
 from tests.unit.restore.test_delta import control_file
+
+
+@pytest.fixture(autouse=True, params=["put together", "in place"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Chains that fit into memory are put together while they are written, others in place."""
+    if request.param == "in place":
+        monkeypatch.setattr(merge, "LIMIT", 0)
+    return str(request.param)
 
 
 def restore(chain: HandMadeChain, target: Path, **options: bool) -> RestoreReport:
