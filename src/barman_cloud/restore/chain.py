@@ -94,6 +94,8 @@ class Chain:
     sources: Sequence[ArchiveSource]
     manifests: Sequence[BinaryIO]
     plan: ChainPlan
+    changed_size: int
+    """Bytes of all files of changed blocks, those included that later backups make useless."""
 
     def restored_files(self) -> Iterator[ManifestFile]:
         """Yield the files of the restored directory with what the manifests tell of them.
@@ -146,5 +148,14 @@ def open_chain(store: ObjectStore, layout: Layout, sources: Sequence[ArchiveSour
             )
         manifests.append(stack.enter_context(manifest))
     names = [source.info.backup_id for source in sources]
-    plan = plan_chain([(entry.path for entry in entries(manifest)) for manifest in manifests], names)
-    return Chain(sources, manifests, plan)
+    changed = 0
+
+    def paths(manifest: BinaryIO) -> Iterator[str]:
+        nonlocal changed
+        for entry in entries(manifest):
+            if restored_path(entry.path) is not None:
+                changed += entry.size
+            yield entry.path
+
+    plan = plan_chain([paths(manifest) for manifest in manifests], names)
+    return Chain(sources, manifests, plan, changed)

@@ -18,10 +18,8 @@ from typing import TYPE_CHECKING, Final
 from barman_cloud.archive.buffers import Buffer
 from barman_cloud.archive.tar import Member
 from barman_cloud.errors import IntegrityError
-from barman_cloud.incremental.changes import restored_path
 from barman_cloud.incremental.file_format import BLOCK, PREFIX
 from barman_cloud.restore.changed_blocks import HELD_BLOCK, ChangedBlocks, put_together
-from barman_cloud.restore.stored_manifest import entries
 
 if TYPE_CHECKING:
     from barman_cloud.restore.chain import Chain
@@ -32,11 +30,7 @@ LIMIT: Final = 512 << 20
 
 def fits(chain: Chain) -> bool:
     """Tell whether the changed blocks of a chain can be held in memory, by what its manifests say of them."""
-    size = 0
-    for number, manifest in enumerate(chain.manifests):
-        overlaid = chain.plan.overlaid[number]
-        size += sum(entry.size for entry in entries(manifest) if restored_path(entry.path) in overlaid)
-    return size // BLOCK * HELD_BLOCK <= LIMIT
+    return chain.changed_size // BLOCK * HELD_BLOCK <= LIMIT
 
 
 class Merge(ChangedBlocks):
