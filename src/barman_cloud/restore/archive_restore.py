@@ -35,7 +35,7 @@ from barman_cloud.restore.merge import Merge, fits
 from barman_cloud.restore.plan import RestorePlan, make_plan
 from barman_cloud.restore.recovery_settings import RecoverySettings
 from barman_cloud.restore.stored_manifest import entries, fetch_manifest
-from barman_cloud.restore.tree import Tree, split
+from barman_cloud.restore.tree import Outcome, Tree, split
 from barman_cloud.restore.verify import WrittenFiles
 from barman_cloud.restore.worker import Window, read_archive
 from barman_cloud.store.base import ObjectStore
@@ -96,15 +96,7 @@ def restore_backup(
             prepare(plan, trees, comparison)
             notes.forget()
         extraction = Extraction(store, trees, notes, files, jobs, comparison)
-        verify = None
-        if chain:
-            merge = _merge(chain, notes, is_new=interrupted is None and comparison is None)
-            older = extraction.extract_chain(chain, merge)
-            made = merge.made if merge else {}
-            verify = partial(verify_combined, chain.manifests[-1], trees, files, jobs, info.version, made)
-        else:
-            older = []
-            extraction.extract(plan.source)
+        older, verify = _extract(extraction, plan, chain, is_new=interrupted is None and comparison is None)
         try:
             verified = finish(plan, trees, notes, files, settings, verify)
         except OSError as error:
@@ -239,8 +231,18 @@ def _check_status(store: ObjectStore, plan: RestorePlan) -> None:
     )
 
 
-def _merge(chain: Chain, notes: Journal, *, is_new: bool) -> Merge | None:
-    """Return what puts the files of the chain together, if they aren't made in place; an old journal says which."""
+def _extract(
+    extraction: Extraction, plan: RestorePlan, chain: Chain | None, *, is_new: bool
+) -> tuple[list[Outcome], Callable[[], int] | None]:
+    """Extract everything. Returns what older backups left, and how the result is verified if not as a full backup."""
+    if chain is None:
+        extraction.extract(plan.source)
+        return [], None
+    notes = extraction.notes
     if is_new and fits(chain):
         notes.add_merging()
-    return Merge() if notes.merging else None
+    merge = Merge() if notes.merging else None
+    older = extraction.extract_chain(chain, merge)
+    made = merge.made if merge else {}
+    trees, files = extraction.trees, extraction.files
+    return older, partial(verify_combined, chain.manifests[-1], trees, files, extraction.jobs, plan.info.version, made)
