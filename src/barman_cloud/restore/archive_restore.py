@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -239,7 +239,7 @@ def _extract(
         extraction.extract(plan.source)
         return [], None
     notes = extraction.notes
-    if is_new and fits(chain):
+    if is_new and fits(chain.changed_size):
         notes.add_merging()
     merge = Merge() if notes.merging else None
     older = extraction.extract_chain(chain, merge)

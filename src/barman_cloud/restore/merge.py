@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from barman_cloud.archive.buffers import Buffer
 from barman_cloud.archive.tar import Member
@@ -21,16 +21,13 @@ from barman_cloud.errors import IntegrityError
 from barman_cloud.incremental.file_format import BLOCK, PREFIX
 from barman_cloud.restore.changed_blocks import HELD_BLOCK, ChangedBlocks, put_together
 
-if TYPE_CHECKING:
-    from barman_cloud.restore.chain import Chain
-
 LIMIT: Final = 512 << 20
 """Bytes of memory for changed blocks."""
 
 
-def fits(chain: Chain) -> bool:
-    """Tell whether the changed blocks of a chain can be held in memory, by what its manifests say of them."""
-    return chain.changed_size // BLOCK * HELD_BLOCK <= LIMIT
+def fits(changed_size: int) -> bool:
+    """Tell whether so many bytes of changed blocks can be held in memory."""
+    return changed_size // BLOCK * HELD_BLOCK <= LIMIT
 
 
 class Merge(ChangedBlocks):
