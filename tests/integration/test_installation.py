@@ -15,7 +15,7 @@ from scripts.dist_check import build, copy_source
 from barman_cloud import __version__
 from barman_cloud.cli.commands import OWN, PROGRAMS
 from tests.support.privileges import PROJECT
-from tests.support.segments import Cluster, segment, segment_name
+from tests.support.segments import Cluster
 
 SYSTEMD = PROJECT / "packaging" / "systemd"
 UNITS = sorted(SYSTEMD.glob("*.service"))
@@ -41,29 +41,24 @@ def interpreters() -> Iterator[str]:
 
 
 def run(*words: str | os.PathLike[str], **environ: str) -> subprocess.CompletedProcess[str]:
-    kept = {
-        name: os.environ[name] for name in os.environ if name.startswith(("PIP_", "SSL_", "HTTP", "http", "no_proxy"))
-    }
-    path = os.environ.get("PATH", os.defpath)
-    return subprocess.run(
-        words, env={"PATH": path, "HOME": "/nonexistent", **kept, **environ}, capture_output=True, text=True, check=True,
-        cwd="/",
-    )  # fmt: skip
+    """Run a program in an environment that has nothing of ours, except for the way to the package index."""
+    network = ("PIP_", "SSL_", "HTTP", "http", "no_proxy", "NO_PROXY")
+    kept = {name: value for name, value in os.environ.items() if name.startswith(network)}
+    clean = {"PATH": os.environ.get("PATH", os.defpath), "HOME": "/nonexistent", **kept, **environ}
+    done = subprocess.run(words, env=clean, capture_output=True, text=True, check=False, cwd="/")
+    assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    return done
 
 
 def works(programs: Path, directory: Path) -> None:
-    """See that programs of a clean environment archive and fetch a segment, with their own background process too."""
+    """See that programs of a clean environment archive and fetch a segment."""
     assert run(programs / "barman-cloud", "--version").stdout == f"barman-cloud {__version__}\n"
     told = run(programs / "barman-cloud", "--help").stdout
     assert all(name in told for name in (*PROGRAMS, *OWN))
-    cluster = Cluster()
-    name = segment_name(1)
-    place = directory / "pg_wal" / name
-    place.parent.mkdir(parents=True)
-    place.write_bytes(segment(cluster, 1))
+    place = Cluster(directory / "data").add(1)
     url = f"file://{directory}/store"
     run(programs / "barman-cloud-wal-archive", "--zstd", url, "main", place)
-    run(programs / "barman-cloud-wal-restore", url, "main", name, directory / "fetched")
+    run(programs / "barman-cloud-wal-restore", url, "main", place.name, directory / "fetched")
     assert (directory / "fetched").read_bytes() == place.read_bytes()
 
 
@@ -127,12 +122,10 @@ def test_systemd_understands_every_unit(tmp_path: Path) -> None:
     drop_in = tmp_path / "barman-cloud-.service.d"
     drop_in.mkdir()
     shutil.copy(SYSTEMD / "barman-cloud-.service.d" / "credentials.conf.example", drop_in / "credentials.conf")
-    done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", *names], capture_output=True, text=True, check=False
-    )
+    asked = ["systemd-analyze", "verify", "--man=no"]
+    done = subprocess.run([*asked, *names], capture_output=True, text=True, check=False)
     told = [line for line in done.stderr.splitlines() if str(tmp_path) in line]
     assert (done.returncode, told) == (0, []), done.stderr
     (tmp_path / "broken.service").write_text("[Service]\nExecStart=nothing\nProtectSystem=maybe\n")
-    broken = subprocess.run(["systemd-analyze", "verify", "--man=no", str(tmp_path / "broken.service")],
-                            capture_output=True, text=True, check=False)  # fmt: skip
+    broken = subprocess.run([*asked, str(tmp_path / "broken.service")], capture_output=True, text=True, check=False)
     assert "maybe" in broken.stderr
