@@ -295,6 +295,20 @@ def test_a_killed_drill_leaves_nothing_running_and_the_next_one_removes_its_file
 
 
 @pytest.mark.long
+def test_without_pg_amcheck_its_queries_find_the_same(made: Made) -> None:
+    programs = made.directory / "programs"
+    programs.mkdir()
+    for name in ("postgres", "pg_controldata"):
+        (programs / name).symlink_to(made.installation_bin / name)
+    server = made.json(made.repository, "--pg-bin", str(programs), code=1)
+    ((level, message),) = messages(server)["amcheck"]
+    assert level == "critical"
+    assert message.startswith("amcheck found damage: postgres: hurt: line pointer to page offset 8001")
+    server = made.json(made.repository, "--pg-bin", str(programs), backup=made.repository.ids[0])
+    assert "tables and indexes of 2 databases" in messages(server)["amcheck"][0][1]
+
+
+@pytest.mark.long
 def test_a_chain_and_a_target_and_what_is_kept(made: Made) -> None:
     if len(made.repository.ids) < 3:
         pytest.skip("incremental backups need PostgreSQL 17")

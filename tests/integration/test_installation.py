@@ -57,6 +57,7 @@ def works(programs: Path, directory: Path) -> None:
     assert all(name in told for name in (*PROGRAMS, *OWN))
     place = Cluster(directory / "data").add(1)
     url = f"file://{directory}/store"
+    (directory / "store").mkdir()
     run(programs / "barman-cloud-wal-archive", "--zstd", url, "main", place)
     run(programs / "barman-cloud-wal-restore", url, "main", place.name, directory / "fetched")
     assert (directory / "fetched").read_bytes() == place.read_bytes()

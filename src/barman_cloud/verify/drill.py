@@ -20,6 +20,7 @@ from barman_cloud import logs
 from barman_cloud.catalog import selection, servers
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.catalog import Catalog
+from barman_cloud.catalog.needed_wal import needed_wal
 from barman_cloud.catalog.times import format_time
 from barman_cloud.catalog.wal_archive import WalArchive
 from barman_cloud.catalog.wal_range import name_of
@@ -197,7 +198,9 @@ class _Drill:
             problems, self.end = reach.look_ahead(archive, self.info, self.settings)
         for problem in problems:
             self.findings.append(critical("wal", problem.message, problem.hint, self.info.backup_id))
-        if not problems:
+        if needed_wal(self.info) is None:
+            self.findings.append(ok("wal", "which WAL the backup needs isn't told: recovery will show it"))
+        elif not problems:
             last = f", up to {self._segment(*self.end)}" if self.end else ""
             self.findings.append(ok("wal", f"no segment that recovery needs is missing{last}"))
 
@@ -221,6 +224,7 @@ class _Drill:
             self._recover(place, began)
 
     def _recover(self, place: Place, began: float) -> None:
+        place.cut_links()
         server = PrivateServer(
             self.programs, place.data, self.settings.parameters(), user=self.options.user, place=place.root
         )

@@ -45,6 +45,27 @@ class Place:
             if tablespace.location != f"pg_tblspc/{tablespace.oid}"
         }
 
+    def cut_links(self) -> list[Path]:
+        """Remove, and return, the symbolic links that lead out of the directory: what is there isn't of the backup.
+
+        It may belong to a server that runs here, and one on the copy would write to it.
+        """
+        root = os.path.realpath(self.root)
+        cut: list[Path] = []
+        for folder, directories, files in os.walk(root):
+            for name in (*directories, *files):
+                path = Path(folder, name)
+                if not path.is_symlink() or f"{os.path.realpath(path)}/".startswith(f"{root}/"):
+                    continue
+                target = path.readlink()
+                log.warning("%s was a link to %s, which is not of this backup: removed from the copy", path, target)
+                path.unlink()
+                cut.append(path)
+        wal = self.data / "pg_wal"
+        if wal.resolve() in [path.resolve() for path in cut]:
+            wal.mkdir(mode=0o700)
+        return cut
+
     def keep(self) -> None:
         """Leave the directory when the drill is over; no later drill removes it."""
         (self.root / LOCK).unlink(missing_ok=True)

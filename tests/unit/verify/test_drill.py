@@ -30,6 +30,7 @@ from barman_cloud.verify.drill_place import LOCK, PREFIX, scratch
 from barman_cloud.verify.drill_record import DrillRecord
 from barman_cloud.verify.findings import Level
 from barman_cloud.verify.limits import Limits
+from barman_cloud.verify.private_server import Recovered
 from tests.unit.catalog.builders import backup, fill, memory_catalog, segment
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -174,6 +175,28 @@ class TestPlace:
             pass
         assert (theirs / LOCK).exists()
 
+    def test_links_that_lead_out_of_it_are_cut(self, tmp_path: Path) -> None:
+        (tmp_path / "server" / "16385").mkdir(parents=True)
+        (tmp_path / "server" / "16385" / "1").write_text("live")
+        (tmp_path / "drills").mkdir()
+        with scratch(tmp_path / "drills") as place:
+            (place.data / "base").mkdir(parents=True)
+            (place.data / "pg_tblspc").mkdir()
+            (place.root / "tablespace-1").mkdir()
+            (place.data / "pg_tblspc" / "1").symlink_to(place.root / "tablespace-1")
+            (place.data / "base" / "inside").symlink_to("../PG_VERSION")
+            for name in ("base/16385", "pg_wal", "log"):
+                (place.data / name).symlink_to(tmp_path / "server" / "16385")
+            (place.root / "tablespace-1" / "2").symlink_to("/nowhere/at/all")
+            cut = {str(path.relative_to(place.root)) for path in place.cut_links()}
+            assert cut == {"data/base/16385", "data/pg_wal", "data/log", "tablespace-1/2"}
+            assert (place.data / "pg_wal").is_dir()
+            assert not (place.data / "pg_wal").is_symlink()
+            assert (place.data / "pg_tblspc" / "1").is_symlink()
+            assert (place.data / "base" / "inside").is_symlink()
+            assert place.cut_links() == []
+        assert (tmp_path / "server" / "16385" / "1").read_text() == "live"
+
     def test_a_directory_that_is_not_there_is_told(self, tmp_path: Path) -> None:
         with pytest.raises(DrillError, match=r"no directory can be made in .*/nowhere"), scratch(tmp_path / "nowhere"):
             pass
@@ -235,3 +258,14 @@ class TestRecord:
 def test_every_error_of_a_drill_has_a_next_step() -> None:
     assert issubclass(DrillError, BarmanCloudError)
     assert DrillError.exit_code == 4
+
+
+@pytest.mark.parametrize(("lsn", "seconds", "critical"), [
+    (0x5000028, 5.0, []), (0x5000000, 5.0, ["recovery"]), (None, 5.0, ["recovery"]), (0x5000028, 5.1, ["rto"]),
+])  # fmt: skip
+def test_recovery_has_to_pass_the_newest_wal_in_time(lsn: int | None, seconds: float, critical: list[str]) -> None:
+    options = DrillOptions(max_rto=timedelta(seconds=5))
+    run = drills._Drill(memory_catalog(), done(25, 2), RecoverySettings("c"), options, Programs("18.6", Path("/")))
+    run.end, run.rto_seconds, run.recovery_seconds = (1, 0x5000000), seconds, 1.0
+    run._judge(Recovered(1, lsn, NOW))
+    assert [finding.subject for finding in run.findings if finding.level is Level.CRITICAL] == critical
