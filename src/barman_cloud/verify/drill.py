@@ -44,6 +44,7 @@ from barman_cloud.verify.verify import ALL, choose
 log = logs.get_logger(__name__)
 
 _OTHER = "drill an older backup, and take a new one"
+_WORDS = "the server's words say why: damaged WAL, a target that isn't in the archive, or something this machine lacks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +229,7 @@ class _Drill:
         server = PrivateServer(
             self.programs, place.data, self.settings.parameters(), user=self.options.user, place=place.root
         )
-        with self.noting("recovery", _OTHER):
+        with self.noting("recovery", _WORDS):
             try:
                 with server:
                     log.info("PostgreSQL %s recovers", self.programs.version)

@@ -90,7 +90,8 @@ _JOBS = {
 """Preloaded libraries that run jobs of their own, and what keeps them from it."""
 
 _NOT_YET = re.compile(
-    r"the database system is (starting up|not yet accepting|not accepting|in recovery)|No such file|refused|timeout"
+    r"the database system is (starting up|not yet accepting|not accepting|in recovery)"
+    r"|connection to server .*(No such file|refused)|connection timeout"
 )
 """Why a server that is recovering can't be reached."""
 _PATIENCE = 10.0
@@ -183,7 +184,7 @@ class PrivateServer:
                     last_quiet = time.monotonic()
                 elif time.monotonic() - last_quiet > _PATIENCE:
                     raise OperationError(f"the restored server lets nobody in: {error}") from error
-            time.sleep(0.05)
+            time.sleep(min(1.0, max(0.05, (time.monotonic() - began) / 50)))
         raise OperationError(
             f"recovery isn't complete after {timeout:.0f} s: {self.last_words()}",
             hint="give it longer with --recovery-timeout",
@@ -233,6 +234,7 @@ class PrivateServer:
             lines = self.log_file.read_text("utf-8", "replace").splitlines()
         except OSError:
             return "it logged nothing"
+        lines = [line for line in lines if not _NOT_YET.search(line)]  # what we ourselves were told all the time
         bad = [line for line in lines if re.search(r"\b(PANIC|FATAL|ERROR):", line)]
         return " / ".join(line.strip() for line in (bad or lines)[-_LOG_LINES:]) or "it logged nothing"
 
