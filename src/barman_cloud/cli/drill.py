@@ -31,6 +31,7 @@ def add_arguments(parser: Declarations) -> None:
         nargs="?",
         help="id, name or shortcut of a backup (default: the newest complete one that can reach the target)",
     )
+    parser.extra_positional = "backup_id"
     parser.add_argument(
         "--directory",
         metavar="DIR",
