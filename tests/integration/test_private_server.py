@@ -148,7 +148,8 @@ def test_it_does_not_outlive_the_process_that_started_it(programs: Programs, dat
         "import sys, time; from pathlib import Path\n"
         "from barman_cloud.postgres.programs import Programs\n"
         "from barman_cloud.verify.private_server import PrivateServer\n"
-        "with PrivateServer(Programs(sys.argv[1], Path(sys.argv[2])), Path(sys.argv[3]), {}) as server:\n"
+        "programs, data = Programs(sys.argv[1], Path(sys.argv[2])), Path(sys.argv[3])\n"
+        "with PrivateServer(programs, data, {}, place=data.parent) as server:\n"
         "    server.wait_for_recovery(60); print('ready', flush=True); time.sleep(600)\n"
     )
     child = subprocess.Popen(
