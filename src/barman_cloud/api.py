@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from barman_cloud.restore.archive_restore import RestoreReport
     from barman_cloud.restore.recovery_settings import RecoverySettings
     from barman_cloud.store.base import ObjectStore
+    from barman_cloud.verify.drill import DrillOptions, DrillResult
     from barman_cloud.verify.findings import Finding, Report
     from barman_cloud.verify.limits import Limits
     from barman_cloud.verify.verify import VerifyOptions
@@ -263,3 +264,14 @@ class Repository:
         from barman_cloud.verify.verify import VerifyOptions, verify
 
         return verify(self.catalog, backup, newest, options or VerifyOptions())
+
+    def drill(
+        self, backup: str | None = None, *, settings: RecoverySettings, options: DrillOptions | None = None
+    ) -> DrillResult:
+        """Restore a backup, recover it as ``settings`` say, start PostgreSQL on it in private, and throw it away.
+
+        ``backup`` is an id, name or shortcut; None: the newest that can reach the target. See ``verify.drill.drill``.
+        """
+        from barman_cloud.verify.drill import DrillOptions, drill
+
+        return drill(self.catalog, backup, settings, options or DrillOptions())

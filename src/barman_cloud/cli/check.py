@@ -22,6 +22,7 @@ def add_arguments(parser: Declarations) -> None:
     limits.add_argument(
         "--max-verified-age", type=values.age, metavar="AGE", help="fail if the last successful verify is longer ago"
     )
+    limits.add_argument("--max-drill-age", type=values.age, metavar="AGE", help="fail if the last drill is longer ago")
     limits.add_argument(
         "--min-backup-size", type=values.size, metavar="SIZE", help="fail if the newest backup is smaller"
     )
@@ -75,6 +76,7 @@ def _limits(args: Arguments) -> Limits:
         max_backup_age=args.max_backup_age,
         max_wal_age=args.max_wal_age,
         max_verified_age=args.max_verified_age,
+        max_drill_age=args.max_drill_age,
         min_backup_size=args.min_backup_size,
         minimum_redundancy=args.minimum_redundancy,
         retention=parse_policy(args.retention_policy) if args.retention_policy is not None else None,

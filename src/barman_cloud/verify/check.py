@@ -16,8 +16,10 @@ from barman_cloud.catalog.wal_range import Segment, segments
 from barman_cloud.errors import IntegrityError, NotFoundError
 from barman_cloud.postgres.timeline import Switch
 from barman_cloud.store.base import ObjectStore
+from barman_cloud.verify import drill_record
 from barman_cloud.verify import ledger as ledgers
 from barman_cloud.verify.coverage import Coverage, Way, needs_of, recoverable
+from barman_cloud.verify.drill_record import DrillRecord
 from barman_cloud.verify.findings import Finding, Report, critical, ok, warning
 from barman_cloud.verify.ledger import Ledger
 from barman_cloud.verify.limits import Limits
@@ -49,6 +51,7 @@ def check(
     coverage = Coverage(tally.of(store, layout, size), histories, size)
     ways = [coverage.way(needs) for info in done if info.snapshots_info is None if (needs := needs_of(info))]
     ledger = ledgers.load(store, layout)
+    drilled = drill_record.last(store, layout)
     findings = [
         *catalog_findings(view, limits, now, signs_of_life(catalog, view)),
         *cluster_findings(done),
@@ -58,6 +61,7 @@ def check(
         *verified_findings(view, ledger, limits, now),
         *upload_findings(catalog, view, now),
         *_lock_findings(catalog, view, limits, now),
+        *drill_findings(drilled, limits, now),
         *extra,
     ]
     lost = ledgers.broken(ledger, view)
@@ -68,7 +72,7 @@ def check(
         layout.server,
         now,
         tuple(findings),
-        metrics=_metrics(done, tally, ways, now),
+        metrics={**_metrics(done, tally, ways, now), **_drill_metrics(drilled)},
         recoverable=spans,
         backup_times=tuple(info.end_time for info in done if info.end_time),
     )
@@ -303,6 +307,34 @@ def verified_findings(view: CatalogView, ledger: Ledger, limits: Limits, now: da
         yield critical("verified", f"{text}; the limit is {duration(limit)}", "run barman-cloud verify")
     elif done:
         yield ok("verified", text)
+
+
+def drill_findings(last: DrillRecord | None, limits: Limits, now: datetime) -> Iterator[Finding]:
+    """Tell what the last drill has shown."""
+    limit = limits.max_drill_age
+    if last is None:
+        if limit is not None:
+            yield critical("drill", "no drill was held yet", "run barman-cloud drill")
+        return
+    text = f"the last drill, {duration(now - last.moment)} ago, of {last.backup_id},"
+    if not last.succeeded:
+        why = last.problems[0] if last.problems else "it doesn't say why"
+        again = "once that is repaired, run barman-cloud drill again"
+        yield critical("drill", f"{text} failed: {why}", again, last.backup_id)
+    elif limit is not None and now - last.moment > limit:
+        yield critical("drill", f"{text} is too long ago: the limit is {duration(limit)}", "run barman-cloud drill")
+    else:
+        took = f": it took {duration(timedelta(seconds=last.rto_seconds))}" if last.rto_seconds is not None else ""
+        yield ok("drill", f"{text} succeeded{took}", last.backup_id)
+
+
+def _drill_metrics(last: DrillRecord | None) -> dict[str, float]:
+    if last is None:
+        return {}
+    metrics = {"last_drill_time_seconds": last.moment.timestamp(), "last_drill_succeeded": float(last.succeeded)}
+    if last.rto_seconds is not None:
+        metrics["last_drill_rto_seconds"] = last.rto_seconds
+    return metrics
 
 
 def duration(time: timedelta) -> str:

@@ -15,6 +15,7 @@ class Limits:
     max_backup_age: timedelta | None = None
     max_wal_age: timedelta | None = None
     max_verified_age: timedelta | None = None
+    max_drill_age: timedelta | None = None
     min_backup_size: int | None = None
     """Bytes of the cluster, or of what is stored where the cluster's size isn't known."""
     minimum_redundancy: int = 0
