@@ -10,7 +10,7 @@ _CHECK = ("unit/postgres/test_wal_check.py",)
 MUTANTS = (
     *of(
         "postgres/archiving.py",
-        ("unit/postgres/test_archiving.py", "integration/test_backup_checks.py::TestWaiting"),
+        ("unit/postgres/test_archiving.py", "integration/test_backup_checks.py::TestArchivedWal::test_an_archiver_that_fails_is_warned_of"),
         [
             ('if metadata.in_recovery and metadata.archive_mode != "always":', "if False:",
              "a standby that archives nothing isn't noticed"),

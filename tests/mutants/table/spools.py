@@ -9,7 +9,7 @@ _SPOOL = ("unit/wal/test_spool.py",)
 MUTANTS = (
     *of(
         "wal/archive_ahead.py",
-        ("unit/wal/test_archive_ahead.py",),
+        ("unit/wal/test_archiver_order.py", "unit/wal/test_archive_ahead.py"),
         [
             ("        return (os.path.basename(request),)", "        return ()", "PostgreSQL's second question isn't answered"),
             ("            self._folder, self._ready = folder, []", "            self._folder = folder",
@@ -32,7 +32,7 @@ MUTANTS = (
     ),
     *of(
         "wal/background.py",
-        ("unit/wal/test_archive_ahead.py", "unit/wal/test_restore_ahead.py"),
+        ("unit/wal/test_archiver_order.py", "unit/wal/test_archive_ahead.py", "unit/wal/test_restore_ahead.py"),
         [
             ("fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)", "fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)",
              "two processes work in one spool"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.mutant import of
 
-_ARCHIVER = ("unit/wal/test_archiver.py", "unit/wal/test_partial_segments.py")
+_ARCHIVER = ("unit/wal/test_archiver_order.py", "unit/wal/test_archiver.py", "unit/wal/test_partial_segments.py")
 _RECEIVER = ("unit/wal/test_receiver.py",)
 
 MUTANTS = (
