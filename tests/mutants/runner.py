@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import shutil
 import signal
 import sys
 import time
@@ -17,6 +19,7 @@ PRELOADED = ("pytest", "hypothesis", "psycopg", "numpy", "crc32c", "dateutil.par
 """What most tests load and no mutant changes. None of them may start threads."""
 PASSED, FAILED = 0, 1
 """Exit codes of pytest."""
+_LARGEST_FILE = 2 << 30
 
 
 class Runner:
@@ -62,6 +65,8 @@ class Runner:
         code = 70
         try:
             os.setsid()
+            # A mistake that lets something write without end must not fill the disk.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
             output = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             for stream in (1, 2):
                 os.dup2(output, stream)
@@ -78,6 +83,7 @@ class Runner:
             places = [str(ROOT / "tests" / test) for test in tests]
             base = self._directory / f"pytest-{os.getpid()}"
             code = int(pytest.main([*options, f"--basetemp={base}", *places]))
+            shutil.rmtree(base, ignore_errors=True)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
