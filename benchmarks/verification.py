@@ -56,7 +56,7 @@ def main() -> None:
         rclone_s3(tls=True, etag=ETAG) as secure,
         rclone_s3(etag=ETAG) as plain,
     ):
-        os.chmod(scratch, 0o755)  # noqa: S103 - the servers' user works below it
+        os.chmod(scratch, 0o755)
         bench = Bench(QUICK, Path(scratch), results, secure, plain, installation)
         text = "\n".join(["", *checked, "", *_verify(bench, args.scale, args.rounds), ""]) + "\n"
     print(text)

@@ -25,7 +25,9 @@ def main() -> int:
     parser.add_argument("target", nargs="*", help="names as in tests/fuzz (default: all)")
     args = parser.parse_args()
     if importlib.util.find_spec("atheris") is None:
-        print("atheris isn't installed (pip install atheris, where it has a wheel for this Python): only Hypothesis ran")
+        print(
+            "atheris isn't installed (pip install atheris, where it has a wheel for this Python): only Hypothesis ran"
+        )
         return 0
     if args.here:
         fuzz(args.target[0], args.seconds)
@@ -36,7 +38,10 @@ def main() -> int:
         command = [sys.executable, "-m", "tests.fuzz", "--here", "--seconds", str(args.seconds), name]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         last = [line for line in done.stderr.splitlines() if "cov:" in line or line.startswith("Done ")]
-        print(f"{name:20} {'found something' if done.returncode else 'held'}  {last[-1].strip() if last else ''}", flush=True)
+        print(
+            f"{name:20} {'found something' if done.returncode else 'held'}  {last[-1].strip() if last else ''}",
+            flush=True,
+        )
         if done.returncode:
             bad.append(name)
             print(done.stderr[-3000:], file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Targets that are objects of the bucket, or files of a restored directory: what reads them is asked as it always is."""
+"""Targets that are objects of the bucket, or files of a restored directory, read by what always reads them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def _ledger() -> bytes:
 "fingerprint": "ab"}}, "segment_size": 16777216, "wal": [[1, 1, 5, "2026-01-01T00:00:00+00:00"]]}"""
 
 
-_LEASE = b"""{"owner": {"host": "elsewhere", "boot": "ab", "pid": 5, "started": 7}, "until": "2026-01-01T00:00:00+00:00"}"""
+_LEASE = (
+    b"""{"owner": {"host": "elsewhere", "boot": "ab", "pid": 5, "started": 7}, "until": "2026-01-01T00:00:00+00:00"}"""
+)
 
 
 def _read_lease(data: bytes) -> object:
@@ -100,7 +102,8 @@ def _read_records(data: bytes) -> object:
 
 
 _IDENTITY = journal.Identity("memory://fuzz", "main", _ID, {})
-_JOURNAL = b"""{"url": "memory://fuzz", "server": "main", "backup_id": "20260101T000000", "tablespaces": {}, "delta": false}
+_JOURNAL = b"""{"url": "memory://fuzz", "server": "main", "backup_id": "20260101T000000", "tablespaces": {},
+ "delta": false}
 {"boot": "x"}
 {"archive": "k", "directories": {"d": {"mode": 448, "uid": 0, "gid": 0, "mtime": 5}}, "links": {}, "root_names": [],
  "files": 1, "size": 5, "overlaid": 0}

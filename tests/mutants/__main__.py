@@ -59,7 +59,10 @@ def main() -> int:
     for mutant in missed:
         print(f"missed: {mutant}")
     if options.json:
-        found = [{"mutant": str(r.mutant), "noticed": r.noticed, "seconds": round(r.seconds, 2), "how": r.how} for r in results]
+        found = [
+            {"mutant": str(r.mutant), "noticed": r.noticed, "seconds": round(r.seconds, 2), "how": r.how}
+            for r in results
+        ]
         options.json.write_text(json.dumps(found, indent=1) + "\n")
     if options.write:
         page.write({mutant: mutant not in survivors for mutant in chosen})

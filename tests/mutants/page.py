@@ -29,11 +29,15 @@ def section(noticed: Mapping[Mutant, bool]) -> str:
         excused = sum(bool(mutant.excuse) and not noticed[mutant] for mutant in of_package)
         name = f"`{package}`" if package else "all"
         missed = len(of_package) - seen - excused
-        lines.append(f"| {name} | {len(of_package)} | {seen} ({100 * seen / len(of_package):.0f} %) | {excused} | {missed} |")
+        lines.append(
+            f"| {name} | {len(of_package)} | {seen} ({100 * seen / len(of_package):.0f} %) | {excused} | {missed} |"
+        )
     lines += ["", "What isn't noticed:", ""]
     for mutant, is_noticed in noticed.items():
         if not is_noticed:
-            lines.append(f"* `{mutant.file}`: {mutant.harm}. {mutant.excuse[:1].upper() + mutant.excuse[1:] or 'Not explained'}.")
+            lines.append(
+                f"* `{mutant.file}`: {mutant.harm}. {mutant.excuse[:1].upper() + mutant.excuse[1:] or 'Not explained'}."
+            )
     return "\n".join([*lines, "", ""])
 
 

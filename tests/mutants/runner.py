@@ -15,11 +15,21 @@ from pathlib import Path
 
 from tests.mutants.mutant import ROOT
 
-PRELOADED = ("pytest", "hypothesis", "psycopg", "numpy", "crc32c", "dateutil.parser", "obstore", "xml.etree.ElementTree")
+PRELOADED = (
+    "pytest",
+    "hypothesis",
+    "psycopg",
+    "numpy",
+    "crc32c",
+    "dateutil.parser",
+    "obstore",
+    "xml.etree.ElementTree",
+)
 """What most tests load and no mutant changes. None of them may start threads."""
 PASSED, FAILED = 0, 1
 """Exit codes of pytest."""
 _LARGEST_FILE = 2 << 30
+_MOST_MEMORY = 8 << 30
 
 
 class Runner:
@@ -65,8 +75,9 @@ class Runner:
         code = 70
         try:
             os.setsid()
-            # A mistake that lets something write without end must not fill the disk.
+            # A mistake that lets something write without end must fill neither disk nor memory.
             resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
+            resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))
             output = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             for stream in (1, 2):
                 os.dup2(output, stream)
@@ -79,7 +90,17 @@ class Runner:
             sys.path[:0] = [str(self._source), str(ROOT)]
             import pytest
 
-            options = ["-q", "-x", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--tb=short", "-m", "not long"]
+            options = [
+                "-q",
+                "-x",
+                "--timeout=30",
+                "-p",
+                "no:cacheprovider",
+                "--hypothesis-seed=0",
+                "--tb=short",
+                "-m",
+                "not long",
+            ]
             places = [str(ROOT / "tests" / test) for test in tests]
             base = self._directory / f"pytest-{os.getpid()}"
             code = int(pytest.main([*options, f"--basetemp={base}", *places]))

@@ -75,7 +75,9 @@ def test_a_range_of_another_version_is_no_content(store: ObjectStore, proxy: Fau
     """A store that overlooks If-Match, as some do."""
 
     def other_version(answer: Answer) -> Answer:
-        etag = tuple((n, '"0123456789abcdef0123456789abcdef"') if n.lower() == "etag" else (n, v) for n, v in answer.headers)
+        etag = tuple(
+            (n, '"0123456789abcdef0123456789abcdef"') if n.lower() == "etag" else (n, v) for n, v in answer.headers
+        )
         return replace(answer, headers=etag)
 
     chunks = store.read("k", range_size=MIB, concurrency=1)

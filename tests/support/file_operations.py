@@ -25,7 +25,7 @@ class Operation(NamedTuple):
     """One operation; paths are relative to the root, which itself is ``.``."""
 
     what: str
-    """``write``, ``fsync``, ``syncfs``, ``rename``, ``link``, ``unlink``, ``mkdir``, ``rmdir``, ``symlink``, ``create``,
+    """``create``, ``write``, ``fsync``, ``syncfs``, ``rename``, ``link``, ``symlink``, ``unlink``, ``mkdir``, ``rmdir``,
     or what a test marks."""
     path: str
     target: str = ""
@@ -70,7 +70,10 @@ class FileOperations:
 
     def lost_with_the_power(self) -> list[str]:
         """Return what happened in a wrong order, and which names a loss of power now could take back."""
-        return [*self.problems, *(f"{path}/: {how}, and the directory isn't on disk" for path, how in self._pending.items())]
+        return [
+            *self.problems,
+            *(f"{path}/: {how}, and the directory isn't on disk" for path, how in self._pending.items()),
+        ]
 
     # What the replaced functions call -----------------------------------------------------------------------------
 
@@ -190,7 +193,9 @@ def _patch_name(patch: pytest.MonkeyPatch, found: FileOperations, name: str) -> 
 
     def function(path: Any, *arguments: Any, **options: Any) -> Any:
         from_fd = options.get("src_dir_fd", options.get("dir_fd"))
-        place = found.relative(path, from_fd) if what != "symlink" else found.relative(arguments[0], options.get("dir_fd"))
+        place = (
+            found.relative(path, from_fd) if what != "symlink" else found.relative(arguments[0], options.get("dir_fd"))
+        )
         status = os.lstat(path) if from_fd is None and what in ("rename", "link") else None
         if from_fd is not None and what in ("rename", "link"):
             status = os.stat(path, dir_fd=from_fd, follow_symlinks=False)

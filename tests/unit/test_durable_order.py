@@ -103,7 +103,17 @@ class TestDelivery:
             delivery.deliver([b"con", b"tent"], str(tmp_path / "RECOVERYXLOG"))
             delivery.deliver([b"content"], "in-spool", opened(tmp_path).descriptor)
         assert found.problems == []
-        assert [op.what for op in found.done] == ["create", "write", "write", "fsync", "rename", "create", "write", "fsync", "rename"]
+        assert [op.what for op in found.done] == [
+            "create",
+            "write",
+            "write",
+            "fsync",
+            "rename",
+            "create",
+            "write",
+            "fsync",
+            "rename",
+        ]
 
     def test_a_short_write_is_gone_on_with(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         plain = os.write
@@ -159,8 +169,12 @@ class TestReceiveSpool:
         assert found.lost_with_the_power() == []
         folder = os.path.relpath(os.path.dirname(left), tmp_path)
         renamed = found.place("rename", f"{name}.partial")
-        assert found.place("fsync", "copies") < renamed, "the new folder must be there before the only copy goes into it"
-        assert found.place("fsync", folder, last=True) < found.place("fsync", ".", last=True), "there before it is gone here"
+        assert found.place("fsync", "copies") < renamed, (
+            "the new folder must be there before the only copy goes into it"
+        )
+        assert found.place("fsync", folder, last=True) < found.place("fsync", ".", last=True), (
+            "there before it is gone here"
+        )
 
     def test_a_second_receiver_is_refused(self, tmp_path: Path) -> None:
         """Locks of one process don't exclude each other, so another one has to ask."""
@@ -200,7 +214,12 @@ class TestRestore:
         for written in ("data/postgresql.auto.conf", "data/standby.signal"):
             assert found.place("rename", written) < released
         removed = found.place("unlink", notes)
-        assert released < found.place("fsync", "data/global", last=True) < removed < found.place("fsync", "data", last=True)
+        assert (
+            released
+            < found.place("fsync", "data/global", last=True)
+            < removed
+            < found.place("fsync", "data", last=True)
+        )
         assert found.lost_with_the_power() == []
 
     def test_every_file_system_is_flushed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

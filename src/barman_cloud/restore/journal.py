@@ -141,8 +141,11 @@ class Journal:
 
 
 def start(directory: Path, identity: Identity) -> Journal:
-    """Begin a journal in the empty ``directory``."""
-    journal = _open(directory, os.O_CREAT | os.O_EXCL)
+    """Begin a journal in the empty ``directory``; ``OperationError`` if another process has just done so."""
+    try:
+        journal = _open(directory, os.O_CREAT | os.O_EXCL)
+    except FileExistsError:
+        raise _taken(directory) from None
     journal.begin(identity)
     return journal
 
@@ -170,8 +173,14 @@ def _open(directory: Path, flags: int) -> Journal:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
-        raise OperationError(f"another process is restoring into {directory}") from None
+        raise _taken(directory) from None
     return Journal(directory / NAME, fd)
+
+
+def _taken(directory: Path) -> OperationError:
+    return OperationError(
+        f"another process is restoring into {directory}", hint="wait until it has ended, or restore somewhere else"
+    )
 
 
 def _boot_id() -> str:

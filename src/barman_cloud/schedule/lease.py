@@ -193,7 +193,7 @@ def _parse(data: bytes, number: int, where: str) -> Holding:
         document = json.loads(data)
         owner, until = document["owner"], datetime.fromisoformat(document["until"])
         until = until if until.tzinfo else until.replace(tzinfo=UTC)
-        until + SKEW  # noqa: B018 - a time that can be reckoned with
+        until + SKEW
         found = Owner(str(owner["host"]), str(owner["boot"]), int(owner["pid"]), int(owner["started"]))
         return Holding(number, found, until)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:

@@ -13,7 +13,12 @@ _DELETION = (
     "unit/catalog/test_trees.py",
     "faults/test_deletion_kills.py",
 )
-_CLEANUP = (*_ORDER, "unit/catalog/test_deletion_marks.py", "unit/catalog/test_wal_cleanup.py", "unit/catalog/test_deletion.py")
+_CLEANUP = (
+    *_ORDER,
+    "unit/catalog/test_deletion_marks.py",
+    "unit/catalog/test_wal_cleanup.py",
+    "unit/catalog/test_deletion.py",
+)
 
 MUTANTS = (
     *of(
@@ -173,7 +178,11 @@ MUTANTS = (
                 "            raise\n        mark.begin()",
                 "a backup that is kept stays marked",
             ),
-            ("            raise\n        mark.begin()", "            raise", "archives go under a mark that was only announced"),
+            (
+                "            raise\n        mark.begin()",
+                "            raise",
+                "archives go under a mark that was only announced",
+            ),
             (
                 "        delete_objects(catalog, [objects.info], options)\n        return\n",
                 "        return\n",
@@ -186,7 +195,11 @@ MUTANTS = (
                 "    delete_objects(catalog, [objects.info for objects in backups], options)\n",
                 "what tells a backup that it is deleted goes before backup.info",
             ),
-            ("    if options.check_object_lock:\n", "    if False:\n", "locks aren't asked for before the first deletion"),
+            (
+                "    if options.check_object_lock:\n",
+                "    if False:\n",
+                "locks aren't asked for before the first deletion",
+            ),
             ("    _mark(catalog, mark, objects, options)\n", "", "nothing is marked"),
             (
                 "    if options.check_snapshots:\n        options.check_snapshots(info)\n",
@@ -202,7 +215,12 @@ MUTANTS = (
     ),
     *of(
         "catalog/retention.py",
-        ("unit/catalog/test_retention.py", "unit/catalog/test_deletion_marks.py", "unit/catalog/test_deletion_refused.py", "unit/catalog/test_trees.py"),
+        (
+            "unit/catalog/test_retention.py",
+            "unit/catalog/test_deletion_marks.py",
+            "unit/catalog/test_deletion_refused.py",
+            "unit/catalog/test_trees.py",
+        ),
         [
             ("if number <= copies", "if number < copies", "one backup too few is kept"),
             ("copies = max(policy.copies, minimum)", "copies = policy.copies", "the minimum redundancy doesn't hold"),
@@ -235,7 +253,11 @@ MUTANTS = (
                 "remaining <= minimum_redundancy",
                 "a deletion that leaves enough is refused",
             ),
-            ("remaining = len(cluster) - 1", "remaining = len(done) - 1", "backups of another cluster count as remaining"),
+            (
+                "remaining = len(cluster) - 1",
+                "remaining = len(done) - 1",
+                "backups of another cluster count as remaining",
+            ),
             ("elif covering is None:", "elif number < 2:", "the backup that covers the window's start goes"),
             (
                 "newest_first = sorted(obsolete, reverse=True)",
@@ -253,9 +275,13 @@ MUTANTS = (
         "catalog/wal_cleanup.py",
         _CLEANUP,
         [
-            ("segment < self.limit\n", "segment <= self.limit\n", "the first segment that is needed goes", 
-             "where the limit is a backup that stays, its need includes that segment (the next check); the limit of a deleted "
-             "backup that was the last is a segment that nobody needs"),
+            (
+                "segment < self.limit\n",
+                "segment <= self.limit\n",
+                "the first segment that is needed goes",
+                "where the limit is a backup that stays, its need includes that segment (the next check); the limit of a deleted "
+                "backup that was the last is a segment that nobody needs",
+            ),
             (
                 "            and int(segment[:8], 16) not in self.protected_timelines\n",
                 "",
@@ -267,7 +293,11 @@ MUTANTS = (
                 "segments go that a backup which stays needs",
             ),
             ("timeline >= floor_timeline", "timeline == floor_timeline", "later timelines aren't protected"),
-            ("position >= floor for", "position > floor for", "the first segment of a backup that stays isn't protected"),
+            (
+                "position >= floor for",
+                "position > floor for",
+                "the first segment of a backup that stays isn't protected",
+            ),
             ("first <= segment <= last for", "first <= segment < last for", "the last segment of a kept backup goes"),
             (
                 "if first >= self.limit or timeline in self.protected_timelines:",
@@ -286,7 +316,7 @@ MUTANTS = (
                 "a deletion by id looks past kept backups",
             ),
             (
-                "            return NoCleanup(deleted, f\"backup {older.backup_id} is older and may need any WAL since\")",
+                '            return NoCleanup(deleted, f"backup {older.backup_id} is older and may need any WAL since")',
                 "            continue",
                 "WAL goes that an older backup needs for recovery",
             ),

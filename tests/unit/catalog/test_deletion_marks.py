@@ -54,7 +54,9 @@ def test_children_go_before_what_they_build_on(store: FaultyStore) -> None:
     catalog = Catalog(store, two_backups().layout)
     ids = [OLD, NEW, "20260103T000000"]
     parents = [None, OLD, NEW]
-    fill(catalog, [backup(i, segment(n), parent_backup_id=p) for n, (i, p) in enumerate(zip(ids, parents, strict=True))])
+    fill(
+        catalog, [backup(i, segment(n), parent_backup_id=p) for n, (i, p) in enumerate(zip(ids, parents, strict=True))]
+    )
     store.objects.clear()
     delete(catalog, with_children=True)
     gone = [key.split("/")[-2] for method, key in store.objects if method == "delete" and key.endswith("/data.tar")]

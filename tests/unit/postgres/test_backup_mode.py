@@ -102,7 +102,12 @@ class TestSession:
     def as_hindered(self, postgres: PostgresServer) -> Callable[[str], str]:
         postgres.query("DROP ROLE IF EXISTS hindered")
         postgres.query("CREATE ROLE hindered LOGIN SUPERUSER")
-        for setting in ("statement_timeout = '1ms'", "lock_timeout = '1ms'", "search_path = 'evil'", "datestyle = 'SQL'"):
+        for setting in (
+            "statement_timeout = '1ms'",
+            "lock_timeout = '1ms'",
+            "search_path = 'evil'",
+            "datestyle = 'SQL'",
+        ):
             postgres.query(f"ALTER ROLE hindered SET {setting}")
         connection = connect(ConnectionParameters(f"{postgres.conninfo} user=hindered"))
 

@@ -46,7 +46,7 @@ def test_a_restore_that_can_not_fit_is_refused_before_it_begins(
 ) -> None:
     monkeypatch.setattr(room, "look", lambda _plan, _sizes: [Room(tmp_path, 10 * GIB, 0, GIB, False)])
     if not force:
-        with pytest.raises(OperationError, match="not enough room.*10.0 GiB needed, 1.0 GiB free"):
+        with pytest.raises(OperationError, match=r"not enough room.*10.0 GiB needed, 1.0 GiB free"):
             room.require(_plan(tmp_path), lambda: {"data": 10 * GIB}, force=False)
         return
     with caplog.at_level(logging.WARNING):

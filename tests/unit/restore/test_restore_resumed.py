@@ -1,0 +1,65 @@
+"""A restore that goes on: what must not be startable meanwhile, and what it must not write into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from barman_cloud.errors import OperationError
+from barman_cloud.restore import archive_restore
+from barman_cloud.restore.archive_restore import restore_backup
+from barman_cloud.restore.journal import Journal
+from tests.unit.restore.backups import Bucket, member, minimal, restore, with_manifest
+from tests.unit.restore.test_delta import SYSTEM, control_file
+
+CONTROL = "global/pg_control"
+
+
+def interrupted(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_was_complete_can_not_be_started_while_it_is_restored_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the name of pg_control and the end of the journal."""
+    bucket, target = Bucket(), tmp_path / "data"
+    bucket.put(minimal())
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Journal, "remove", interrupted)
+        restore(bucket, target)
+    assert (target / CONTROL).exists()
+    there: list[bool] = []
+    plain = archive_restore._extract
+
+    def extract(*arguments: Any) -> Any:
+        there.append((target / CONTROL).exists())
+        return plain(*arguments)
+
+    monkeypatch.setattr(archive_restore, "_extract", extract)
+    restore(bucket, target)
+    assert there == [False]
+    assert (target / CONTROL).exists()
+
+
+def test_a_delta_restore_does_not_go_on_under_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket, target = Bucket(), tmp_path / "data"
+    bucket.info.systemid = str(SYSTEM)
+    files = [entry for entry in minimal(member("base/5/1", b"x")) if entry[0].name != CONTROL]
+    with_manifest(bucket, {"data": [*files, member(CONTROL, control_file())]})
+
+    def again() -> None:
+        restore_backup(bucket.store, bucket.layout, bucket.info, target, {}, 1, delta=True)
+
+    restore(bucket, target)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(archive_restore, "_extract", interrupted)
+        again()
+    (target / "postmaster.pid").touch()
+    with pytest.raises(OperationError, match="belongs to a running server"):
+        again()
+    (target / "postmaster.pid").unlink()
+    again()
+    assert (target / CONTROL).read_bytes() == control_file()
