@@ -25,8 +25,7 @@ class Operation(NamedTuple):
     """One operation; paths are relative to the root, which itself is ``.``."""
 
     what: str
-    """``create``, ``write``, ``fsync``, ``syncfs``, ``rename``, ``link``, ``symlink``, ``unlink``, ``mkdir``, ``rmdir``,
-    or what a test marks."""
+    """Such as ``write``, ``fsync``, ``syncfs``, ``rename``, ``link``, ``unlink``, ``mkdir``; or what a test marks."""
     path: str
     target: str = ""
     """The new name of a rename or a link."""

@@ -104,7 +104,7 @@ MUTANTS = (
     ),
     *of(
         "restore/finish.py",
-        (*_ORDER, *_RESTORE, "unit/restore/test_restore_manifest.py"),
+        (*_ORDER, "unit/restore/test_restore_resumed.py", *_RESTORE, "unit/restore/test_restore_manifest.py"),
         [
             (
                 "    durability.sync_trees(plan.directories.values())\n",
@@ -183,7 +183,7 @@ MUTANTS = (
     ),
     *of(
         "restore/journal.py",
-        (*_ORDER, "unit/restore/test_journal.py", *_RESTORE),
+        (*_ORDER, "unit/restore/test_restore_resumed.py", "unit/restore/test_journal.py", *_RESTORE),
         [
             (
                 "fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)",

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from barman_cloud.errors import OperationError
-from barman_cloud.restore import archive_restore
+from barman_cloud.restore import archive_restore, journal
 from barman_cloud.restore.archive_restore import restore_backup
+from barman_cloud.restore.finish import reopen
 from barman_cloud.restore.journal import Journal
 from tests.unit.restore.backups import Bucket, member, minimal, restore, with_manifest
 from tests.unit.restore.test_delta import SYSTEM, control_file
@@ -26,7 +27,9 @@ def test_what_was_complete_can_not_be_started_while_it_is_restored_again(
 ) -> None:
     """Killed between the name of pg_control and the end of the journal."""
     bucket, target = Bucket(), tmp_path / "data"
+    bucket.tablespaces({"fast": str(tmp_path / "fast")})
     bucket.put(minimal())
+    bucket.put([member("PG_18_1/5/1", b"x")], base="16384")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Journal, "remove", interrupted)
         restore(bucket, target)
@@ -42,6 +45,27 @@ def test_what_was_complete_can_not_be_started_while_it_is_restored_again(
     restore(bucket, target)
     assert there == [False]
     assert (target / CONTROL).exists()
+    assert (target / "pg_tblspc/16384").readlink() == tmp_path / "fast"
+
+
+@pytest.mark.parametrize("sign", ["a server runs", "its label is gone"])
+def test_a_restored_directory_that_was_started_keeps_its_control_file(tmp_path: Path, sign: str) -> None:
+    (tmp_path / "global").mkdir()
+    (tmp_path / CONTROL).write_bytes(b"x")
+    (tmp_path / ("postmaster.pid" if sign == "a server runs" else "unrelated")).touch()
+    if sign == "a server runs":
+        (tmp_path / "backup_label").touch()
+    with pytest.raises(OperationError, match="PostgreSQL has been started on it since"):
+        reopen(tmp_path)
+    assert (tmp_path / CONTROL).exists()
+
+
+def test_what_is_extracted_again_is_compared_again(tmp_path: Path) -> None:
+    notes = journal.start(tmp_path, journal.Identity("url", "main", "1", {}))
+    notes.add_verified(5)
+    notes.forget()
+    assert notes.verified is None
+    notes.close()
 
 
 def test_a_delta_restore_does_not_go_on_under_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
