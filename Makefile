@@ -89,5 +89,5 @@ bench-quick: peers ## the same on small data, in a few minutes
 clean: ## remove what was made here: environments, peers, caches
 	rm -rf $(VENV) .peers .demo build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache htmlcov
 	rm -rf .fuzz
-	rm -f .coverage .coverage.* torture.json
+	rm -f .coverage .coverage.* torture.json .mutants.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

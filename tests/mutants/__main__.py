@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.mutants import page
+from tests.mutants import memory, page
 from tests.mutants.mutant import Copy, Mutant
 from tests.mutants.runner import FAILED, PASSED, Runner
 from tests.mutants.table import MUTANTS
@@ -37,7 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("--only", action="append", default=[], help="mutants whose file or harm has this text")
     parser.add_argument("--write", action="store_true", help="write the score into docs/explanation/testing.md")
-    parser.add_argument("--json", type=Path, help="write all results here")
+    parser.add_argument("--fresh", action="store_true", help="also run those whose source and tests haven't changed")
     parser.add_argument("--no-baseline", action="store_true", help="don't run the tests on the unchanged source first")
     options = parser.parse_args()
     chosen = [m for m in MUTANTS if not options.only or any(text in f"{m.file} {m.harm}" for text in options.only)]
@@ -47,23 +46,20 @@ def main() -> int:
     try:
         copy = Copy(directory)
         runner = Runner(copy.source, directory)
-        if not options.no_baseline and not _passes_unchanged(runner, chosen):
+        known = set() if options.fresh else memory.load()
+        todo = [mutant for mutant in chosen if memory.key(mutant) not in known]
+        print(f"{len(chosen)} mutants, {len(chosen) - len(todo)} of them noticed before by the same tests", flush=True)
+        if not options.no_baseline and not _passes_unchanged(runner, todo):
             return 2
-        results = [_judge(runner, copy, mutant) for mutant in chosen]
+        results = [_judge(runner, copy, mutant) for mutant in todo]
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     survivors = [result.mutant for result in results if not result.noticed]
     missed = [mutant for mutant in survivors if not mutant.excuse]
-    print(f"{len(results) - len(survivors)} of {len(results)} noticed, {len(survivors) - len(missed)} explained, "
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} noticed, {len(survivors) - len(missed)} explained, "
           f"{len(missed)} missed, in {time.monotonic() - began:.0f} s")  # fmt: skip
     for mutant in missed:
         print(f"missed: {mutant}")
-    if options.json:
-        found = [
-            {"mutant": str(r.mutant), "noticed": r.noticed, "seconds": round(r.seconds, 2), "how": r.how}
-            for r in results
-        ]
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
     if options.write:
         page.write({mutant: mutant not in survivors for mutant in chosen})
     return 1 if missed else 0
@@ -92,6 +88,7 @@ def _judge(runner: Runner, copy: Copy, mutant: Mutant) -> Result:
             if code != PASSED:
                 noticed = True
                 how = _reason(code, runner.log.read_text(errors="replace"))
+                memory.add(mutant)
                 break
     print(f"{'noticed ' if noticed else 'SURVIVED'} {total:5.1f} s  {mutant}  [{how}]", flush=True)
     return Result(mutant, noticed, total, how)

@@ -257,7 +257,7 @@ MUTANTS = (
     ),
     *of(
         "restore/places.py",
-        ("unit/restore/test_places.py",),
+        ("unit/restore/test_places.py", "unit/restore/test_archive_restore.py"),
         [
             (
                 '    if not _is_below(text, _USUAL) and (system := _is_below(text, _SYSTEM)):\n        return f"below {system}, which is the system\'s"\n',

@@ -10,7 +10,7 @@ _ORDER = ("unit/test_durable_order.py",)
 MUTANTS = (
     *of(
         "restore/delta.py",
-        (*_ORDER, "unit/restore/test_delta.py"),
+        (*_ORDER, "unit/restore/test_restore_resumed.py", "unit/restore/test_delta.py"),
         [
             ("    if found != identifier:\n", "    if False:\n", "the directory of another cluster is written over"),
             ("    require_no_server(target)\n    try", "    try", "the directory of a running server is written over"),
@@ -34,6 +34,7 @@ MUTANTS = (
                 "                if prefix + item.name in listed and item.is_file(follow_symlinks=False):",
                 "                if prefix + item.name in listed:",
                 "a link in the place of a file stays",
+                "what has the name of a file of the backup and isn't that file is replaced when it is written anew",
             ),
             (
                 "place < len(self._hashes) and self._hashes[place] == hash(path)",

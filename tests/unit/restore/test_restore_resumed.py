@@ -87,3 +87,19 @@ def test_a_delta_restore_does_not_go_on_under_a_server(tmp_path: Path, monkeypat
     (target / "postmaster.pid").unlink()
     again()
     assert (target / CONTROL).read_bytes() == control_file()
+
+
+def test_a_delta_restore_finds_a_tablespace_inside_the_directory_as_it_was(tmp_path: Path) -> None:
+    bucket, target = Bucket(), tmp_path / "data"
+    bucket.info.systemid = str(SYSTEM)
+    bucket.tablespaces({"inside": "/nowhere"})
+    files = [entry for entry in minimal() if entry[0].name != CONTROL]
+    space = [member("PG_18_1/5/1", b"x" * 9000)]
+    with_manifest(bucket, {"data": [*files, member(CONTROL, control_file())], "16384": space})
+    rules = {"inside": str(target / "ts")}
+    restore(bucket, target, **rules)
+    inode = (target / "ts/PG_18_1/5/1").stat().st_ino
+    report = restore_backup(bucket.store, bucket.layout, bucket.info, target, rules, 1, delta=True)
+    assert report.comparison is not None
+    assert report.comparison.removed == 0
+    assert (target / "ts/PG_18_1/5/1").stat().st_ino == inode
