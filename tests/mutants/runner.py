@@ -82,8 +82,8 @@ class Runner:
             for stream in (1, 2):
                 os.dup2(output, stream)
             os.chdir(ROOT)
-            # Of programs that the tests start, too.
-            os.environ["PYTHONPATH"] = str(self._source)
+            # Of programs that the tests start, too; command_environment() passes on the second.
+            os.environ["PYTHONPATH"] = os.environ["BARMAN_CLOUD_TEST_SOURCE"] = str(self._source)
             os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
             os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(self._directory / "hypothesis")
             sys.dont_write_bytecode = True

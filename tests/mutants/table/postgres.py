@@ -12,7 +12,7 @@ MUTANTS = (
         "postgres/archiving.py",
         (
             "unit/postgres/test_archiving.py",
-            "integration/test_backup_checks.py::TestArchivedWal::test_an_archiver_that_fails_is_warned_of",
+            "integration/test_check_server.py::test_an_archiver_that_fails_and_the_queue_behind_it",
         ),
         [
             (

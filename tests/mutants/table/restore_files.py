@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from tests.mutants.mutant import of
 
-_EXTRACT = ("unit/restore/test_extract.py", "unit/restore/test_archive_restore.py")
+_EXTRACT = (
+    "unit/test_durable_order.py",
+    "unit/restore/test_links_and_checks.py",
+    "unit/restore/test_extract.py",
+    "unit/restore/test_archive_restore.py",
+)
 _ORDER = ("unit/test_durable_order.py",)
 
 MUTANTS = (
@@ -182,7 +187,11 @@ MUTANTS = (
     ),
     *of(
         "restore/verify.py",
-        ("unit/restore/test_restore_manifest.py", "unit/restore/test_delta.py"),
+        (
+            "unit/restore/test_links_and_checks.py",
+            "unit/restore/test_restore_manifest.py",
+            "unit/restore/test_delta.py",
+        ),
         [
             (
                 '        descriptor = _open_regular(tree, parts)\n    except FileNotFoundError:\n        return "is missing"',
@@ -221,7 +230,7 @@ MUTANTS = (
     ),
     *of(
         "restore/worker.py",
-        ("unit/restore/test_restore_manifest.py", "unit/restore/test_archive_restore.py"),
+        ("unit/restore/test_links_and_checks.py", "unit/restore/test_restore_manifest.py"),
         [
             (
                 "    if (tally.size, tally.crc32c) != (expected.size, expected.checksum):\n",
