@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from tests.mutants.mutant import Mutant
-from tests.mutants.table import catalog, deletion, elsewhere, postgres, restore, restore_files, spools, store, wal
+from tests.mutants.table import (
+    catalog,
+    deletion,
+    elsewhere,
+    postgres,
+    recovery,
+    restore,
+    restore_files,
+    spools,
+    store,
+    wal,
+)
 
 MUTANTS: tuple[Mutant, ...] = (
     *catalog.MUTANTS,
     *deletion.MUTANTS,
     *postgres.MUTANTS,
+    *recovery.MUTANTS,
     *restore.MUTANTS,
     *restore_files.MUTANTS,
     *spools.MUTANTS,

@@ -16,6 +16,11 @@ MUTANTS = (
         ),
         [
             (
+                "datetime.fromtimestamp(status.st_mtime, UTC))",
+                "datetime.fromtimestamp(status.st_mtime).replace(tzinfo=UTC))",
+                "the time of an object is off by the machine's zone",
+            ),
+            (
                 "                with self._errors(key, writing=True):\n                    os.fsync(descriptor)\n",
                 "",
                 "an object gets its name before it is on disk",
