@@ -336,8 +336,8 @@ MUTANTS = (
                 "the WAL after a backup that stays goes",
             ),
             (
-                "protected = frozenset(timelines - {int(limit[:8], 16)})",
-                "protected = frozenset()",
+                "stays and doesn't say where its WAL begins\")\n    timelines = {",
+                "stays and doesn't say where its WAL begins\")\n    timelines: set[int] = set()\n    _ = {",
                 "WAL of other timelines goes",
             ),
         ],

@@ -26,8 +26,8 @@ MUTANTS = (
                 "an archive_command that stores nothing isn't noticed",
             ),
             (
-                "_problem_of_settings(metadata) or _problem_of_archiver(connection)",
-                "_problem_of_settings(metadata)",
+                " or _problem_of_archiver(connection)",
+                "",
                 "an archiver that fails isn't noticed",
             ),
         ],

@@ -30,12 +30,6 @@ MUTANTS = (
                 "a directory that is half another can be started",
             ),
             (
-                "        if entry.path == _CONTROL_FILE:\n            return False\n",
-                "",
-                "pg_control is kept although it was removed",
-                "a control file that is gone is never equal, so it is written anew; the comparison is only spared",
-            ),
-            (
                 "                if prefix + item.name in listed and item.is_file(follow_symlinks=False):",
                 "                if prefix + item.name in listed:",
                 "a link in the place of a file stays",
