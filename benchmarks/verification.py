@@ -107,8 +107,8 @@ def checksum_speed(seconds: float = 2.0) -> float:
 
 def _verify(bench: Bench, scale: int, rounds: int) -> list[str]:
     directory = bench.directory("cluster")
-    server = PostgresServer.create(directory, bench.installation, initdb=("--data-checksums",)).start()
-    with server:
+    environ = dict(bench.secure.environ)
+    with PostgresServer.create(directory, bench.installation, initdb=("--data-checksums",), environ=environ) as server:
         server.pgbench("-i", "-s", str(scale), f"--partitions={PARTITIONS}")
         server.query("VACUUM")
         server.query("CHECKPOINT")
@@ -139,8 +139,11 @@ def _verify(bench: Bench, scale: int, rounds: int) -> list[str]:
 def _backed_up(bench: Bench, server: PostgresServer, contestant: CloudScripts | PgBackRest) -> Place:
     place = Place.new(bench.secure, bench.new_directory("contestant"))
     contestant.prepare(server, place, CODEC, bench.jobs)
+    server.archive_with(contestant.archive_command(place))
+    server.wait_archived(server.switch_wal())
     command = contestant.backup(server, place, CODEC, bench.jobs)
     measure(command.argv, command.environ)
+    server.wait_archived(server.switch_wal())
     return place
 
 
