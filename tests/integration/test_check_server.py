@@ -131,5 +131,5 @@ def _run(directory: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
         capture_output=True, text=True, timeout=60, check=False, env=command_environment(),
     )  # fmt: skip
     assert done.stdout, done.stderr
-    report = json.loads(done.stdout)
+    (report,) = json.loads(done.stdout)["servers"]
     return done.returncode, {finding["subject"]: finding for finding in report["findings"]}
