@@ -128,7 +128,7 @@ MUTANTS = (
     ),
     *of(
         "restore/snapshot.py",
-        ("integration/snapshots/test_snapshot_restore.py",),
+        ("unit/restore/test_snapshot_mounts.py",),
         [
             (
                 "elif mount.options != snapshot.mount_options:",
