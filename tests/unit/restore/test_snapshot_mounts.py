@@ -39,15 +39,15 @@ def test_every_snapshot_needs_a_disk() -> None:
 @pytest.mark.parametrize(
     ("mount", "problem"),
     [
-        (Mount("/data1", "rw,noatime"), None),
-        (Mount("/data1", "ro,noatime"), "must be mounted rw,noatime, not ro,noatime"),
-        (Mount("/elsewhere", "rw,noatime"), "must be mounted on /data1, not /elsewhere"),
+        (Mount("/dev/disk1", "/data1", "rw,noatime"), None),
+        (Mount("/dev/disk1", "/data1", "ro,noatime"), "must be mounted rw,noatime, not ro,noatime"),
+        (Mount("/dev/disk1", "/elsewhere", "rw,noatime"), "must be mounted on /data1, not /elsewhere"),
         (None, "must be mounted on /data1, not nowhere"),
     ],
 )
 def test_each_is_mounted_as_its_original_was(mount: Mount | None, problem: str | None) -> None:
     clones: Any = {"snap1": ["disk1"], "snap2": ["disk2"]}
-    here = host(disk1=mount, disk2=Mount("/data2", "rw,noatime"))
+    here = host(disk1=mount, disk2=Mount("/dev/disk2", "/data2", "rw,noatime"))
     if problem is None:
         check_mounts(PROVIDER, SNAPSHOTS, clones, here)
         return
