@@ -35,7 +35,7 @@ from tests.unit.restore.backups import Bucket, member, minimal, with_manifest
 
 ARCHIVERS = 32
 NAME = "main"
-_OF_WAL = {"backup-wal", "recovery", "wal"}
+_OF_WAL = {"backup-wal", "restorable"}
 """What ``verify`` misses where no server archives."""
 
 
