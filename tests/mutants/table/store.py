@@ -10,9 +10,8 @@ MUTANTS = (
         (
             "unit/test_durable_order.py",
             "unit/store/test_local.py",
-            "store/test_reading.py",
-            "store/test_listing.py",
-            "store/test_writing.py",
+            "unit/store/test_local_contract.py",
+            "unit/catalog/test_time_zones.py",
         ),
         [
             (
