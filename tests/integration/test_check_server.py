@@ -97,6 +97,7 @@ def test_a_role_that_may_see_little(server: PostgresServer) -> None:
     assert said["wal-level"].level is Level.OK
 
 
+@pytest.mark.long
 def test_a_standby_that_archives_nothing(server: PostgresServer) -> None:
     with temporary_server_directory() as directory:
         standby = server.standby(directory / "standby")

@@ -114,6 +114,7 @@ class TestArchivers:
         assert stored_segments(place) == {path.name: segment(number) for number, path in enumerate(paths)}
         assert place.store.get(place.layout.identity) == f"{SYSTEM}\n".encode()
 
+    @pytest.mark.long
     def test_32_at_once_with_one_spool(self, place: Place, tmp_path: Path) -> None:
         cluster, spool = Cluster(tmp_path / "data"), tmp_path / "spool"
         spool.mkdir(mode=0o700)
