@@ -161,14 +161,16 @@ def _table(results: Results, size: int, restore: float, checksums: float) -> lis
         name = "`barman-cloud verify`" if row is first else f"`{row.contestant}`"
         if row.contestant == "pg_verifybackup":
             name += f", after a restore of {restore:.1f} s"
+        elif row is not first:
+            name += ", its `verify`"
         speed = size / median.wall / 1e9
         lines.append(f"| {name} | {median.wall:.2f} | {median.cpu:.2f} | {speed:.2f} | {ratio:.2f} |")
-    machine = "; ".join(f"{name}: {value}" for name, value in results.description.items())
+    place = "; ".join(f"{name}: {value}" for name, value in results.description.items())
     return [
         *lines,
         "",
         f"One thread computes page checksums at {checksums / 1e9:.1f} GB/s. Medians of {len(first.usages)} turns; the "
-        f"ratios are medians of ratios of one turn. {machine}.",
+        f"ratios are medians of ratios of one turn. {place[0].upper()}{place[1:]}.",
     ]
 
 

@@ -57,6 +57,7 @@ MUTANTS = (
     *of(
         "catalog/catalog.py",
         (
+            "unit/catalog/test_bounds.py",
             "unit/catalog/test_catalog.py",
             "unit/catalog/test_deletion_marks.py",
             "unit/catalog/test_deletion.py",
@@ -91,7 +92,7 @@ MUTANTS = (
     ),
     *of(
         "catalog/identity.py",
-        ("unit/catalog/test_identity.py",),
+        ("unit/catalog/test_bounds.py", "unit/catalog/test_identity.py"),
         [
             ("        if own in found:\n", "        if found:\n", "another cluster may archive here"),
             ("< ABANDONED_SECONDS", "> ABANDONED_SECONDS", "an archive that was claimed just now is taken over"),

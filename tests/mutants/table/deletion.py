@@ -67,6 +67,7 @@ MUTANTS = (
                 "if info.deletion != ANNOUNCED or annotation is None:",
                 "if info.deletion is None or annotation is None:",
                 "a deletion that has begun gives way to an annotation",
+                "the mark of one that has begun holds no text to go back to, so that it can't give way",
             ),
             (
                 "    if not options.dry_run:\n        mark = DeletionMark",
