@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.mutants.mutant import of
 
-_WAL = ("unit/postgres/test_wal.py",)
-_CHECK = ("unit/postgres/test_wal_check.py",)
+_WAL = ("unit/postgres/test_wal_bounds.py", "unit/postgres/test_wal.py")
+_CHECK = ("unit/postgres/test_wal_bounds.py", "unit/postgres/test_wal_check.py")
 
 MUTANTS = (
     *of(
@@ -190,7 +190,7 @@ MUTANTS = (
             (
                 "                and (left == self._left or not self._left)\n",
                 "",
-                "a page that is missing in a record isn't noticed",
+                "a page that says another length of what goes on isn't noticed",
             ),
             (
                 "            self._end = None\n            self._lose()",
