@@ -96,8 +96,6 @@ class Runner:
                 "no:cacheprovider",
                 "--hypothesis-seed=0",
                 "--tb=short",
-                "-m",
-                "not long",
             ]
             places = [str(ROOT / "tests" / test) for test in tests]
             base = self._directory / f"pytest-{os.getpid()}"

@@ -119,6 +119,7 @@ class FileOperations:
         status = os.fstat(fd)
         with self._lock:
             self.done.append(Operation("create", path))
+            self._pending[os.path.dirname(path) or "."] = f"create of {os.path.basename(path)}"
             self._written.setdefault((status.st_dev, status.st_ino), -1)
 
     def named(self, what: str, path: str, target: str, status: os.stat_result) -> None:

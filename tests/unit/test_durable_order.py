@@ -143,6 +143,7 @@ class TestReceiveSpool:
             spool.write("00000002.history", b"1\t0/3000000\tx\n")
             file = spool.segment(name, SIZE)
             assert found.lost_with_the_power() == []
+            assert found.unsynced == []
             file.write(memoryview(data)[:4096], 0)
             file.sync()
             assert found.unsynced == []

@@ -248,7 +248,7 @@ MUTANTS = (
     ),
     *of(
         "postgres/wal_files.py",
-        ("unit/postgres/test_wal_files.py",),
+        ("unit/postgres/test_wal_bounds.py", "unit/postgres/test_wal_files.py"),
         [
             ('    if not content.endswith(b"\\n"):\n', "    if False:\n", "a history file that is cut is accepted"),
             (
@@ -261,7 +261,7 @@ MUTANTS = (
     ),
     *of(
         "postgres/wal_summaries.py",
-        ("unit/postgres/test_wal_summaries.py",),
+        ("unit/postgres/test_wal_bounds.py", "unit/postgres/test_wal_summaries.py"),
         [
             (
                 "            if summary.start > position:\n",

@@ -9,7 +9,7 @@ _RECEIVER = ("unit/wal/test_receiver.py",)
 MUTANTS = (
     *of(
         "wal/receive_plan.py",
-        ("unit/wal/test_receive_plan.py",),
+        ("unit/postgres/test_wal_bounds.py", "unit/wal/test_receive_plan.py"),
         [
             (
                 "if number < switch.end // self.segment_size:",
