@@ -31,21 +31,10 @@ MUTANTS = (
                 "an interrupted restore that got to its end can be started while it goes on",
             ),
             (
-                "            with turn:\n                notes.add(archive.key, outcome)\n",
-                "            with turn:\n",
-                "a restore begins again from its beginning",
-            ),
-            (
-                "            done(order, archive.base, notes.finished[archive.key])\n",
-                "            pass\n",
-                "what an archive left to be done is forgotten when a restore goes on",
-            ),
-            (
                 "            require_no_server(plan.target)\n        else:",
                 "            pass\n        else:",
                 "a restore goes on into a running server",
             ),
-            ("expected=(source.records or {}).get(archive.key)", "expected=None", "a damaged archive isn't noticed"),
         ],
     ),
     *of(
@@ -99,6 +88,27 @@ MUTANTS = (
                 "read_file(directory / name)\n        lines",
                 "read_file(directory / name)[0], 0o644\n        lines",
                 "others may read the configuration",
+            ),
+        ],
+    ),
+    *of(
+        "restore/extraction.py",
+        ("unit/restore/test_restore_resumed.py", *_RESTORE, "unit/restore/test_restore_manifest.py"),
+        [
+            (
+                "                        self.notes.add(archive.key, outcome)\n",
+                "                        pass\n",
+                "a restore begins again from its beginning",
+            ),
+            (
+                "                done(order, archive.base, finished[archive.key])\n",
+                "                pass\n",
+                "what an archive left to be done is forgotten when a restore goes on",
+            ),
+            (
+                "expected=(source.records or {}).get(archive.key)",
+                "expected=None",
+                "a damaged archive isn't noticed",
             ),
         ],
     ),
