@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help venv peers demo test test-long coverage test-store store-table torture fuzz test-versions test-all lint format docs \
+.PHONY: help venv peers demo test test-long coverage test-store store-table torture fuzz mutants test-versions test-all lint format docs \
     bench bench-quick audit sbom dist dist-check clean
 
 help: ## list the targets
@@ -56,8 +56,14 @@ torture: peers ## kill and disturb every command for MINUTES=10, drawn from SEED
 	$(BIN)/python -m tests.torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --json torture.json
 
 EXAMPLES ?= 20000
-fuzz: venv ## hostile bytes for every reader, EXAMPLES=20000 for each
+SECONDS_EACH ?= 30
+fuzz: venv ## hostile bytes for every reader: EXAMPLES=20000 for each, then SECONDS_EACH=30 led by coverage (atheris)
 	BARMAN_CLOUD_TEST_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q --timeout 0 tests/fuzz
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: -c constraints.txt atheris
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS_EACH)
+
+mutants: peers ## make small mistakes in safety-relevant code, one at a time, and write how many the tests notice
+	$(BIN)/python -m tests.mutants --write
 
 test-all: test test-long test-versions ## all of them, as CI does
 
@@ -97,5 +103,6 @@ dist-check: venv ## the same, built three times: they are the same, byte for byt
 
 clean: ## remove what was made here: environments, peers, caches
 	rm -rf $(VENV) .peers .demo build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache htmlcov
-	rm -f .coverage .coverage.* torture.json
+	rm -rf .fuzz
+	rm -f .coverage .coverage.* torture.json .mutants.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,7 +8,7 @@ import io
 import struct
 import tarfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -25,20 +25,14 @@ from barman_cloud.postgres.wal import parse_page_header
 from barman_cloud.store.open import open_store
 from barman_cloud.store.options import StoreOptions
 from barman_cloud.store.url import parse_url
+from tests.fuzz import objects
+from tests.fuzz.target import Target
 from tests.support.http_server import HttpServer
 from tests.support.privileges import PROJECT
 from tests.support.segments import segment
 from tests.support.servers import AZURITE_ACCOUNT, AZURITE_KEY
 
 _BLOCK = 8192
-
-
-@dataclass(frozen=True)
-class Target:
-    """Something that reads bytes, and good bytes for it; anything that ``feed`` raises must be an error of the tree."""
-
-    feed: Callable[[bytes], object]
-    samples: tuple[bytes, ...]
 
 
 def targets(directory: Path) -> Mapping[str, Target]:
@@ -66,6 +60,7 @@ def targets(directory: Path) -> Mapping[str, Target]:
         "wal-page": Target(parse_page_header, (segment(1)[:8192],)),
         "incremental-file": Target(_read_incremental, (_incremental(),)),
         "configuration": Target(configuration, tuple(path.read_bytes() for path in configurations)),
+        **objects.targets(directory),
         **{
             f"stream-{name}": Target(functools.partial(_inflate, name), (compress_bytes(b"some text " * 500, name),))
             for name in ("gzip", "bzip2", "xz", "lz4", "zstd", "snappy")

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from barman_cloud.errors import BarmanCloudError
-from tests.fuzz.targets import Listings, Target, listings, targets
+from tests.fuzz.target import Target
+from tests.fuzz.targets import Listings, listings, targets
 
 EXAMPLES = int(os.environ.get("BARMAN_CLOUD_TEST_FUZZ_EXAMPLES", "60"))
 PROVIDERS = ("aws-s3", "azure-blob-storage", "google-cloud-storage")

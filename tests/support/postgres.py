@@ -345,15 +345,21 @@ def temporary_server_directory() -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+SOURCE = "BARMAN_CLOUD_TEST_SOURCE"
+"""Names the directory whose ``barman_cloud`` the commands are to run, if it isn't the installed one (tests/mutants)."""
+
+
 def command_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return a small environment with our commands first on the PATH."""
     own = os.path.dirname(sys.executable)
     kept = ("LD_LIBRARY_PATH", "COVERAGE_PROCESS_START", "COVERAGE_FILE", "TZ")
+    source = {"PYTHONPATH": os.environ[SOURCE]} if SOURCE in os.environ else {}
     return {
         "PATH": os.pathsep.join([own, os.environ.get("PATH", os.defpath)]),
         "LC_ALL": "C.UTF-8",
         "HOME": "/nonexistent",
         **{name: os.environ[name] for name in kept if name in os.environ},
+        **source,
         **(extra or {}),
     }
 

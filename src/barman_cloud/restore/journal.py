@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,18 @@ class Journal:
                 f"{found.get('server')}, and this is not the same restore",
                 hint="finish that restore with the command it was begun with, or empty the directories",
             )
-        boot = None
+        try:
+            boot = self._take_over(entries)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise self._damaged() from error
+        if boot != _boot_id():
+            self.finished.clear()
+            self.verified = None
+            self._append({"boot": _boot_id()})
+
+    def _take_over(self, entries: Iterable[Mapping[str, Any]]) -> str | None:
+        """Fill ``finished`` and ``verified`` from the lines behind the first; return the last start of the machine."""
+        boot: str | None = None
         for entry in entries:
             if "boot" in entry:
                 boot = entry["boot"]
@@ -115,30 +126,36 @@ class Journal:
             elif "merging" in entry:
                 self.merging = True
             elif "verified" in entry:
-                self.verified = entry["verified"]
+                self.verified = int(entry["verified"])
             else:
-                self.finished[entry["archive"]] = Outcome.from_json(entry)
-        if boot != _boot_id():
-            self.finished.clear()
-            self.verified = None
-            self._append({"boot": _boot_id()})
+                self.finished[str(entry["archive"])] = Outcome.from_json(entry)
+        return boot
 
     def _parse(self, lines: Sequence[bytes]) -> list[dict[str, Any]]:
         try:
-            return [json.loads(line) for line in lines]
-        except ValueError as error:
-            raise OperationError(
-                f"{self.path} is damaged, so that the restore into {self.path.parent} can't go on",
-                hint="empty the directory (and those of the tablespaces) and run the command again",
-            ) from error
+            found = [json.loads(line) for line in lines]
+        except (ValueError, RecursionError) as error:
+            raise self._damaged() from error
+        if not all(isinstance(entry, dict) for entry in found):
+            raise self._damaged()
+        return found
+
+    def _damaged(self) -> OperationError:
+        return OperationError(
+            f"{self.path} is damaged, so that the restore into {self.path.parent} can't go on",
+            hint="empty the directory (and those of the tablespaces) and run the command again",
+        )
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         os.write(self.fd, (json.dumps(entry) + "\n").encode())
 
 
 def start(directory: Path, identity: Identity) -> Journal:
-    """Begin a journal in the empty ``directory``."""
-    journal = _open(directory, os.O_CREAT | os.O_EXCL)
+    """Begin a journal in the empty ``directory``; ``OperationError`` if another process has just done so."""
+    try:
+        journal = _open(directory, os.O_CREAT | os.O_EXCL)
+    except FileExistsError:
+        raise _taken(directory) from None
     journal.begin(identity)
     return journal
 
@@ -166,8 +183,14 @@ def _open(directory: Path, flags: int) -> Journal:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
-        raise OperationError(f"another process is restoring into {directory}") from None
+        raise _taken(directory) from None
     return Journal(directory / NAME, fd)
+
+
+def _taken(directory: Path) -> OperationError:
+    return OperationError(
+        f"another process is restoring into {directory}", hint="wait until it has ended, or restore somewhere else"
+    )
 
 
 def _boot_id() -> str:

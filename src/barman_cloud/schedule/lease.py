@@ -191,8 +191,12 @@ def _dump(holding: Holding) -> bytes:
 def _parse(data: bytes, number: int, where: str) -> Holding:
     try:
         document = json.loads(data)
-        return Holding(number, Owner(**document["owner"]), datetime.fromisoformat(document["until"]))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        owner, until = document["owner"], datetime.fromisoformat(document["until"])
+        until = until if until.tzinfo else until.replace(tzinfo=UTC)
+        until + SKEW
+        found = Owner(str(owner["host"]), str(owner["boot"]), int(owner["pid"]), int(owner["started"]))
+        return Holding(number, found, until)
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise IntegrityError(f"{where}: not a lease ({error!r})", hint="delete the object if nothing runs") from None
 
 

@@ -40,6 +40,7 @@ class ReceiveSpool:
         self._copies = os.path.join(directory.path, _COPIES)
         if _COPIES not in directory.names():
             os.mkdir(_COPIES, 0o700, dir_fd=directory.descriptor)
+            os.fsync(directory.descriptor)
 
     def left_over(self) -> list[str]:
         """Return the paths of what earlier receivers have left to be stored.
@@ -50,15 +51,23 @@ class ReceiveSpool:
         """
         for name in self.names():
             if name.endswith(PARTIAL) and self._is_begun(name):
-                folder = os.path.join(_COPIES, str(time.time_ns()))
-                os.mkdir(folder, 0o700, dir_fd=self._directory.descriptor)
-                _rename(self._directory, name, os.path.join(folder, name))
+                self._set_aside(name)
         found = []
         for folder, _, files in os.walk(self._copies, topdown=False):
             found += [os.path.join(folder, name) for name in files]
             if folder != self._copies and not files:
                 os.rmdir(folder)
         return [*sorted(found), *(self.path(name) for name in self.names() if not name.endswith(PARTIAL))]
+
+    def _set_aside(self, name: str) -> None:
+        """Move the file into a new directory of its own; a loss of power leaves it in one of the two places."""
+        spool = self._directory.descriptor
+        folder = os.path.join(_COPIES, str(time.time_ns()))
+        os.mkdir(folder, 0o700, dir_fd=spool)
+        _sync_directory(_COPIES, spool)
+        os.rename(name, os.path.join(folder, name), src_dir_fd=spool, dst_dir_fd=spool)
+        _sync_directory(folder, spool)
+        os.fsync(spool)
 
     def _is_begun(self, name: str) -> bool:
         file = self._directory.open(name, os.O_RDONLY)
@@ -151,6 +160,14 @@ def _write(file: int, data: bytes | memoryview, position: int) -> None:
         written = os.pwrite(file, view, position)
         position += written
         view = view[written:]
+
+
+def _sync_directory(name: str, parent: int) -> None:
+    file = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def _rename(directory: Directory, old: str, new: str) -> None:

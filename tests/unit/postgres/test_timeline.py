@@ -35,6 +35,7 @@ def test_comments_and_blank_lines_are_passed_over() -> None:
         (b"99999999999\t0/1\n", 2),
         (b"\xff\xfe1\t0/1\n", 2),
         (bytes(100), 2),
+        (b"1\t0/3000148\n<html>\n", 3),
     ],
 )
 def test_anything_else_is_refused(data: bytes, timeline: int) -> None:

@@ -162,3 +162,19 @@ def test_what_leads_elsewhere_is_warned_of(pgdata: Path, caplog: pytest.LogCaptu
     assert "line 1: data_directory = '/var/lib/postgresql/18/main'" in caplog.text
     assert "line 7: include_dir = 'conf.d', which isn't there" in caplog.text
     assert "is started by: pg_ctl -D" in caplog.text
+
+
+def test_a_line_that_is_added_does_not_shift_the_ones_below(pgdata: Path) -> None:
+    (pgdata / "main_hba.conf").touch()
+    (pgdata / "postgresql.conf").write_text(
+        "hba_file = '/etc/x/main_hba.conf'\nport = 5\ndata_directory = '/old'\nwork_mem = 1\n"
+    )
+    neutralise(pgdata)
+    kept = [line for line in (pgdata / "postgresql.conf").read_text().splitlines() if not line.startswith("#")]
+    assert kept == [f"hba_file = '{pgdata}/main_hba.conf' # barman-cloud-restore", "port = 5", "work_mem = 1"]
+    assert names(pgdata) == []
+
+
+def test_a_directory_whose_name_only_begins_like_this_one_is_another(pgdata: Path) -> None:
+    (pgdata / "postgresql.conf").write_text(f"data_directory = '{pgdata}2'\nhba_file = '{pgdata}.old/pg_hba.conf'\n")
+    assert [name for _, _, name in names(pgdata)] == ["data_directory", "hba_file"]

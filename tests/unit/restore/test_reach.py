@@ -124,6 +124,7 @@ class TestTarget:
     def test_before_the_backup(self) -> None:
         assert "after the recovery target" in asked(Archive(*whole(2, 3)), time=NOON - timedelta(seconds=1))
         assert "ended at 0/3000100, after the recovery target" in asked(Archive(*whole(2, 3)), lsn=0x30000FF)
+        assert asked(Archive(*whole(2, 3)), lsn=0x3000100) == "", "what the backup itself needs"
 
     def test_in_the_archive(self) -> None:
         archive = Archive(*whole(2, 3, 4))

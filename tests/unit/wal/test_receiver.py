@@ -1,0 +1,185 @@
+"""What is acknowledged when: a stream written down in real files, with every file operation in its order."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from barman_cloud.catalog.layout import Layout
+from barman_cloud.errors import IntegrityError
+from barman_cloud.replication.wal_stream import Keepalive, Wal
+from barman_cloud.wal import receive_upload
+from barman_cloud.wal.archiver import ArchiveOptions, Archiver
+from barman_cloud.wal.receive_spool import PARTIAL, ReceiveSpool
+from barman_cloud.wal.receive_upload import Uploader
+from barman_cloud.wal.receiver import Receiver, ReceiverOptions
+from tests.support.faulty_store import FaultyStore
+from tests.support.file_operations import FileOperations, recorded
+from tests.support.memory_store import MemoryStore
+from tests.support.ports import wait_for
+from tests.support.segments import SIZE, segment, segment_name
+from tests.support.spools import opened
+
+DATA = b"".join(segment(number) for number in range(1, 4))
+"""WAL from LSN ``SIZE`` on."""
+
+
+class Stream:
+    """What a server sends, message by message; None is a moment without any. Then the receiver is stopped."""
+
+    def __init__(self, messages: list[Wal | Keepalive | None], receiver: Receiver, found: FileOperations) -> None:
+        self.ended = None
+        self.acknowledged = 0
+        self._messages = messages
+        self._receiver = receiver
+        self._found = found
+
+    def receive(self, _seconds: float) -> Wal | Keepalive | None:
+        # So that a status message, with whatever it says, comes between any two pieces.
+        self._receiver._next_status = 0.0
+        if not self._messages:
+            self._receiver.stop.set()
+            return None
+        return self._messages.pop(0)
+
+    def report(self, _written: int, flushed: int) -> None:
+        """The server may forget all WAL before ``flushed`` from now on."""
+        if flushed > self.acknowledged:
+            begun = [int(path[16:24], 16) * SIZE for path in self._found.unsynced]
+            assert all(begin >= flushed for begin in begun), f"acknowledged to {flushed:X} before it is on disk"
+            self.acknowledged = flushed
+
+    def stop(self) -> None:
+        """Nothing is on its way."""
+
+
+def wal(start: int, size: int) -> Wal:
+    return Wal(SIZE + start, memoryview(DATA)[start : start + size], SIZE + len(DATA))
+
+
+class Bench:
+    """A receiver with a real spool and real uploads into ``store``."""
+
+    def __init__(self, directory: Path, store: MemoryStore | FaultyStore, layout: Layout, spool_max: int) -> None:
+        self.dropped: list[str] = []
+        self.spool = ReceiveSpool(opened(directory))
+        self.uploader = Uploader(Archiver(store, layout, ArchiveOptions()), 2, self.dropped.append)
+        self.receiver = Receiver(
+            Any, store, layout, self.spool, self.uploader, ReceiverOptions(spool_max, 0),  # type: ignore[arg-type]
+            require_cluster=lambda _identifier: None, check_lease=lambda: None,
+        )  # fmt: skip
+        self.receiver._segment_size = SIZE
+        self.receiver._timeline = 1
+        self.receiver._written = self.receiver._flushed = SIZE
+
+    def pump(self, found: FileOperations, *messages: Wal | Keepalive | None) -> Stream:
+        stream = Stream(list(messages), self.receiver, found)
+        self.receiver._pump(stream)  # type: ignore[arg-type]
+        return stream
+
+
+@pytest.fixture
+def faulty(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> FaultyStore:
+    """A store that fails on command, and uploads that don't wait long."""
+    quick = SimpleNamespace(sleep=lambda _seconds: time.sleep(0.01), monotonic=time.monotonic)
+    monkeypatch.setattr(receive_upload, "time", quick)
+    return FaultyStore(store)
+
+
+@pytest.fixture
+def new_bench(spool_dir: Path, faulty: FaultyStore, layout: Layout) -> Callable[..., Bench]:
+    return lambda spool_max=100 * SIZE: Bench(spool_dir, faulty, layout, spool_max)
+
+
+@pytest.mark.parametrize("piece", [100_000, SIZE, 3 * SIZE // 2])
+def test_nothing_is_acknowledged_before_it_is_on_disk(
+    new_bench: Callable[..., Bench], spool_dir: Path, store: MemoryStore, layout: Layout, piece: int
+) -> None:
+    messages: list[Wal | Keepalive | None] = []
+    for number, start in enumerate(range(0, len(DATA) - 500_000, piece)):
+        messages.append(wal(start, min(piece, len(DATA) - 500_000 - start)))
+        messages += [[], [None], [Keepalive(0, True)], [Keepalive(0, False)]][number % 4]
+    with recorded(spool_dir) as found:
+        bench = new_bench()
+        stream = bench.pump(found, *messages)
+        assert bench.uploader.wait(20)
+    end = SIZE + len(DATA) - 500_000
+    assert stream.acknowledged == end, "all of it is on disk in the end"
+    assert found.problems == []
+    for number in (1, 2):
+        assert store.get(layout.wal(segment_name(number))) == segment(number)
+    (left,) = [path for path in spool_dir.iterdir() if path.name.startswith("0")]
+    assert left.name == f"{segment_name(3)}{PARTIAL}"
+    assert left.read_bytes()[: SIZE - 500_000] == segment(3)[: SIZE - 500_000]
+
+
+def test_wal_that_does_not_follow_is_refused(new_bench: Callable[..., Bench], spool_dir: Path) -> None:
+    with recorded(spool_dir) as found, pytest.raises(IntegrityError, match="was to follow"):
+        new_bench().pump(found, wal(0, 5000), wal(6000, 5000))
+
+
+def test_a_segment_stays_until_the_store_has_it(
+    new_bench: Callable[..., Bench], faulty: FaultyStore, store: MemoryStore, layout: Layout, spool_dir: Path
+) -> None:
+    name = segment_name(1)
+    there: list[bool] = []
+    faulty.fail("put", key=f"*{name}", error=lambda: there.append((spool_dir / name).exists()))
+    with recorded(spool_dir) as found:
+        bench = new_bench()
+        bench.pump(found, wal(0, SIZE))
+        assert bench.uploader.wait(20)
+    assert there == [True]
+    assert store.get(layout.wal(name)) == segment(1)
+    assert not (spool_dir / name).exists()
+
+
+def test_a_segment_that_could_not_be_stored_is_tried_again(
+    new_bench: Callable[..., Bench], faulty: FaultyStore, store: MemoryStore, layout: Layout, spool_dir: Path
+) -> None:
+    faulty.fail("put", key=f"*{segment_name(1)}", times=2)
+    with recorded(spool_dir) as found:
+        bench = new_bench()
+        bench.pump(found, wal(0, SIZE))
+        assert bench.uploader.wait(20)
+    assert store.get(layout.wal(segment_name(1))) == segment(1)
+
+
+@pytest.mark.parametrize("order", [(PARTIAL, ""), ("", PARTIAL)])
+def test_a_partial_copy_goes_when_both_are_stored(
+    new_bench: Callable[..., Bench], tmp_path: Path, order: tuple[str, str], store: MemoryStore, layout: Layout
+) -> None:
+    name, bench = segment_name(1), new_bench()
+    half = segment(1)[: SIZE // 2].ljust(SIZE, b"\0")
+    for number, suffix in enumerate(order):
+        path = tmp_path / f"{name}{suffix}"
+        path.write_bytes(half if suffix else segment(1))
+        bench.uploader.add(str(path))
+        assert bench.uploader.wait(20)
+        assert layout.wal(path.name) in [item.key for item in store.list("")]
+        wait_for(lambda number=number: len(bench.dropped) == number, timeout=5, what=f"{number} to be dropped")
+    assert bench.dropped == [name]
+
+
+def test_a_full_spool_takes_no_more(new_bench: Callable[..., Bench], faulty: FaultyStore) -> None:
+    bench = new_bench(3 * SIZE)
+    bench.receiver._uploader = SimpleNamespace(waiting=2)  # type: ignore[assignment]
+    assert bench.receiver._has_room()
+    bench.receiver._uploader = SimpleNamespace(waiting=3)  # type: ignore[assignment]
+    assert not bench.receiver._has_room()
+
+
+def test_what_an_earlier_receiver_left_keeps_its_content(new_bench: Callable[..., Bench], spool_dir: Path) -> None:
+    bench = new_bench()
+    with recorded(spool_dir) as found:
+        bench.pump(found, wal(0, 5000))
+    bench.receiver._abandon_file()
+    bench.spool.close()
+    (left,) = ReceiveSpool(opened(spool_dir)).left_over()
+    assert os.path.dirname(left) != str(spool_dir)
+    assert Path(left).read_bytes()[:5000] == DATA[:5000]
