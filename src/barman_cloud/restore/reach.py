@@ -199,7 +199,7 @@ def _walk(archive: WalArchive, way: tuple[Leg, ...], size: int, settings: Recove
 
     last: Run | None = None
     for leg in way:
-        found = archive.segments_from(leg.timeline, leg.first, size)
+        found = archive.segments_from(leg.timeline, leg.first, size, unfinished=True)
         run, gap = follow(leg, found, lambda segment: has_target(segment.number, segment.stored))
         last = run or last
         reached = run is not None and has_target(run.last, run.ended)

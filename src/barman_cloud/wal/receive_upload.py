@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 log = logs.get_logger(__name__)
 
-_MAY_PASS = (ConnectivityError, AccessDeniedError, BucketNotFoundError, StoreError)
+MAY_PASS = (ConnectivityError, AccessDeniedError, BucketNotFoundError, StoreError)
 """What the operator or time may mend while the WAL is safe in the spool."""
-_LONGEST_WAIT = 30.0
-_REMINDER = 60.0
+LONGEST_WAIT = 30.0
+REMINDER = 60.0
 
 
 class Uploader:
@@ -96,7 +96,7 @@ class Uploader:
         try:
             self._archiver.archive(path)
             os.unlink(path)
-        except _MAY_PASS as error:
+        except MAY_PASS as error:
             self._note_failure(error)
             return False
         except (ConflictError, IntegrityError) as error:
@@ -132,13 +132,13 @@ class Uploader:
     def _note_failure(self, error: BarmanCloudError) -> None:
         with self._changed:
             now = time.monotonic()
-            if not self._failing or now - self._warned >= _REMINDER:
+            if not self._failing or now - self._warned >= REMINDER:
                 self._warned = now
                 log.warning(
                     "WAL can't be stored and waits in the spool (%d files): %s",
                     len(self._waiting) + len(self._busy), error,
                 )  # fmt: skip
-            self._pause = min(self._pause * 2, _LONGEST_WAIT) if self._failing else 1.0
+            self._pause = min(self._pause * 2, LONGEST_WAIT) if self._failing else 1.0
             self._failing = True
 
     def _note_success(self) -> None:

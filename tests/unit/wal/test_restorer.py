@@ -70,15 +70,16 @@ def test_a_history_file_costs_one_listing_and_one_get(
 
 
 @pytest.mark.parametrize("name", [NAME, "00000002.history", f"{NAME}.partial"])
-def test_a_miss_costs_one_request_and_leaves_nothing(
+def test_a_miss_costs_a_listing_and_one_of_pieces_and_leaves_nothing(
     store: MemoryStore, layout: Layout, remembering: Restorer, destination: Path, name: str
 ) -> None:
     _put(store, layout, segment_name(2))
+    listings = 2 if name == NAME else 1
     for count in (1, 2):
         with pytest.raises(NotFoundError, match=name) as caught:
             remembering.restore(wal_name(name), str(destination))
         assert caught.value.exit_code == 1
-        assert store.requests.counts == {"list": count}
+        assert store.requests.counts == {"list": count * listings}
     assert not destination.exists()
 
 
@@ -126,6 +127,84 @@ def test_a_memory_that_cannot_be_kept_is_no_error(
     memory = opened(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     Restorer(store, layout, memory=memory).restore(wal_name(NAME), str(destination))
+
+
+class TestUnfinishedSegments:
+    """Of a segment that isn't complete there are pieces."""
+
+    CONTENT = segment(3)
+
+    def _pieces(self, store: MemoryStore, layout: Layout, *spans: tuple[int, int]) -> None:
+        for begin, end in spans:
+            store.put(layout.piece(NAME, begin, end, 1), self.CONTENT[begin:end])
+
+    def _padded(self, end: int) -> bytes:
+        return self.CONTENT[:end] + bytes(SIZE - end)
+
+    def test_they_are_put_together_up_to_the_first_gap(
+        self, store: MemoryStore, layout: Layout, remembering: Restorer, destination: Path
+    ) -> None:
+        self._pieces(store, layout, (0, 9000), (9000, 9100), (9050, 70_000), (70_001, 80_000))
+        remembering.restore(wal_name(NAME), str(destination))
+        assert destination.read_bytes() == self._padded(70_000)
+
+    def test_the_full_segment_wins(
+        self, store: MemoryStore, layout: Layout, restorer: Restorer, destination: Path
+    ) -> None:
+        self._pieces(store, layout, (0, 9000))
+        content = _put(store, layout, NAME, "gzip")
+        restorer.restore(wal_name(NAME), str(destination))
+        assert destination.read_bytes() == content
+        assert store.requests.counts == {"list": 1, "get": 1}
+
+    @pytest.mark.parametrize(("partial", "expected"), [(8000, 9000), (20_000, 20_000)])
+    def test_what_goes_farther_wins_over_a_partial_copy(
+        self,
+        store: MemoryStore,
+        layout: Layout,
+        restorer: Restorer,
+        destination: Path,
+        partial: int,
+        expected: int,
+    ) -> None:
+        self._pieces(store, layout, (0, 9000))
+        store.put(layout.wal(f"{NAME}.partial"), self._padded(partial))
+        restorer.restore(wal_name(NAME), str(destination))
+        assert destination.read_bytes() == self._padded(expected)
+
+    def test_without_partial_segments_there_are_none(
+        self, store: MemoryStore, layout: Layout, destination: Path
+    ) -> None:
+        self._pieces(store, layout, (0, 9000))
+        with pytest.raises(NotFoundError):
+            Restorer(store, layout, partial=False).restore(wal_name(NAME), str(destination))
+
+    def test_pieces_that_are_merged_meanwhile_are_looked_for_again(
+        self, store: MemoryStore, layout: Layout, restorer: Restorer, destination: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self._pieces(store, layout, (0, 5000), (5000, 9000))
+        get = store.get_buffer
+
+        def merging(key: str, *, limit: int | None = None) -> object:
+            if key == layout.piece(NAME, 5000, 9000, 1):
+                self._pieces(store, layout, (0, 9000))
+                store.delete([key, layout.piece(NAME, 0, 5000, 1)])
+            return get(key, limit=limit)
+
+        monkeypatch.setattr(store, "get_buffer", merging)
+        restorer.restore(wal_name(NAME), str(destination))
+        assert destination.read_bytes() == self._padded(9000)
+
+    def test_pieces_of_another_segment_or_size_are_refused(
+        self, store: MemoryStore, layout: Layout, restorer: Restorer, destination: Path
+    ) -> None:
+        store.put(layout.piece(NAME, 0, 9000, 1), segment(4)[:9000])
+        with pytest.raises(IntegrityError, match="holds another segment"):
+            restorer.restore(wal_name(NAME), str(destination))
+        store.put(layout.piece(NAME, 0, 9000, 1), self.CONTENT[:8999])
+        with pytest.raises(IntegrityError, match="8999 bytes, its name says 9000"):
+            restorer.restore(wal_name(NAME), str(destination))
+        assert not destination.exists()
 
 
 class TestPartialSegments:
