@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,10 +18,10 @@ import pytest
 
 from barman_cloud.store.open import open_store
 from barman_cloud.store.options import StoreOptions
-from tests.support.commands import run_command
+from tests.support.commands import program, run_command
 from tests.support.fault_proxy import Fault, fault_proxy
 from tests.support.ports import wait_for
-from tests.support.postgres import PostgresServer, adopt, temporary_server_directory
+from tests.support.postgres import PostgresServer, adopt, command_environment, temporary_server_directory
 from tests.support.privileges import server_account
 from tests.support.receivers import Receiver, stored_wal
 from tests.support.servers import StoreServer
@@ -52,6 +54,14 @@ def free(server: PostgresServer) -> None:
     wait_for(lambda: server.query("SELECT 1 FROM pg_replication_slots WHERE active") == [], what="the slot to be free")
 
 
+def run_command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``barman-cloud check --format json`` or another command of the umbrella's."""
+    umbrella = Path(program("backup")).with_name("barman-cloud")
+    return subprocess.run(
+        [umbrella, *arguments, "--format", "json"], capture_output=True, text=True, env=command_environment(None)
+    )
+
+
 def pieces(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.glob("main/wal_pieces/*/*"))
 
@@ -65,6 +75,12 @@ def test_a_commit_waits_for_the_bucket_and_a_killed_receiver_goes_on(server: Pos
         stored = b"".join(path.read_bytes() for path in receiver.store_directory.glob("main/wal_pieces/*/*"))
         assert b"waits for the bucket" in stored
         assert not receiver.spool.exists()
+        report = run_command_line("check", f"file://{receiver.store_directory}", "main", "-d", server.conninfo)
+        found = {finding["subject"]: finding for finding in json.loads(report.stdout)["findings"]}
+        assert found["receiver"]["level"] == "ok", found["receiver"]
+        assert "(direct)" in found["receiver"]["message"]
+        assert found["archiver"]["level"] == "ok", found["archiver"]
+        assert "archive_mode is off" in found["archiver"]["message"]
         receiver.signal(signal.SIGSTOP)
         with server.connect() as waiting:
             waiting.execute("SET statement_timeout = '500ms'")
@@ -157,6 +173,32 @@ def test_a_spool_is_emptied_before_wal_goes_directly(server: PostgresServer, tmp
         assert receiver.stop() == 0, receiver.said
 
 
+def test_a_copy_that_went_its_own_way_is_refused(server: PostgresServer, tmp_path: Path) -> None:
+    server.query("CREATE TABLE t (a text)")
+    with Receiver(server, tmp_path, direct=True) as receiver:
+        wait_for_commits_on(server, receiver)
+        assert receiver.stop() == 0, receiver.said
+    server.stop()
+    with temporary_server_directory() as directory:
+        shutil.copytree(server.data, directory / "data", symlinks=True)
+        server.start()
+        with Receiver(server, tmp_path, direct=True) as receiver:
+            wait_for_commits_on(server, receiver)
+            server.query("INSERT INTO t VALUES ('of the one')")
+            end = server.value("SELECT pg_current_wal_flush_lsn()")
+            receiver.kill()
+        copy = adopt(directory / "data", server.installation, synchronous_standby_names="")
+        with copy:
+            if copy.value("SELECT pg_current_wal_flush_lsn() < %s", [end]):
+                with Receiver(copy, tmp_path, direct=True) as receiver:
+                    assert receiver.process.wait(60) == 1
+                    assert "diverged timeline: the archive holds WAL up to" in receiver.said
+            copy.query("INSERT INTO t SELECT 'of the other' FROM generate_series(1, 2000)")
+            with Receiver(copy, tmp_path, direct=True) as receiver:
+                assert receiver.process.wait(60) == 1
+                assert "differs from what was acknowledged before" in receiver.said
+
+
 class Writers:
     """Connections that commit one row after another, and remember which commits were acknowledged."""
 
@@ -214,6 +256,7 @@ def test_every_acknowledged_commit_survives_the_loss_of_the_server(
         wait_for_commits_on(server, receiver)
         taken = run_command("backup", "--immediate-checkpoint", *store.options, url, "main", environ=environ)
         assert taken.returncode == 0, taken.stderr
+        assert "archive_mode" not in taken.stderr
         writers = Writers(server, 4)
         enough = chance.randrange(50, 3000)
         wait_for(lambda: len(writers.acknowledged) >= enough, what=f"{enough} commits", timeout=120)

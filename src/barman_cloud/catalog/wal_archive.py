@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from barman_cloud.archive.compression import compression_of, decompress_stream
@@ -82,29 +82,17 @@ class WalArchive:
         name = name_of(timeline, number, size)
         # All but the last digit: the greatest key that is surely before every form of the name.
         after = f"{self._layout.wal_folder(name)}{name[:-1]}"
+        listed = self._listed(after)
+        if unfinished:
+            listed = in_order(listed, unfinished_segments(self._store, self._layout))
         return (
-            segment
-            for segment in segments(self._with_unfinished(after) if unfinished else self._listed(after), size)
-            if (segment.timeline, segment.number) >= (timeline, number)
+            segment for segment in segments(listed, size) if (segment.timeline, segment.number) >= (timeline, number)
         )
 
     def _listed(self, after: str) -> Iterator[tuple[WalObject, datetime | None]]:
         for item in self._store.list(self._layout.wals_dir, start_after=after):
             if wal := self._layout.parse_wal_key(item.key):
                 yield wal, item.last_modified
-
-    def _with_unfinished(self, after: str) -> Iterator[tuple[WalObject, datetime | None]]:
-        """Yield what is listed, and between it, at their places, the segments of which there are pieces."""
-        pieces = iter(unfinished_segments(self._store, self._layout))
-        following = next(pieces, None)
-        for wal, stored in self._listed(after):
-            while following and following[0].name < wal.name:
-                yield following
-                following = next(pieces, None)
-            yield wal, stored
-        while following:
-            yield following
-            following = next(pieces, None)
 
     def _histories(self) -> dict[int, WalObject]:
         parsed = (self._layout.parse_wal_key(item.key) for item in self._level.objects)
@@ -129,3 +117,19 @@ def unfinished_segments(store: ObjectStore, layout: Layout) -> list[tuple[WalObj
             name = f"{segment}.partial"
             found.append((WalObject(shares[0].piece.key, name, None), max(stored, default=None)))
     return found
+
+
+def in_order(
+    listed: Iterator[tuple[WalObject, datetime | None]], unfinished: Iterable[tuple[WalObject, datetime | None]]
+) -> Iterator[tuple[WalObject, datetime | None]]:
+    """Yield what is listed, and between it, at their places, the segments of which there are pieces."""
+    pieces = iter(unfinished)
+    following = next(pieces, None)
+    for wal, stored in listed:
+        while following and following[0].name < wal.name:
+            yield following
+            following = next(pieces, None)
+        yield wal, stored
+    while following:
+        yield following
+        following = next(pieces, None)

@@ -126,6 +126,7 @@ def _spool(args: Arguments) -> ReceiveSpool | None:
 def _receive(args: Arguments, store: ObjectStore, spool: ReceiveSpool | None, lease: _Held) -> None:
     from barman_cloud.catalog.identity import ArchiveIdentity
     from barman_cloud.wal.archiver import ArchiveOptions, Archiver
+    from barman_cloud.wal.receive_report import Reporter
     from barman_cloud.wal.receiver import Receiver
 
     layout = options.layout_from(args, store)
@@ -149,7 +150,7 @@ def _receive(args: Arguments, store: ObjectStore, spool: ReceiveSpool | None, le
         require_cluster=lambda found: identity.require(found, "the server"),
         check_lease=lease.check,
     )
-    with _stopped_by_signals(receiver):
+    with _stopped_by_signals(receiver), Reporter(store, layout, receiver.describe, is_ours=lambda: not lease.lost):
         receiver.run()
 
 

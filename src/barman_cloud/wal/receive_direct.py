@@ -48,6 +48,8 @@ class DirectOptions(NamedTuple):
 class DirectSink(Sink):
     """Holds segments in memory until the bucket has them; the workers' threads store them."""
 
+    mode = "direct"
+
     def __init__(self, store: ObjectStore, layout: Layout, archiver: Archiver, options: DirectOptions) -> None:
         super().__init__()
         self._store = store
@@ -88,12 +90,23 @@ class DirectSink(Sink):
 
     @property
     def problem(self) -> str | None:
-        return self._shared.problem
+        return (
+            f"WAL can't be stored, so it isn't acknowledged: {self._shared.problem}" if self._shared.problem else None
+        )
 
     @property
     def waiting(self) -> int:
         with self._shared.changed:
             return sum(segment.known - segment.durable.prefix for segment in self._shared.open if not segment.archived)
+
+    @property
+    def limit(self) -> int:
+        return (self._most + 1) * self.segment_size if self.segment_size else 0
+
+    @property
+    def _most(self) -> int:
+        """How many complete segments are held at most."""
+        return max(2, min(self._jobs + 2, MEMORY // self.segment_size))
 
     def prepare(self, lineage: Lineage) -> None:
         left = take_over(self._store, self._layout, lineage, self._archiver)
@@ -167,9 +180,8 @@ class DirectSink(Sink):
                 self._shared.changed.wait(min(left, 0.1))
 
     def has_room(self) -> bool:
-        most = max(2, min(self._jobs + 2, MEMORY // self.segment_size))
         with self._shared.changed:
-            return sum(segment.is_complete and not segment.archived for segment in self._shared.open) < most
+            return sum(segment.is_complete and not segment.archived for segment in self._shared.open) < self._most
 
     def wait_for_room(self, seconds: float) -> None:
         with self._shared.changed:

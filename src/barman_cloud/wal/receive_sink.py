@@ -18,6 +18,9 @@ class Sink(ABC):
     Positions are LSNs, int; 0 before the first :meth:`begin`.
     """
 
+    mode = ""
+    """The word for it on the command line."""
+
     def __init__(self) -> None:
         self.timeline = 0
         self.segment_size = 0
@@ -40,6 +43,21 @@ class Sink(ABC):
     @abstractmethod
     def failure(self) -> BaseException | None:
         """What time won't mend: nothing more is stored."""
+
+    @property
+    @abstractmethod
+    def problem(self) -> str | None:
+        """What is in the way of storing now, as one line; None if nothing is."""
+
+    @property
+    @abstractmethod
+    def waiting(self) -> int:
+        """How many bytes aren't in the bucket yet."""
+
+    @property
+    @abstractmethod
+    def limit(self) -> int:
+        """How many may be."""
 
     def prepare(self, lineage: Lineage) -> None:  # noqa: B027 - the spool needs nothing
         """Look at what earlier receivers left; ``ConflictError`` if it isn't of this server's past."""

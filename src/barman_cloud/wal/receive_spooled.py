@@ -36,6 +36,8 @@ class SpoolOptions:
 class SpoolSink(Sink):
     """Writes segments into a spool. OSError if the disk fails."""
 
+    mode = "spool"
+
     def __init__(self, spool: ReceiveSpool, uploader: Uploader, options: SpoolOptions) -> None:
         super().__init__()
         self._spool = spool
@@ -56,6 +58,18 @@ class SpoolSink(Sink):
     @property
     def failure(self) -> BaseException | None:
         return self._uploader.failure
+
+    @property
+    def problem(self) -> str | None:
+        return self._uploader.problem or ("the spool is full" if self._full and not self.has_room() else None)
+
+    @property
+    def waiting(self) -> int:
+        return self._uploader.waiting * self.segment_size + self.written % (self.segment_size or 1)
+
+    @property
+    def limit(self) -> int:
+        return max(self._options.spool_max, 2 * self.segment_size)
 
     def held(self) -> Iterable[str]:
         return self._spool.names()
@@ -121,7 +135,7 @@ class SpoolSink(Sink):
 
     def has_room(self) -> bool:
         used = (self._uploader.waiting + 1) * self.segment_size
-        limit = max(self._options.spool_max, 2 * self.segment_size)
+        limit = self.limit
         full = used >= limit * _ALMOST_FULL
         if full and not self._full:
             log.warning("the spool is almost full: %d of %d MiB; at its end no more WAL is taken from the server",

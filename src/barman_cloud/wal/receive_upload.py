@@ -43,6 +43,8 @@ class Uploader:
         self._busy: set[str] = set()
         self._changed = threading.Condition()
         self._failing = False
+        self.problem: str | None = None
+        """Why the store doesn't take WAL now, if it doesn't."""
         self._warned = 0.0
         self._pause = 1.0
         self._stored_partials: set[str] = set()
@@ -140,10 +142,12 @@ class Uploader:
                 )  # fmt: skip
             self._pause = min(self._pause * 2, LONGEST_WAIT) if self._failing else 1.0
             self._failing = True
+            self.problem = f"WAL can't be stored and waits in the spool: {error}"
 
     def _note_success(self) -> None:
         with self._changed:
             if self._failing:
                 log.warning("the store takes WAL again; %d files wait", len(self._waiting))
             self._failing = False
+            self.problem = None
             self._pause = 1.0

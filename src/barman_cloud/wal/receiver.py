@@ -6,12 +6,16 @@ One thread talks to PostgreSQL and takes; others store.
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from barman_cloud import logs
+from barman_cloud.catalog.receiver_state import ReceiverState
 from barman_cloud.errors import ConflictError, IntegrityError, OperationError
 from barman_cloud.postgres.timeline import history_name
 from barman_cloud.postgres.wal import format_lsn
@@ -67,6 +71,11 @@ class Receiver:
         self._segment_size = 0
         self._next_status = 0.0
         self._reported = 0
+        self._server_end = 0
+        self._connected_now = False
+        self._trouble: str | None = None
+        """Why there is no connection."""
+        self._started = datetime.now(UTC)
 
     def run(self) -> None:
         """Receive until told to stop; any error is final, and all that was acknowledged is durable."""
@@ -74,6 +83,26 @@ class Receiver:
             self._receive()
         finally:
             self._sink.end()
+
+    def describe(self) -> ReceiverState:
+        """Return the state of things; from any thread."""
+        return ReceiverState(
+            time=datetime.now(UTC),
+            started=self._started,
+            mode=self._sink.mode,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            application_name=self._source_options.application_name,
+            slot=self._source_options.slot,
+            connected=self._connected_now,
+            timeline=self._sink.timeline,
+            server_lsn=max(self._server_end, self._sink.written),
+            received_lsn=self._sink.written,
+            flushed_lsn=self._sink.flushed,
+            waiting_bytes=self._sink.waiting,
+            waiting_limit=self._sink.limit,
+            problem=self._sink.problem or self._trouble,
+        )
 
     def _receive(self) -> None:
         pause = 0.0
@@ -98,6 +127,7 @@ class Receiver:
             if self._sink.written != before:
                 pause = 0.0
             pause = min(max(1.0, pause * 2), _LONGEST_PAUSE)
+            self._trouble = str(reason)
             log.warning("%s; connecting again in %.0f s", reason, pause)
 
     @contextmanager
@@ -108,8 +138,10 @@ class Receiver:
             if not self._sink.written:
                 self._require_cluster(source.system_identifier)
             self._sink.on_progress = source.session.wake
+            self._server_end = source.flush_lsn
             yield source
         finally:
+            self._connected_now = False
             self._sink.on_progress = lambda: None
             source.close()
 
@@ -212,6 +244,7 @@ class Receiver:
             log.info("receiving timeline %d from %s", timeline, format_lsn(start))
             stream = source.stream(timeline, start)
             self._sink.begin(timeline, start, self._segment_size)
+            self._connected_now, self._trouble = True, None
             ended = stream.ended or self._pump(stream)
             if ended is None:
                 return
@@ -223,7 +256,6 @@ class Receiver:
 
     def _pump(self, stream: WalStream) -> NextTimeline | None:
         """Receive one timeline to its end, or until told to stop (None)."""
-        server_end = 0
         sink = self._sink
         while not self.stop.is_set():
             self._look_for_failures()
@@ -234,13 +266,14 @@ class Receiver:
                 continue
             message = stream.receive(0)
             if message is None and stream.ended is None:
-                sink.pause(caught_up=sink.written >= server_end)
+                sink.pause(caught_up=sink.written >= self._server_end)
                 self._report_news(stream)
                 message = stream.receive(WAIT)
             if stream.ended is not None:
                 return stream.ended
+            if message is not None:
+                self._server_end = message.server_end
             if isinstance(message, Wal):
-                server_end = message.server_end
                 self._take(message)
             elif isinstance(message, Keepalive) and message.wants_reply:
                 sink.settle()

@@ -203,7 +203,7 @@ def test_another_past_is_refused_and_what_is_there_stays(store: DisturbedStore) 
     later.prepare(lineage())
     assert later.acknowledged_up_to(lineage()) == START + 50_000
     later.begin(1, START, SIZE)
-    with pytest.raises(ConflictError, match="diverged timeline: .* from byte 2"):
+    with pytest.raises(ConflictError, match=r"diverged timeline: .* from byte 2"):
         later.take(memoryview(bytes(other[:60_000])), START + 60_000)
     assert later.flushed == START
     acknowledged_is_stored(store, START + 50_000)
