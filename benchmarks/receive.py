@@ -2,9 +2,9 @@
 
     python -m benchmarks.receive [MIB]
 
-A server writes MIB of WAL (default 512) that its slots keep; then a receiver takes it, with each compression. The
-spool, the store of ``file://`` and PGDATA are on one disk, and PostgreSQL runs on the same processors. Prints a
-table; ``docs/explanation/memory.md`` has its peaks.
+A server writes MIB of WAL (default 512) that its slots keep; then a receiver takes it: ours with a spool and directly,
+with each compression, and ``pg_receivewal --synchronous``. The spool, the store of ``file://`` and PGDATA are on one
+disk, and PostgreSQL runs on the same processors. Prints a table; ``docs/explanation/memory.md`` has its peaks.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.support.installations import find_tool
 from tests.support.ports import end
 from tests.support.postgres import PostgresServer, command_environment, temporary_server_directory
 
@@ -32,10 +33,12 @@ def cost_of(process: int) -> tuple[float, float]:
     return (int(fields[11]) + int(fields[12])) / _TICKS, int(peak.split()[1]) / 1024
 
 
-def catch_up(server: PostgresServer, command: Sequence[str], slot: str, target: str) -> tuple[float, float, float]:
+def catch_up(
+    server: PostgresServer, command: Sequence[str], slot: str, target: str, environ: Mapping[str, str]
+) -> tuple[float, float, float]:
     """Return seconds, CPU seconds and peak MiB of a receiver until the slot has reached the LSN ``target``."""
     began = time.monotonic()
-    process = subprocess.Popen(command, env=command_environment(), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=command_environment(environ), stderr=subprocess.DEVNULL)
     try:
         query = "SELECT restart_lsn >= %s FROM pg_replication_slots WHERE slot_name = %s"
         while not server.value(query, [target, slot]):
@@ -55,14 +58,19 @@ def main(mib: int) -> None:
         PostgresServer.create(directory, settings={"max_wal_size": "8GB", "autovacuum": "off"}) as server,
     ):
         contestants: list[tuple[str, list[str]]] = []
-        for compression in ("", "--lz4", "--zstd"):
-            store = Path(scratch, f"store{compression}")
-            store.mkdir()
-            line = [
-                own, "wal-receive", f"file://{store}", "main", "-d", server.conninfo,
-                "--spool-dir", f"{scratch}/spool{compression}",
-            ]  # fmt: skip
-            contestants.append((f"wal-receive {compression}".strip(), [*line, *filter(None, [compression])]))
+        for mode in ("spool", "direct"):
+            for compression in ("", "--lz4", "--zstd"):
+                store = Path(scratch, f"store-{mode}{compression}")
+                store.mkdir()
+                spool = ["--spool-dir", f"{scratch}/spool{compression}"] if mode == "spool" else []
+                line = [own, "wal-receive", "--mode", mode, f"file://{store}", "main", "-d", server.conninfo, *spool]
+                contestants.append((f"--mode {mode} {compression}".strip(), [*line, *filter(None, [compression])]))
+        program, environ = find_tool("pg_receivewal", server.installation)
+        files = Path(scratch, "files")
+        files.mkdir()
+        contestants.append(
+            ("pg_receivewal --synchronous", [program, "--synchronous", "-D", str(files), "-d", server.conninfo])
+        )
         for number, _ in enumerate(contestants):
             server.query(f"SELECT pg_create_physical_replication_slot('s{number}', true)")
         server.query("CREATE TABLE t (a text)")
@@ -73,7 +81,8 @@ def main(mib: int) -> None:
         size = float(server.value("SELECT %s::pg_lsn - %s", [target, start])) / MIB
         print("| receiver | MiB/s acknowledged | CPU s/GiB | peak MiB |\n| --- | --- | --- | --- |")
         for number, (name, command) in enumerate(contestants):
-            seconds, cpu, peak = catch_up(server, [*command, "--slot", f"s{number}"], f"s{number}", target)
+            line = [*command, "--slot", f"s{number}"]
+            seconds, cpu, peak = catch_up(server, line, f"s{number}", target, environ)
             print(f"| `{name}` | {size / seconds:.0f} | {cpu / size * 1024:.1f} | {peak:.0f} |", flush=True)
 
 

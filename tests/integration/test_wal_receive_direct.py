@@ -76,7 +76,7 @@ def test_a_commit_waits_for_the_bucket_and_a_killed_receiver_goes_on(server: Pos
         assert b"waits for the bucket" in stored
         assert not receiver.spool.exists()
         report = run_command_line("check", f"file://{receiver.store_directory}", "main", "-d", server.conninfo)
-        found = {finding["subject"]: finding for finding in json.loads(report.stdout)["findings"]}
+        found = {finding["subject"]: finding for finding in json.loads(report.stdout)["servers"][0]["findings"]}
         assert found["receiver"]["level"] == "ok", found["receiver"]
         assert "(direct)" in found["receiver"]["message"]
         assert found["archiver"]["level"] == "ok", found["archiver"]
