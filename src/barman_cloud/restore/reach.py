@@ -82,7 +82,7 @@ def missing_wal(archive: WalArchive, info: BackupInfo) -> str | None:
         log.debug("backup %s doesn't tell which WAL it needs", info.backup_id)
         return None
     leg = Leg(needs.timeline, needs.first, needs.last)
-    _, gap = follow(leg, archive.segments_from(leg.timeline, leg.first, needs.size))
+    _, gap = follow(leg, archive.segments_from(leg.timeline, leg.first, needs.size, unfinished=True))
     if gap is None:
         return None
     first, last, missing = (needs.name(number) for number in (needs.first, needs.last, gap.missing))

@@ -8,9 +8,11 @@ before we could receive it goes into ``wals/`` at once, without pieces.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from barman_cloud import logs
+from barman_cloud.catalog.wal_range import number_of
 from barman_cloud.postgres.wal import LONG_HEADER_SIZE
 from barman_cloud.wal.receive_resume import acknowledged_up_to, take_over
 from barman_cloud.wal.receive_segment import LARGEST_PIECE, OpenSegment
@@ -112,6 +114,10 @@ class DirectSink(Sink):
         left = take_over(self._store, self._layout, lineage, self._archiver)
         self._unfinished = dict(left.unfinished)
         self._shared.delete_later(left.obsolete)
+
+    def begun(self, lineage: Lineage) -> Iterable[int]:
+        numbers = {name: number_of(name, lineage.segment_size) for name in self._unfinished}
+        return [found for name, found in numbers.items() if found is not None and lineage.name(found) == name]
 
     def acknowledged_up_to(self, lineage: Lineage) -> int:
         return acknowledged_up_to(self._unfinished, lineage)

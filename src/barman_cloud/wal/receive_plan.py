@@ -78,13 +78,14 @@ def held(store: ObjectStore, layout: Layout, lineage: Lineage, spooled: Iterable
     return found
 
 
-def starts(present: set[int], restart: int | None, current: int) -> list[int]:
+def starts(present: set[int], restart: int | None, current: int, begun: Iterable[int] = ()) -> list[int]:
     """Return the segments to begin with, best first: each gap in ``present``, and the segment behind its end.
 
-    ``restart`` is where the slot keeps WAL from, ``current`` where the server writes.
+    ``restart`` is where the slot keeps WAL from, ``current`` where the server writes. ``begun`` are segments of which a
+    part was acknowledged.
     """
     if not present:
-        return [current if restart is None else restart]
+        return [min([current if restart is None else restart, *begun])]
     numbers = sorted(present)
     gaps = [number + 1 for number, following in pairwise(numbers) if following > number + 1]
     found = [*gaps, numbers[-1] + 1]

@@ -66,6 +66,10 @@ class Sink(ABC):
         """Return the names of complete segments that are on their way into the archive."""
         return ()
 
+    def begun(self, lineage: Lineage) -> Iterable[int]:
+        """Return the numbers of segments of which earlier receivers acknowledged a part that isn't lost with us."""
+        return ()
+
     def acknowledged_up_to(self, lineage: Lineage) -> int:
         """Return how far WAL was acknowledged by earlier receivers, beyond the last complete segment; 0: not known."""
         return 0

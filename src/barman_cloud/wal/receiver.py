@@ -156,7 +156,8 @@ class Receiver:
         self._sink.prepare(source.lineage)
         restart = slot.restart_lsn // self._segment_size if slot and slot.restart_lsn is not None else None
         present = receive_plan.held(self._store, self._layout, source.lineage, self._sink.held(), restart)
-        places = receive_plan.starts(present, restart, source.flush_lsn // self._segment_size)
+        current = source.flush_lsn // self._segment_size
+        places = receive_plan.starts(present, restart, current, self._sink.begun(source.lineage))
         if slot and slot.is_lost:
             raise self._lost_by_slot(source, places[-1])
         self._begin_at_first_of(source, places, restart)
