@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from barman_cloud import logs
@@ -149,7 +150,7 @@ class Shared:
     def take_merge(self) -> Merge | list[str]:
         """Return pieces to merge and what they become, or keys to delete; waits for either."""
         with self.changed:
-            while True:
+            while self.failure is None:
                 for segment in self.open:
                     if run := segment.run_to_merge():
                         segment.in_flight += 1
@@ -159,6 +160,7 @@ class Shared:
                 if due is not None and due <= 0:
                     return self.deletions.popleft()[1]
                 self.changed.wait(due)
+            return []
 
     def merged(self, merge: Merge, *, stored: bool) -> None:
         """Note the end of what :meth:`take_merge` returned."""
@@ -205,10 +207,12 @@ def start_workers(shared: Shared, jobs: int, piece_jobs: int) -> None:
         threading.Thread(target=work, args=(shared,), name=f"direct-{number}", daemon=True).start()
 
 
-def _until_stored(shared: Shared, action: Callable[[], None], *, needless: Callable[[], bool] = lambda: False) -> None:
-    """Try until the store takes it, or it is ``needless``; raises what time won't mend."""
+def _until_stored(shared: Shared, action: Callable[[], None], *, needless: Callable[[], bool] = lambda: False) -> bool:
+    """Try until the store takes it, or it is ``needless``; raises what time won't mend, False when all work ended."""
     pause = FIRST_PAUSE
-    while not needless():
+    while shared.failure is None:
+        if needless():
+            return True
         try:
             action()
         except MAY_PASS as error:
@@ -217,19 +221,18 @@ def _until_stored(shared: Shared, action: Callable[[], None], *, needless: Calla
             pause = min(2 * pause, LONGEST_WAIT)
         else:
             shared.note_success()
-            return
+            return True
+    return False
 
 
 def _store_pieces(shared: Shared) -> None:
     while (task := shared.take_piece()) is not None:
         segment, piece = task
         content = segment.view[piece.begin : piece.end]
+        put = partial(shared.store.put, piece.key, content, tags=shared.tags)
         try:
-            _until_stored(
-                shared,
-                lambda: shared.store.put(piece.key, content, tags=shared.tags),  # noqa: B023 - called at once
-                needless=lambda: segment.archived,  # noqa: B023
-            )
+            if not _until_stored(shared, put, needless=partial(getattr, segment, "archived")):
+                return
         except BaseException as error:  # noqa: BLE001 - a panic of the store's client must not end a thread in silence
             shared.fail(error)
             return
@@ -240,7 +243,8 @@ def _archive(shared: Shared) -> None:
     while (task := shared.take_archiving()) is not None:
         name, content, segment = task
         try:
-            _until_stored(shared, lambda: shared.archiver.archive_content(name, content))  # noqa: B023 - called at once
+            if not _until_stored(shared, partial(shared.archiver.archive_content, name, content)):
+                return
         except (ConflictError, IntegrityError) as error:
             if not name.endswith(PARTIAL):
                 shared.fail(error)
