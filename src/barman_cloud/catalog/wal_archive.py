@@ -84,7 +84,7 @@ class WalArchive:
         after = f"{self._layout.wal_folder(name)}{name[:-1]}"
         listed = self._listed(after)
         if unfinished:
-            listed = in_order(listed, unfinished_segments(self._store, self._layout))
+            listed = in_order(listed, unfinished_segments(self._store, self._layout, size))
         return (
             segment for segment in segments(listed, size) if (segment.timeline, segment.number) >= (timeline, number)
         )
@@ -99,10 +99,11 @@ class WalArchive:
         return {wal.timeline: wal for wal in parsed if wal is not None and wal.is_history}
 
 
-def unfinished_segments(store: ObjectStore, layout: Layout) -> list[tuple[WalObject, datetime | None]]:
+def unfinished_segments(store: ObjectStore, layout: Layout, size: int) -> list[tuple[WalObject, datetime | None]]:
     """Return the segments of which there are pieces from their beginning on, as partial ones, ascending by name.
 
-    With each comes the time at which the last piece that counts was stored.
+    One whose pieces hold all its ``size`` bytes is a full one. With each comes the time at which the last piece that
+    counts was stored.
     """
     pieces: dict[str, list[WalPiece]] = {}
     times: dict[str, datetime | None] = {}
@@ -114,7 +115,7 @@ def unfinished_segments(store: ObjectStore, layout: Layout) -> list[tuple[WalObj
     for segment in sorted(pieces):
         if shares := cover(pieces[segment]):
             stored = [time for share in shares if (time := times[share.piece.key])]
-            name = f"{segment}.partial"
+            name = segment if shares[-1].end == size else f"{segment}.partial"
             found.append((WalObject(shares[0].piece.key, name, None), max(stored, default=None)))
     return found
 
@@ -122,12 +123,17 @@ def unfinished_segments(store: ObjectStore, layout: Layout) -> list[tuple[WalObj
 def in_order(
     listed: Iterator[tuple[WalObject, datetime | None]], unfinished: Iterable[tuple[WalObject, datetime | None]]
 ) -> Iterator[tuple[WalObject, datetime | None]]:
-    """Yield what is listed, and between it, at their places, the segments of which there are pieces."""
+    """Yield what is listed, and between it, at their places, the segments of which there are pieces.
+
+    One that isn't complete, although the archive goes on behind it, is left out: recovery ends in it.
+    """
     pieces = iter(unfinished)
     following = next(pieces, None)
     for wal, stored in listed:
         while following and following[0].name < wal.name:
-            yield following
+            goes_on = wal.segment is not None and wal.timeline == following[0].timeline
+            if not (goes_on and following[0].name.endswith(".partial")):
+                yield following
             following = next(pieces, None)
         yield wal, stored
     while following:

@@ -100,7 +100,7 @@ class WalTally:
                 yield wal, item.last_modified
 
         def seen() -> Iterator[tuple[WalObject, datetime | None]]:
-            for wal, stored in in_order(listed(), unfinished_segments(store, layout)):
+            for wal, stored in in_order(listed(), unfinished_segments(store, layout, segment_size)):
                 if stored and (self.newest is None or stored >= self.newest):
                     self.newest, self.newest_name = stored, wal.name
                 yield wal, stored

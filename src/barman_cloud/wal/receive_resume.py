@@ -44,6 +44,9 @@ def take_over(store: ObjectStore, layout: Layout, lineage: Lineage, archiver: Ar
         assert name is not None
         if name.timeline > lineage.timeline:
             raise diverged(store.object_url(layout.pieces_dir), name.timeline, lineage.timeline)
+        if not lineage.has(name.timeline):
+            log.info("pieces of segment %s are left alone: the server never was on timeline %d", segment, name.timeline)
+            continue
         if _is_archived(store, layout, segment):
             obsolete += pieces
             continue
