@@ -75,10 +75,13 @@ def test_a_commit_waits_for_the_bucket_and_a_killed_receiver_goes_on(server: Pos
         stored = b"".join(path.read_bytes() for path in receiver.store_directory.glob("main/wal_pieces/*/*"))
         assert b"waits for the bucket" in stored
         assert not receiver.spool.exists()
+        state = receiver.store_directory / "main/maintenance/wal-receive.json"
+        wait_for(lambda: state.exists() and json.loads(state.read_text())["connected"], what="the receiver's state")
         report = run_command_line("check", f"file://{receiver.store_directory}", "main", "-d", server.conninfo)
         found = {finding["subject"]: finding for finding in json.loads(report.stdout)["servers"][0]["findings"]}
         assert found["receiver"]["level"] == "ok", found["receiver"]
         assert "(direct)" in found["receiver"]["message"]
+        assert "timeline 1 up to" in found["receiver"]["message"]
         assert found["archiver"]["level"] == "ok", found["archiver"]
         assert "archive_mode is off" in found["archiver"]["message"]
         receiver.signal(signal.SIGSTOP)

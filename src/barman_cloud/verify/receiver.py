@@ -50,6 +50,8 @@ def _findings(state: ReceiverState, now: datetime, newest_wal: datetime | None) 
         )
     elif state.problem:
         yield critical("receiver", f"{where}: {state.problem}", "see its log; what it can't take the server keeps")
+    elif not state.connected:
+        yield ok("receiver", f"{where} has just begun")
     else:
         yield ok(
             "receiver",

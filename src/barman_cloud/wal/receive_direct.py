@@ -113,6 +113,7 @@ class DirectSink(Sink):
     def prepare(self, lineage: Lineage) -> None:
         left = take_over(self._store, self._layout, lineage, self._archiver)
         self._unfinished = dict(left.unfinished)
+        self._shared.may_have_partial.update(left.unfinished)
         self._shared.delete_later(left.obsolete)
 
     def begun(self, lineage: Lineage) -> Iterable[int]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 log = logs.get_logger(__name__)
 
+SOON = 3.0
+"""Seconds after the begin at which there is more to say."""
 LAST_WORD_SECONDS = 5.0
 """How long the end waits for a store that doesn't answer."""
 
@@ -58,9 +60,11 @@ class Reporter:
         last_word.join(LAST_WORD_SECONDS)
 
     def _run(self) -> None:
+        pause = SOON
         while not self._ended.is_set():
             self._write(self._describe())
-            self._ended.wait(receiver_state.INTERVAL)
+            self._ended.wait(pause)
+            pause = receiver_state.INTERVAL
 
     def _write(self, state: ReceiverState, after: threading.Thread | None = None) -> None:
         if after is not None:

@@ -61,7 +61,7 @@ class SpoolSink(Sink):
 
     @property
     def problem(self) -> str | None:
-        return self._uploader.problem or ("the spool is full" if self._full and not self.has_room() else None)
+        return self._uploader.problem or ("the spool is almost full" if self._full else None)
 
     @property
     def waiting(self) -> int:
