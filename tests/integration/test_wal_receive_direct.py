@@ -275,7 +275,7 @@ def test_every_acknowledged_commit_survives_the_loss_of_the_server(
         done = run_command("restore", *store.options, url, "main", "last", target, environ=store.environ)
         assert done.returncode == 0, done.stderr
         server_account().own(target)
-        copy = adopt(target, server.installation)
+        copy = adopt(target, server.installation, synchronous_standby_names="")
         copy.environ.update(store.environ)
         copy.recover_with(f"barman-cloud-wal-restore {' '.join(store.options)} {url} main %f %p")
         with copy:
