@@ -75,6 +75,11 @@ def read(store: ObjectStore, layout: Layout) -> ReceiverState | None:
         content = store.get(key(layout), limit=_LARGEST)
     except ObjectNotFoundError:
         return None
+    return parse(content, store.object_url(key(layout)))
+
+
+def parse(content: bytes, where: str) -> ReceiverState:
+    """Return what the content of the object ``where`` says; keys that aren't known are passed over."""
     try:
         document = json.loads(content)
         known = {field.name: document[field.name] for field in fields(ReceiverState) if field.name in document}
@@ -85,7 +90,7 @@ def read(store: ObjectStore, layout: Layout) -> ReceiverState | None:
         _require_types(state)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise IntegrityError(
-            f"{store.object_url(key(layout))} isn't understood ({error!r})",
+            f"{where} isn't understood ({error!r})",
             hint="delete the object: a receiver that runs writes it again",
         ) from None
     return state
@@ -97,6 +102,8 @@ def _require_types(state: ReceiverState) -> None:
         wanted = {"int": int, "bool": bool, "str": str, "str | None": (str, type(None)), "datetime": datetime}
         if not isinstance(value, wanted[str(field.type)]):
             raise TypeError(field.name)
+        if isinstance(value, int) and not 0 <= value < 1 << 64:
+            raise ValueError(field.name)
 
 
 def key(layout: Layout) -> str:
