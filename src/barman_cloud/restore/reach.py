@@ -82,7 +82,9 @@ def missing_wal(archive: WalArchive, info: BackupInfo) -> str | None:
         log.debug("backup %s doesn't tell which WAL it needs", info.backup_id)
         return None
     leg = Leg(needs.timeline, needs.first, needs.last)
-    _, gap = follow(leg, archive.segments_from(leg.timeline, leg.first, needs.size, unfinished=True))
+    _, gap = follow(leg, archive.segments_from(leg.timeline, leg.first, needs.size))
+    if gap is not None:  # the server may have been lost just then: the last segment is in pieces
+        _, gap = follow(leg, archive.segments_from(leg.timeline, leg.first, needs.size, unfinished=True))
     if gap is None:
         return None
     first, last, missing = (needs.name(number) for number in (needs.first, needs.last, gap.missing))
