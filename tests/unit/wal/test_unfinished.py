@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from barman_cloud.archive.compression import compress_bytes
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import IntegrityError, NotFoundError
 from barman_cloud.wal.restorer import Restorer, wal_name
