@@ -168,7 +168,8 @@ class DirectSink(Sink):
             segment.allow(segment.position)
         if segment.is_complete:
             self._shared.queue(segment)
-        self._shared.changed.notify_all()
+        if segment.is_complete or segment.has_piece():
+            self._shared.changed.notify_all()
 
     def pause(self, *, caught_up: bool) -> None:
         if caught_up:
