@@ -96,11 +96,15 @@ def parse(content: bytes, where: str) -> ReceiverState:
     return state
 
 
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "int": int, "bool": bool, "str": str, "str | None": (str, type(None)), "datetime": datetime,
+}  # fmt: skip
+
+
 def _require_types(state: ReceiverState) -> None:
     for field in fields(ReceiverState):
         value = getattr(state, field.name)
-        wanted = {"int": int, "bool": bool, "str": str, "str | None": (str, type(None)), "datetime": datetime}
-        if not isinstance(value, wanted[str(field.type)]):
+        if not isinstance(value, _TYPES[str(field.type)]):
             raise TypeError(field.name)
         if isinstance(value, int) and not 0 <= value < 1 << 64:
             raise ValueError(field.name)
