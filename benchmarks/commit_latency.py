@@ -25,13 +25,12 @@ from tests.support.postgres import PostgresServer, command_environment, run_as_s
 from tests.support.servers import s3_environ
 
 from benchmarks.counting_store import CountingStore, counting_store
+from benchmarks.page import write_table
 from benchmarks.receive import cost_of
 
 CLIENTS = (1, 16)
 LATENCIES = (0, 10, 50)
 """Of the store, in milliseconds."""
-PAGE = Path(__file__).parents[1] / "docs/explanation/performance.md"
-BEGIN, END = "<!-- commit_latency: begin -->\n", "<!-- commit_latency: end -->\n"
 NAME = "standby"
 SETTINGS = {"fsync": "on", "synchronous_commit": "on", "max_wal_size": "8GB"}
 
@@ -143,10 +142,7 @@ def main(seconds: int, *, write: bool) -> None:
             lines.append(f"| {row.name} | {row.latency:.1f} | {row.commits:.0f} | {' | '.join(texts)} |")
             print(lines[-1], flush=True)
     if write:
-        page = PAGE.read_text(encoding="utf-8")
-        before, _, rest = page.partition(BEGIN)
-        _, _, after = rest.partition(END)
-        PAGE.write_text(f"{before}{BEGIN}" + "\n".join(lines) + f"\n{END}{after}", encoding="utf-8")
+        write_table("commit_latency", lines)
 
 
 if __name__ == "__main__":

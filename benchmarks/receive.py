@@ -1,10 +1,11 @@
 """Rate, CPU and memory of ``wal-receive`` while it catches up.
 
-    python -m benchmarks.receive [MIB]
+    python -m benchmarks.receive [MIB] [--write]
 
 A server writes MIB of WAL (default 512) that its slots keep; then a receiver takes it: ours with a spool and directly,
 with each compression, and ``pg_receivewal --synchronous``. The spool, the store of ``file://`` and PGDATA are on one
-disk, and PostgreSQL runs on the same processors. Prints a table; ``docs/explanation/memory.md`` has its peaks.
+disk, and PostgreSQL runs on the same processors. Prints a table; ``--write`` puts it
+into ``docs/explanation/performance.md``, and ``memory.md`` there has its peaks.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from pathlib import Path
 from tests.support.installations import find_tool
 from tests.support.ports import end
 from tests.support.postgres import PostgresServer, command_environment, temporary_server_directory
+
+from benchmarks.page import write_table
 
 MIB = 1 << 20
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -50,7 +53,7 @@ def catch_up(
         end(process)
 
 
-def main(mib: int) -> None:
+def main(mib: int, *, write: bool) -> None:
     own = str(Path(sys.executable).parent / "barman-cloud")
     with (
         temporary_server_directory() as directory,
@@ -79,12 +82,17 @@ def main(mib: int) -> None:
             server.query("INSERT INTO t SELECT md5(random()::text) || i FROM generate_series(1, 200000) AS i")
         target = server.value("SELECT pg_current_wal_flush_lsn()")
         size = float(server.value("SELECT %s::pg_lsn - %s", [target, start])) / MIB
-        print("| receiver | MiB/s acknowledged | CPU s/GiB | peak MiB |\n| --- | --- | --- | --- |")
+        lines = ["| receiver | MiB/s acknowledged | CPU s/GiB | peak MiB |", "| --- | --- | --- | --- |"]
+        print("\n".join(lines))
         for number, (name, command) in enumerate(contestants):
             line = [*command, "--slot", f"s{number}"]
             seconds, cpu, peak = catch_up(server, line, f"s{number}", target, environ)
-            print(f"| `{name}` | {size / seconds:.0f} | {cpu / size * 1024:.1f} | {peak:.0f} |", flush=True)
+            lines.append(f"| `{name}` | {size / seconds:.0f} | {cpu / size * 1024:.1f} | {peak:.0f} |")
+            print(lines[-1], flush=True)
+    if write:
+        write_table("receive", lines)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if sys.argv[1:] else 512)
+    numbers = [argument for argument in sys.argv[1:] if argument.isdecimal()]
+    main(int(numbers[0]) if numbers else 512, write="--write" in sys.argv)
