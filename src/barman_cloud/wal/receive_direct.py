@@ -69,17 +69,19 @@ class DirectSink(Sink):
 
     @property
     def flushed(self) -> int:
-        shared = self._shared
-        with shared.changed:
-            while shared.open and shared.open[0].is_done:
-                first = shared.open.popleft()
-                self._base = first.start + first.goal
+        with self._shared.changed:
+            self._forget_done()
             durable = self._base
-            for segment in shared.open:
+            for segment in self._shared.open:
                 durable = segment.durable_end
                 if not segment.is_durable:
                     break
             return min(durable, self.written)
+
+    def _forget_done(self) -> None:
+        while self._shared.open and self._shared.open[0].is_done:
+            first = self._shared.open.popleft()
+            self._base = first.start + first.goal
 
     @property
     def received(self) -> int:
@@ -189,7 +191,8 @@ class DirectSink(Sink):
 
     def has_room(self) -> bool:
         with self._shared.changed:
-            return sum(segment.is_complete and not segment.archived for segment in self._shared.open) < self._most
+            self._forget_done()  # what is archived counts while something before it isn't
+            return sum(segment.is_complete for segment in self._shared.open) < self._most
 
     def wait_for_room(self, seconds: float) -> None:
         with self._shared.changed:

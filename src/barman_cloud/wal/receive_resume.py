@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from barman_cloud import logs
 from barman_cloud.catalog.wal_range import number_of
 from barman_cloud.errors import ConflictError, IntegrityError
-from barman_cloud.postgres.wal import format_lsn, parse_wal_name
+from barman_cloud.postgres.wal import MAX_SEGMENT_SIZE, format_lsn, parse_wal_name
 from barman_cloud.wal.receive_plan import diverged
 from barman_cloud.wal.receive_spool import PARTIAL
+from barman_cloud.wal.stored import open_stored
 from barman_cloud.wal.unfinished import Unfinished, all_pieces, assemble
 
 if TYPE_CHECKING:
@@ -47,10 +48,11 @@ def take_over(store: ObjectStore, layout: Layout, lineage: Lineage, archiver: Ar
         if not lineage.has(name.timeline):
             log.info("pieces of segment %s are left alone: the server never was on timeline %d", segment, name.timeline)
             continue
-        if _is_archived(store, layout, segment):
+        found = assemble(store, layout, name)
+        if archived := _archived(store, layout, segment):
+            _require_same(store, archived, segment, found)
             obsolete += pieces
             continue
-        found = assemble(store, layout, name)
         if found is None:
             continue
         if found.end == len(found.data):
@@ -88,9 +90,25 @@ def differs(segment: str, position: int) -> ConflictError:
     )
 
 
-def _is_archived(store: ObjectStore, layout: Layout, segment: str) -> bool:
+def _archived(store: ObjectStore, layout: Layout, segment: str) -> str | None:
+    """Return the key of the full segment, None if there is none."""
     parsed = (layout.parse_wal_key(item.key) for item in store.list(layout.wal_prefix(segment)))
-    return any(wal is not None and wal.name == segment for wal in parsed)
+    return next((wal.key for wal in parsed if wal is not None and wal.name == segment), None)
+
+
+def _require_same(store: ObjectStore, key: str, segment: str, found: Unfinished | None) -> None:
+    """Raise ``ConflictError`` if the full segment isn't what was acknowledged of it, so that its pieces stay."""
+    position = 0
+    for part in open_stored(store, key, MAX_SEGMENT_SIZE).content if found else ():
+        if found is None or position >= found.end:
+            return
+        same = min(len(part), found.end - position)
+        if memoryview(part)[:same] != memoryview(found.data)[position : position + same]:
+            raise ConflictError(
+                f"{store.object_url(key)} differs from what was acknowledged of segment {segment}, which is in pieces",
+                hint="another server archives to this place; what was acknowledged stays in wal_pieces/",
+            )
+        position += same
 
 
 def _was_left(lineage: Lineage, timeline: int, segment: str) -> bool:

@@ -263,3 +263,40 @@ def test_pieces_of_a_timeline_that_was_left_become_a_partial_segment(store: Dist
     assert len(list(store.list(LAYOUT.wal(f"{name}.partial")))) == 1
     wait_for(lambda: not list(store.list(LAYOUT.pieces_of(name))), what="the old pieces to go")
     assert later.acknowledged_up_to(lineage(2)) == 0
+
+
+def test_pieces_go_only_if_the_full_segment_is_what_was_acknowledged(store: DisturbedStore) -> None:
+    name = segment_name(FIRST)
+    MemoryStore.put(store, LAYOUT.piece(name, 0, 50_000, 1), WAL[:50_000])
+    MemoryStore.put(store, LAYOUT.wal(name), segment(FIRST, content=1))
+    with pytest.raises(ConflictError, match="differs from what was acknowledged of segment"):
+        sink_on(store, 2).prepare(lineage())
+    MemoryStore.put(store, LAYOUT.wal(name), segment(FIRST))
+    sink = sink_on(store, 3)
+    sink.prepare(lineage())
+    assert sink.acknowledged_up_to(lineage()) == 0
+    wait_for(lambda: not list(store.list(LAYOUT.pieces_dir)), what="the pieces to go")
+
+
+def test_memory_is_bounded_while_one_segment_cannot_be_stored(
+    store: DisturbedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = store.put
+
+    def refusing(key: str, data: Buffer, **how: object) -> None:
+        if segment_name(FIRST) in key:
+            raise ConnectivityError("this one never")
+        put(key, data, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store, "put", refusing)
+    sink = sink_on(store, 1)
+    sink.prepare(lineage())
+    sink.begin(1, START, SIZE)
+    for number in range(4):  # of which the others are archived
+        assert sink.has_room()
+        sink.take(memoryview(WAL[number * SIZE : (number + 1) * SIZE]), START + len(WAL))
+    assert not sink.has_room()
+    wait_for(lambda: store.list_level(LAYOUT.wals_dir).folders, what="a segment to be archived")
+    assert not sink.has_room()
+    assert sink.flushed == START
+    sink._shared.fail(RuntimeError("the end of the test"))
