@@ -30,9 +30,11 @@ from barman_cloud.store.options import StoreOptions
 if TYPE_CHECKING:
     from barman_cloud.backup.archive_backup import BackupOptions
     from barman_cloud.catalog.backup_info import BackupInfo
+    from barman_cloud.catalog.cleanup import CleanupOptions, CleanupReport
     from barman_cloud.catalog.dry_run import Writer
     from barman_cloud.catalog.receiver_state import ReceiverState
     from barman_cloud.catalog.removal import DeletionOptions
+    from barman_cloud.consolidation.consolidate import ConsolidationOptions
     from barman_cloud.restore.archive_restore import RestoreReport
     from barman_cloud.restore.recovery_settings import RecoverySettings
     from barman_cloud.store.base import ObjectStore
@@ -124,6 +126,17 @@ class Repository:
         run = run_streamed_backup if streamed else run_backup
         return run(self.store, self.layout, options or BackupOptions())
 
+    def consolidate(self, name: str, options: ConsolidationOptions | None = None) -> BackupInfo:
+        """Make a full backup of the state of an incremental one (an id, name or shortcut of a complete backup).
+
+        Returns its DONE ``backup.info``. The chain is left as it is. See ``consolidation.consolidate`` for the rest.
+        """
+        from barman_cloud.catalog import selection
+        from barman_cloud.consolidation.consolidate import ConsolidationOptions, consolidate
+
+        info = selection.resolve_for_restore(name, self.catalog)
+        return consolidate(self.catalog, info, options or ConsolidationOptions())
+
     def restore(
         self,
         backup: str | BackupInfo,
@@ -207,6 +220,12 @@ class Repository:
         parsed = parse_policy(policy)
         view, now, how = self._whole_view(), datetime.now().astimezone(), options or DeletionOptions()
         deletion.delete_by_policy(self.catalog, view, parsed, minimum_redundancy, now, how, out or _Nowhere())
+
+    def clean_up(self, options: CleanupOptions | None = None) -> CleanupReport:
+        """Remove what runs that were killed left in the bucket, or tell what would be removed (``options.dry_run``)."""
+        from barman_cloud.catalog.cleanup import CleanupOptions, clean_up
+
+        return clean_up(self.catalog, options or CleanupOptions())
 
     def _whole_view(self) -> CatalogView:
         view = self.view()

@@ -33,6 +33,12 @@ def add_arguments(parser: Declarations) -> None:
         metavar="N",
         help="fail if there are fewer full backups (default 0)",
     )
+    limits.add_argument(
+        "-r",
+        "--retention-policy",
+        metavar="POLICY",
+        help="compare object locks with the policy that backups are deleted by, as backup-delete takes it",
+    )
     server = parser.add_argument_group("PostgreSQL")
     server.add_argument("-d", "--dbname", help="look at the server as well: database name or connection string")
     server.add_argument("-h", "--host", help="host name or socket directory")
@@ -63,6 +69,7 @@ def run(args: Arguments) -> int | None:
 
 
 def _limits(args: Arguments) -> Limits:
+    from barman_cloud.catalog.retention import parse_policy
     from barman_cloud.verify.limits import Limits
 
     return Limits(
@@ -71,6 +78,7 @@ def _limits(args: Arguments) -> Limits:
         max_verified_age=args.max_verified_age,
         min_backup_size=args.min_backup_size,
         minimum_redundancy=args.minimum_redundancy,
+        retention=parse_policy(args.retention_policy) if args.retention_policy is not None else None,
         max_ready=args.max_ready,
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from barman_cloud import logs
 from barman_cloud.catalog import servers
 from barman_cloud.catalog.backup_info import FAILED, STARTED, BackupInfo
 from barman_cloud.catalog.catalog import Catalog, CatalogView
+from barman_cloud.catalog.heartbeat import Sign
 from barman_cloud.catalog.layout import Layout, WalObject
 from barman_cloud.catalog.wal_archive import WalArchive, in_order, unfinished_segments
 from barman_cloud.catalog.wal_range import Segment, segments
@@ -22,6 +23,7 @@ from barman_cloud.verify.ledger import Ledger
 from barman_cloud.verify.limits import Limits
 from barman_cloud.verify.receiver import look_at_receiver
 from barman_cloud.verify.receiver import metrics as receiver_metrics
+from barman_cloud.verify.storage import lock_findings, signs_of_life, upload_findings
 from barman_cloud.verify.times import duration as duration
 
 log = logs.get_logger(__name__)
@@ -52,13 +54,15 @@ def check(
     ledger = ledgers.load(store, layout)
     receiver, receiver_findings = look_at_receiver(store, layout, now, tally.newest)
     findings = [
-        *catalog_findings(view, limits, now),
+        *catalog_findings(view, limits, now, signs_of_life(catalog, view)),
         *cluster_findings(done),
         *wal_findings(tally, limits, now),
         *damaged,
         *coverage_findings(coverage, ways),
         *verified_findings(view, ledger, limits, now),
         *receiver_findings,
+        *upload_findings(catalog, view, now),
+        *_lock_findings(catalog, view, limits, now),
         *extra,
     ]
     lost = ledgers.broken(ledger, view)
@@ -73,6 +77,11 @@ def check(
         recoverable=spans,
         backup_times=tuple(info.end_time for info in done if info.end_time),
     )
+
+
+def _lock_findings(catalog: Catalog, view: CatalogView, limits: Limits, now: datetime) -> Iterator[Finding]:
+    if limits.retention is not None:
+        yield from lock_findings(catalog, view, limits.retention, limits.minimum_redundancy, now)
 
 
 class WalTally:
@@ -127,8 +136,10 @@ def read_histories(archive: WalArchive) -> tuple[dict[int, tuple[Switch, ...]], 
     return histories, findings
 
 
-def catalog_findings(view: CatalogView, limits: Limits, now: datetime) -> Iterator[Finding]:
-    """Judge the list of backups."""
+def catalog_findings(
+    view: CatalogView, limits: Limits, now: datetime, signs: Mapping[str, Sign] | None = None
+) -> Iterator[Finding]:
+    """Judge the list of backups; ``signs`` are the last signs of life of those that are STARTED."""
     for backup_id, error in view.unreadable.items():
         yield critical("catalog", f"backup.info of {backup_id} can't be read: {error}", "repair the object", backup_id)
     done = [info for info in view.backups.values() if info.is_complete]
@@ -150,7 +161,7 @@ def catalog_findings(view: CatalogView, limits: Limits, now: datetime) -> Iterat
         )
     else:
         yield ok("redundancy", f"{len(full)} full and {len(done) - len(full)} incremental backups")
-    yield from _unfinished(view, done, limits, now)
+    yield from _unfinished(view, done, limits, now, signs or {})
 
 
 def _newest_backup(done: list[BackupInfo], limits: Limits, now: datetime) -> Finding:
@@ -171,7 +182,9 @@ def _newest_backup(done: list[BackupInfo], limits: Limits, now: datetime) -> Fin
     return ok("newest-backup", text, newest.backup_id)
 
 
-def _unfinished(view: CatalogView, done: list[BackupInfo], limits: Limits, now: datetime) -> Iterator[Finding]:
+def _unfinished(
+    view: CatalogView, done: list[BackupInfo], limits: Limits, now: datetime, signs: Mapping[str, Sign]
+) -> Iterator[Finding]:
     newest = done[-1].backup_id if done else ""
     failed = [info.backup_id for info in view.backups.values() if info.status == FAILED]
     if failed and failed[-1] > newest:
@@ -192,16 +205,26 @@ def _unfinished(view: CatalogView, done: list[BackupInfo], limits: Limits, now: 
             continue
         if info.status != STARTED:
             continue
-        age = now - info.begin_time if info.begin_time else None
-        if age is not None and age <= limits.running_too_long:
-            yield ok("running-backup", f"{info.backup_id} began {duration(age)} ago", info.backup_id)
-        else:
-            yield warning(
-                "abandoned-backup",
-                f"{info.backup_id} is STARTED since {duration(age) if age else 'an unknown time'}",
-                f"if it doesn't run any more, delete it: barman-cloud backup-delete -b {info.backup_id}",
-                info.backup_id,
-            )
+        yield _running(info, signs.get(info.backup_id), limits, now)
+
+
+def _running(info: BackupInfo, sign: Sign | None, limits: Limits, now: datetime) -> Finding:
+    """Judge a STARTED backup by its signs of life or, if it gives none, by its age."""
+    age = now - info.begin_time if info.begin_time else None
+    since = f"{info.backup_id} is STARTED since {duration(age) if age else 'an unknown time'}"
+    if sign is not None and not sign.is_alive(now):
+        gone = f"{sign.describe()}, which made it, gave its last sign of life {duration(now - sign.renewed)} ago"
+        return warning("abandoned-backup", f"{since}; {gone}", "remove it: barman-cloud cleanup", info.backup_id)
+    if sign is not None or (age is not None and age <= limits.running_too_long):
+        text = f"{info.backup_id} began {duration(age) if age else 'at an unknown time'} ago"
+        by = f", by {sign.describe()}" if sign else ""
+        return ok("running-backup", f"{text}{by}", info.backup_id)
+    return warning(
+        "abandoned-backup",
+        since,
+        f"if it doesn't run any more, delete it: barman-cloud backup-delete -b {info.backup_id}",
+        info.backup_id,
+    )
 
 
 def cluster_findings(done: list[BackupInfo]) -> Iterator[Finding]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from barman_cloud.catalog.retention import Policy
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -19,5 +21,7 @@ class Limits:
     """Full backups that must be there."""
     running_too_long: timedelta = timedelta(days=1)
     """A STARTED backup that is older was abandoned."""
+    retention: Policy | None = None
+    """The policy that backups are deleted by, to compare with object locks."""
     max_ready: int = 100
     """Segments that wait for the archiver."""
