@@ -29,6 +29,7 @@ class CountingStore:
         self.objects: dict[str, bytes] = {}
         self.requests: Counter[str] = Counter()
         self.lock = threading.Lock()
+        self.latency = LATENCY
         self._keys: list[str] | None = None
 
     def keys(self) -> list[str]:
@@ -73,9 +74,10 @@ class CountingStore:
 
 
 @contextlib.contextmanager
-def counting_store() -> Iterator[tuple[CountingStore, str]]:
-    """Serve an empty store and yield it with its endpoint."""
+def counting_store(latency: float = LATENCY) -> Iterator[tuple[CountingStore, str]]:
+    """Serve an empty store, which holds each answer back for ``latency`` seconds, and yield it with its endpoint."""
     store = CountingStore()
+    store.latency = latency
 
     class Handler(_Handler):
         pass
@@ -120,8 +122,13 @@ class _Handler(BaseHTTPRequestHandler):
         key, _ = self._target()
         data = self.rfile.read(int(self.headers["Content-Length"]))
         with self.store.lock:
-            self.store.put(key, data)
-        self._answer("PUT", 200, etag=_etag(data))
+            refused = self.headers.get("If-None-Match") == "*" and key in self.store.objects
+            if not refused:
+                self.store.put(key, data)
+        if refused:
+            self._answer("PUT, exists", 412, b"<Error><Code>PreconditionFailed</Code><Message>exists</Message></Error>")
+        else:
+            self._answer("PUT", 200, etag=_etag(data))
 
     def do_DELETE(self) -> None:
         key, _ = self._target()
@@ -181,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
         return key, dict(urllib.parse.parse_qsl(parsed.query, keep_blank_values=True))
 
     def _answer(self, kind: str, status: int, body: bytes = b"", *, etag: str = "", content_range: str = "") -> None:
-        time.sleep(LATENCY)
+        time.sleep(self.store.latency)
         with self.store.lock:
             self.store.requests[kind] += 1
         self.send_response(status)

@@ -1,10 +1,11 @@
 """Rate, CPU and memory of ``wal-receive`` while it catches up.
 
-    python -m benchmarks.receive [MIB]
+    python -m benchmarks.receive [MIB] [--write]
 
-A server writes MIB of WAL (default 512) that its slots keep; then a receiver takes it, with each compression. The
-spool, the store of ``file://`` and PGDATA are on one disk, and PostgreSQL runs on the same processors. Prints a
-table; ``docs/explanation/memory.md`` has its peaks.
+A server writes MIB of WAL (default 512) that its slots keep; then a receiver takes it: ours with a spool and directly,
+with each compression, and ``pg_receivewal --synchronous``. The spool, the store of ``file://`` and PGDATA are on one
+disk, and PostgreSQL runs on the same processors. Prints a table; ``--write`` puts it
+into ``docs/explanation/performance.md``, and ``memory.md`` there has its peaks.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.support.installations import find_tool
 from tests.support.ports import end
 from tests.support.postgres import PostgresServer, command_environment, temporary_server_directory
+
+from benchmarks.page import write_table
 
 MIB = 1 << 20
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -32,10 +36,12 @@ def cost_of(process: int) -> tuple[float, float]:
     return (int(fields[11]) + int(fields[12])) / _TICKS, int(peak.split()[1]) / 1024
 
 
-def catch_up(server: PostgresServer, command: Sequence[str], slot: str, target: str) -> tuple[float, float, float]:
+def catch_up(
+    server: PostgresServer, command: Sequence[str], slot: str, target: str, environ: Mapping[str, str]
+) -> tuple[float, float, float]:
     """Return seconds, CPU seconds and peak MiB of a receiver until the slot has reached the LSN ``target``."""
     began = time.monotonic()
-    process = subprocess.Popen(command, env=command_environment(), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=command_environment(environ), stderr=subprocess.DEVNULL)
     try:
         query = "SELECT restart_lsn >= %s FROM pg_replication_slots WHERE slot_name = %s"
         while not server.value(query, [target, slot]):
@@ -47,7 +53,7 @@ def catch_up(server: PostgresServer, command: Sequence[str], slot: str, target: 
         end(process)
 
 
-def main(mib: int) -> None:
+def main(mib: int, *, write: bool) -> None:
     own = str(Path(sys.executable).parent / "barman-cloud")
     with (
         temporary_server_directory() as directory,
@@ -55,14 +61,19 @@ def main(mib: int) -> None:
         PostgresServer.create(directory, settings={"max_wal_size": "8GB", "autovacuum": "off"}) as server,
     ):
         contestants: list[tuple[str, list[str]]] = []
-        for compression in ("", "--lz4", "--zstd"):
-            store = Path(scratch, f"store{compression}")
-            store.mkdir()
-            line = [
-                own, "wal-receive", f"file://{store}", "main", "-d", server.conninfo,
-                "--spool-dir", f"{scratch}/spool{compression}",
-            ]  # fmt: skip
-            contestants.append((f"wal-receive {compression}".strip(), [*line, *filter(None, [compression])]))
+        for mode in ("spool", "direct"):
+            for compression in ("", "--lz4", "--zstd"):
+                store = Path(scratch, f"store-{mode}{compression}")
+                store.mkdir()
+                spool = ["--spool-dir", f"{scratch}/spool{compression}"] if mode == "spool" else []
+                line = [own, "wal-receive", "--mode", mode, f"file://{store}", "main", "-d", server.conninfo, *spool]
+                contestants.append((f"--mode {mode} {compression}".strip(), [*line, *filter(None, [compression])]))
+        program, environ = find_tool("pg_receivewal", server.installation)
+        files = Path(scratch, "files")
+        files.mkdir()
+        contestants.append(
+            ("pg_receivewal --synchronous", [program, "--synchronous", "-D", str(files), "-d", server.conninfo])
+        )
         for number, _ in enumerate(contestants):
             server.query(f"SELECT pg_create_physical_replication_slot('s{number}', true)")
         server.query("CREATE TABLE t (a text)")
@@ -71,11 +82,17 @@ def main(mib: int) -> None:
             server.query("INSERT INTO t SELECT md5(random()::text) || i FROM generate_series(1, 200000) AS i")
         target = server.value("SELECT pg_current_wal_flush_lsn()")
         size = float(server.value("SELECT %s::pg_lsn - %s", [target, start])) / MIB
-        print("| receiver | MiB/s acknowledged | CPU s/GiB | peak MiB |\n| --- | --- | --- | --- |")
+        lines = ["| receiver | MiB/s acknowledged | CPU s/GiB | peak MiB |", "| --- | --- | --- | --- |"]
+        print("\n".join(lines))
         for number, (name, command) in enumerate(contestants):
-            seconds, cpu, peak = catch_up(server, [*command, "--slot", f"s{number}"], f"s{number}", target)
-            print(f"| `{name}` | {size / seconds:.0f} | {cpu / size * 1024:.1f} | {peak:.0f} |", flush=True)
+            line = [*command, "--slot", f"s{number}"]
+            seconds, cpu, peak = catch_up(server, line, f"s{number}", target, environ)
+            lines.append(f"| `{name}` | {size / seconds:.0f} | {cpu / size * 1024:.1f} | {peak:.0f} |")
+            print(lines[-1], flush=True)
+    if write:
+        write_table("receive", lines)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if sys.argv[1:] else 512)
+    numbers = [argument for argument in sys.argv[1:] if argument.isdecimal()]
+    main(int(numbers[0]) if numbers else 512, write="--write" in sys.argv)

@@ -20,8 +20,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from barman_cloud import logs
 from barman_cloud.catalog.catalog import Catalog, CatalogView
 from barman_cloud.catalog.layout import Layout
+from barman_cloud.errors import IntegrityError
 from barman_cloud.store.open import open_store
 from barman_cloud.store.options import StoreOptions
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from barman_cloud.catalog.backup_info import BackupInfo
     from barman_cloud.catalog.cleanup import CleanupOptions, CleanupReport
     from barman_cloud.catalog.dry_run import Writer
+    from barman_cloud.catalog.receiver_state import ReceiverState
     from barman_cloud.catalog.removal import DeletionOptions
     from barman_cloud.consolidation.consolidate import ConsolidationOptions
     from barman_cloud.restore.archive_restore import RestoreReport
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
     from barman_cloud.verify.limits import Limits
     from barman_cloud.verify.verify import VerifyOptions
     from barman_cloud.wal.archiver import ArchiveOptions
+
+log = logs.get_logger(__name__)
 
 
 class _Nowhere:
@@ -256,6 +261,19 @@ class Repository:
         from barman_cloud.verify.limits import Limits
 
         return check(self.store, self.layout, limits or Limits(), extra=extra() if extra else ())
+
+    def receiver(self) -> ReceiverState | None:
+        """Return what ``wal-receive`` last said of itself; None if there never was one, or its word isn't understood.
+
+        ``is_alive(now)`` of it tells whether it runs.
+        """
+        from barman_cloud.catalog import receiver_state
+
+        try:
+            return receiver_state.read(self.store, self.layout)
+        except IntegrityError as error:
+            log.warning("%s", error)
+            return None
 
     def verify(
         self, backup: str | None = None, *, newest: int | None = None, options: VerifyOptions | None = None

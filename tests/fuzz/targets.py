@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import json
 import struct
 import tarfile
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from barman_cloud.archive import archives_json
 from barman_cloud.archive.compression import compress_bytes, decompress_stream
 from barman_cloud.archive.manifest import EntrySpool, ManifestReader, WalRange, manifest_stream
 from barman_cloud.archive.tar import read_members
-from barman_cloud.catalog import backup_info
+from barman_cloud.catalog import backup_info, receiver_state
 from barman_cloud.config.ini import parse_file
 from barman_cloud.deadline import Deadline
 from barman_cloud.incremental.file_format import MAGIC, header_size, read_blocks, read_header
@@ -25,6 +27,7 @@ from barman_cloud.postgres.wal import parse_page_header
 from barman_cloud.store.open import open_store
 from barman_cloud.store.options import StoreOptions
 from barman_cloud.store.url import parse_url
+from barman_cloud.verify.receiver import metrics as receiver_metrics
 from tests.fuzz import objects
 from tests.fuzz.target import Target
 from tests.support.http_server import HttpServer
@@ -57,6 +60,9 @@ def targets(directory: Path) -> Mapping[str, Target]:
             lambda data: parse_url(data.decode("utf-8", "surrogateescape")),
             (b"s3://bucket/a/b", b"gs://b", b"https://a.blob.core.windows.net/c/p", b"file:///x"),
         ),
+        "receiver-state": Target(
+            lambda data: receiver_metrics(receiver_state.parse(data, "it"), datetime.now(UTC)), (_receiver_state(),)
+        ),
         "wal-page": Target(parse_page_header, (segment(1)[:8192],)),
         "incremental-file": Target(_read_incremental, (_incremental(),)),
         "configuration": Target(configuration, tuple(path.read_bytes() for path in configurations)),
@@ -74,6 +80,11 @@ def _inflate(name: str, data: bytes) -> object:
 
 def _archives() -> bytes:
     return archives_json.dump([archives_json.ArchiveRecord("data.tar.gz", 10, 5, "gzip", 2)]).encode()
+
+
+def _receiver_state() -> bytes:
+    now = datetime.now(UTC)
+    return json.dumps(receiver_state.ReceiverState(now, now, "direct", "host", 1, "name").to_json()).encode()
 
 
 def _manifest() -> bytes:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,8 +45,9 @@ def run(*words: str | os.PathLike[str], **environ: str) -> subprocess.CompletedP
     """Run a program in an environment that has nothing of ours, except for the way to the package index."""
     network = ("PIP_", "SSL_", "HTTP", "http", "no_proxy", "NO_PROXY")
     kept = {name: value for name, value in os.environ.items() if name.startswith(network)}
-    clean = {"PATH": os.environ.get("PATH", os.defpath), "HOME": "/nonexistent", **kept, **environ}
-    done = subprocess.run(words, env=clean, capture_output=True, text=True, check=False, cwd="/")
+    with tempfile.TemporaryDirectory() as home:
+        clean = {"PATH": os.environ.get("PATH", os.defpath), "HOME": home, **kept, **environ}
+        done = subprocess.run(words, env=clean, capture_output=True, text=True, check=False, cwd="/")
     assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
     return done
 

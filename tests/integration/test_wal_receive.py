@@ -225,6 +225,14 @@ def test_a_slot_that_cannot_be_used_is_refused(server: PostgresServer, tmp_path:
         assert one.stop() == 0
 
 
+def test_a_logical_slot_is_refused(tmp_path: Path, new_postgres: NewPostgres) -> None:
+    server = new_postgres(settings={"wal_level": "logical"})
+    server.query("SELECT pg_create_logical_replication_slot('changes', 'pgoutput')")
+    for direct in (False, True):
+        with Receiver(server, tmp_path, "--slot", "changes", direct=direct) as receiver:
+            refused(receiver, "replication slot changes is a logical one")
+
+
 def test_a_role_without_the_right_and_another_cluster_are_refused(
     server: PostgresServer, tmp_path: Path, new_postgres: NewPostgres
 ) -> None:
@@ -269,13 +277,14 @@ def test_a_slot_that_was_invalidated_is_named(tmp_path: Path, new_postgres: NewP
         refused(receiver, "slot slow was invalidated by max_slot_wal_keep_size.* WAL from")
 
 
-def test_follows_a_promotion_with_history_and_partial(tmp_path: Path, new_postgres: NewPostgres) -> None:
+@pytest.mark.parametrize("direct", [False, pytest.param(True, marks=pytest.mark.long)], ids=["spool", "direct"])
+def test_follows_a_promotion_with_history_and_partial(tmp_path: Path, new_postgres: NewPostgres, direct: bool) -> None:
     server = new_postgres(initdb=("--wal-segsize=1",), settings=SETTINGS)
     server.query("CREATE TABLE t (a text)")
     with temporary_server_directory() as directory:
         standby = server.standby(directory)
         try:
-            with Receiver(standby, tmp_path, "--slot", "s", "--create-slot", "--gzip") as receiver:
+            with Receiver(standby, tmp_path, "--slot", "s", "--create-slot", "--gzip", direct=direct) as receiver:
                 wait_for(streams(standby, receiver), what="the receiver to stream")
                 write(server)
                 server.query("INSERT INTO t VALUES ('the last of timeline 1')")
@@ -294,7 +303,7 @@ def test_follows_a_promotion_with_history_and_partial(tmp_path: Path, new_postgr
             assert b"the last of timeline 1" in stored[f"00000001{first[8:]}.partial"]
             assert b"the last of timeline 1" in stored[first]
             # The old primary went its own way.
-            with Receiver(server, tmp_path) as receiver:
+            with Receiver(server, tmp_path, direct=direct) as receiver:
                 refused(receiver, "diverged timeline")
         finally:
             standby.stop(mode="immediate")

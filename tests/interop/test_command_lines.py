@@ -30,6 +30,7 @@ def exit_codes(
     lines: Sequence[tuple[str, tuple[str, ...]]],
     environ: Mapping[str, str],
     preload: Sequence[str],
+    home: str,
 ) -> list[int]:
     """Run all command lines with ``python`` and return their exit codes; ``preload`` only saves time."""
     commands = [[str(scripts / f"barman-cloud-{name}"), *arguments] for name, arguments in lines]
@@ -38,7 +39,7 @@ def exit_codes(
         input=json.dumps({"preload": preload, "commands": commands}),
         capture_output=True,
         text=True,
-        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "AWS_MAX_ATTEMPTS": "1", **environ},
+        env={"PATH": os.environ["PATH"], "HOME": home, "AWS_MAX_ATTEMPTS": "1", **environ},
         cwd="/",
         check=True,
         timeout=240,
@@ -48,7 +49,7 @@ def exit_codes(
 
 
 @pytest.mark.long
-def test_same_command_line_same_exit_code(barman_peer: Commands, moto: StoreServer) -> None:
+def test_same_command_line_same_exit_code(barman_peer: Commands, moto: StoreServer, tmp_path: Path) -> None:
     url = moto.new_bucket()
     lines = [
         (name, arguments)
@@ -56,8 +57,12 @@ def test_same_command_line_same_exit_code(barman_peer: Commands, moto: StoreServ
         if barman_peer.version >= (3, 20) or not any("sse-customer" in a or "--zstd" in a for a in arguments)
     ]
     assert len(lines) > 500
-    theirs = exit_codes(str(barman_peer.python), barman_peer.bin, lines, moto.environ, ["boto3", "psycopg2"])
-    ours = exit_codes(sys.executable, Path(sys.executable).parent, lines, moto.environ, ["obstore.store"])
+    theirs = exit_codes(
+        str(barman_peer.python), barman_peer.bin, lines, moto.environ, ["boto3", "psycopg2"], str(tmp_path)
+    )
+    ours = exit_codes(
+        sys.executable, Path(sys.executable).parent, lines, moto.environ, ["obstore.store"], str(tmp_path)
+    )
     differences = []
     for (name, arguments), their_code, our_code in zip(lines, theirs, ours, strict=True):
         shown = tuple(argument.replace(url, "URL") for argument in arguments)

@@ -29,6 +29,7 @@ class Receiver:
         url: str | None = None,
         environ: Mapping[str, str] | None = None,
         conninfo: str | None = None,
+        direct: bool = False,
     ) -> None:
         directory.mkdir(exist_ok=True)
         self.store_directory = directory / "store"
@@ -40,7 +41,7 @@ class Receiver:
                 [
                     program("wal-receive").replace("barman-cloud-wal-receive", "barman-cloud"), "wal-receive", "-v",
                     url or f"file://{self.store_directory}", "main", "--dbname", conninfo or server.conninfo,
-                    "--spool-dir", str(self.spool), *arguments,
+                    *(("--mode", "direct") if direct else ("--spool-dir", str(self.spool))), *arguments,
                 ],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=command_environment(environ),
             )  # fmt: skip
@@ -68,6 +69,9 @@ class Receiver:
     def spooled(self) -> list[str]:
         """Names of WAL files in the spool."""
         return sorted(path.name for path in self.spool.glob("receive-*/0*"))
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
 
 
 def stored_wal(store: ObjectStore | Path) -> dict[str, bytes]:

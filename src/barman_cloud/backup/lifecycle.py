@@ -19,7 +19,7 @@ from barman_cloud.backup.naming import unused_backup_id, warn_of_same_name
 from barman_cloud.backup.readable import HINT as READABLE_HINT
 from barman_cloud.backup.record import Record, reason_of, save_in_time
 from barman_cloud.backup.signals import interruptible
-from barman_cloud.backup.wal_check import warn_of_missing_wal
+from barman_cloud.backup.wal_check import warn_of_missing_wal, why_not_archived
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo, Tablespace
 from barman_cloud.catalog.catalog import Catalog
@@ -33,7 +33,6 @@ from barman_cloud.errors import (
     BarmanCloudError,
     OperationError,
 )
-from barman_cloud.postgres.archiving import archiving_problem
 from barman_cloud.postgres.backup_mode import BackupStart, BackupStop
 from barman_cloud.postgres.connection import (
     Connection,
@@ -222,7 +221,7 @@ def _take(connection: Connection, run: Run, record: Record, request: BackupReque
     _describe(info, metadata)
     method.check_privileges(connection, metadata)
     if not request.include_wal:
-        run.archiving_problem = archiving_problem(connection, metadata)
+        run.archiving_problem = why_not_archived(connection, metadata, run.store, run.layout)
         if run.archiving_problem:
             log.warning("the backup can be recovered only with its WAL, but %s", run.archiving_problem)
     method.prepare(metadata)

@@ -4,15 +4,44 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from barman_cloud import logs
+from barman_cloud.backup.helper_threads import call_interruptibly
+from barman_cloud.catalog import receiver_state
 from barman_cloud.catalog.backup_info import BackupInfo
+from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import AccessDeniedError, BarmanCloudError
+from barman_cloud.postgres.archiving import archiving_problem, streams_to
+from barman_cloud.postgres.connection import Connection, ServerMetadata
+from barman_cloud.store.base import ObjectStore
 
 log = logs.get_logger(__name__)
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 5.0
+
+
+def why_not_archived(
+    connection: Connection, metadata: ServerMetadata, store: ObjectStore, layout: Layout
+) -> str | None:
+    """Return in one phrase why the server's WAL doesn't get into the archive; None if nothing speaks against it.
+
+    Either way will do: that the server archives, or that a living ``wal-receive`` of this archive receives from it.
+    """
+    problem = archiving_problem(connection, metadata)
+    if problem is None:
+        return None
+    try:
+        receiver = call_interruptibly(lambda: receiver_state.read(store, layout))
+    except BarmanCloudError as error:
+        log.info("can't tell whether WAL is received: %s", error)
+        return problem
+    alive = receiver is not None and receiver.is_alive(datetime.now(UTC))
+    if receiver is not None and alive and streams_to(connection, receiver.application_name):
+        log.info("WAL gets into the archive by wal-receive (%s)", problem)
+        return None
+    return problem
 
 
 def warn_of_missing_wal(

@@ -13,6 +13,7 @@ The layout is Barman's (``docs/reference/format.md`` describes it object by obje
     <prefix>/<server>/system_identifiers                                        ours
     <prefix>/<server>/wals/<timeline><log>/<segment>[.partial|.<offset>.backup][.gz]
                            <timeline>.history[.gz]
+    <prefix>/<server>/wal_pieces/<segment>/<begin>-<end>.<epoch>                ours: a segment that isn't complete yet
     <prefix>/<server>/maintenance/…                                             ours: leases, history of scheduled runs
 
 This module is on the path of ``wal-archive`` and ``wal-restore``: it imports next to nothing.
@@ -41,6 +42,7 @@ _COMPRESSION_OF_ARCHIVE = {suffix: name for suffix, name in _COMPRESSION_OF_WAL.
 
 _ARCHIVE_NAME = r"(?P<base>data|[0-9]+)(?:_(?P<part>[0-9]+))?\.tar(?P<suffix>(?:\.[a-z0-9]+)?)"
 _WAL_FOLDER = r"[0-9A-Fa-f]{16}"
+_PIECE = r"([0-9A-F]{24})/([0-9A-F]{8})-([0-9A-F]{8})\.([0-9]{12})"
 
 
 class ArchiveName(NamedTuple):
@@ -84,6 +86,17 @@ class WalObject(NamedTuple):
         return self.key[self.key.rindex("/") + 1 + len(self.name) :]
 
 
+class WalPiece(NamedTuple):
+    """What the key of a piece of a segment tells: it holds the bytes from ``begin`` to before ``end``."""
+
+    key: str
+    segment: str
+    begin: int
+    end: int
+    epoch: int
+    """The fencing number of the receiver that stored it."""
+
+
 class Layout:
     """The keys of one server below one prefix. ``prefix`` has no slash at its ends and may be empty."""
 
@@ -122,6 +135,27 @@ class Layout:
     def maintenance_dir(self) -> str:
         """Where leases and the history of scheduled runs are: ours; Barman never looks there."""
         return f"{self.root}maintenance/"
+
+    @property
+    def pieces_dir(self) -> str:
+        """Where ``wal-receive`` keeps segments that aren't complete yet: ours; Barman never looks there."""
+        return f"{self.root}wal_pieces/"
+
+    def pieces_of(self, segment: str) -> str:
+        """Return what the keys of all pieces of a segment begin with."""
+        return f"{self.pieces_dir}{segment.upper()}/"
+
+    def piece(self, segment: str, begin: int, end: int, epoch: int) -> str:
+        """Return the key of a piece: what it holds, and who stored it, so that no two receivers write the same key."""
+        return f"{self.pieces_of(segment)}{begin:08X}-{end:08X}.{epoch:012d}"
+
+    def parse_piece_key(self, key: str) -> WalPiece | None:
+        """Return what ``key`` tells, or None if it is no piece of a segment of this server."""
+        match = re.fullmatch(_PIECE, key[len(self.pieces_dir) :]) if key.startswith(self.pieces_dir) else None
+        if match is None:
+            return None
+        begin, end = int(match[2], 16), int(match[3], 16)
+        return WalPiece(key, match[1], begin, end, int(match[4])) if begin < end else None
 
     def backup_dir(self, backup_id: str) -> str:
         return f"{self.base_dir}{backup_id}/"

@@ -27,7 +27,8 @@ class Taken(NamedTuple):
 class WalSweep:
     """Iterates, once, over the objects that go.
 
-    The archive is listed once for all plans, and only up to the last folder that any of them reaches.
+    The archive is listed once for all plans, and only up to the last folder that any of them reaches; pieces of
+    segments, which are few, after it.
     """
 
     def __init__(self, store: ObjectStore, layout: Layout, plans: Sequence[WalCleanup]) -> None:
@@ -38,11 +39,24 @@ class WalSweep:
         """For each plan, the folders seen so far that go as a whole, as keys that end in a slash."""
 
     def __iter__(self) -> Iterator[Taken]:
+        if self._plans:
+            yield from self._archived()
+            yield from self._in_pieces()
+
+    def _in_pieces(self) -> Iterator[Taken]:
+        for item in self._store.list(self._layout.pieces_dir):
+            piece = self._layout.parse_piece_key(item.key)
+            for index, plan in enumerate(self._plans):
+                if piece and plan.takes(piece.segment):
+                    yield Taken(item.key, index, False)
+                    break
+
+    def _archived(self) -> Iterator[Taken]:
         root = self._layout.wals_dir
         end = max((plan.limit[:16] for plan in self._plans), default="")
         current = ""
         shares: list[tuple[int, Share]] = []
-        for item in self._store.list(root) if self._plans else ():
+        for item in self._store.list(root):
             folder, slash, _ = item.key[len(root) :].partition("/")
             if folder > end:
                 return

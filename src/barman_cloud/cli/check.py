@@ -9,6 +9,7 @@ from barman_cloud.cli import options, values
 from barman_cloud.cli.command import Command
 
 if TYPE_CHECKING:
+    from barman_cloud.api import Repository
     from barman_cloud.cli.plain import Arguments, Declarations
     from barman_cloud.verify.findings import Finding, Report
     from barman_cloud.verify.limits import Limits
@@ -62,7 +63,7 @@ def run(args: Arguments) -> int | None:
 
     limits = _limits(args)
     with options.repository_from(args) as repository:
-        report = repository.check(limits, extra=lambda: _server_findings(args, limits))
+        report = repository.check(limits, extra=lambda: _server_findings(args, limits, repository))
     if args.prometheus:
         render.write_atomically(Path(args.prometheus), render.prometheus([report]))
     return _show(args, report)
@@ -84,13 +85,14 @@ def _limits(args: Arguments) -> Limits:
     )
 
 
-def _server_findings(args: Arguments, limits: Limits) -> tuple[Finding, ...]:
+def _server_findings(args: Arguments, limits: Limits, repository: Repository) -> tuple[Finding, ...]:
     if not (args.dbname or args.host or args.port or args.user):
         return ()
     from barman_cloud.postgres.connection import ConnectionParameters
     from barman_cloud.verify.server_state import look_at_server
 
-    return look_at_server(ConnectionParameters(args.dbname or "postgres", args.host, args.port, args.user), limits)
+    parameters = ConnectionParameters(args.dbname or "postgres", args.host, args.port, args.user)
+    return look_at_server(parameters, limits, repository.receiver())
 
 
 def _show(args: Arguments, report: Report) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,14 +13,18 @@ from barman_cloud.cli.command import Command
 from barman_cloud.errors import BarmanCloudError, ConfigurationError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from barman_cloud.catalog.layout import Layout
     from barman_cloud.cli.plain import Arguments, Declarations
     from barman_cloud.postgres.connection import ConnectionParameters
     from barman_cloud.schedule.lease import Lease
     from barman_cloud.store.base import ObjectStore
+    from barman_cloud.wal.archiver import Archiver
+    from barman_cloud.wal.receive_sink import Sink
     from barman_cloud.wal.receive_source import SourceOptions
+    from barman_cloud.wal.receive_spool import ReceiveSpool
+    from barman_cloud.wal.receive_upload import Uploader
     from barman_cloud.wal.receiver import Receiver
 
 log = logs.get_logger(__name__)
@@ -48,6 +52,14 @@ def add_arguments(parser: Declarations) -> None:
     server.add_argument("--create-slot", action="store_true", help="create the slot if there is none")
     server.add_argument("--drop-slot", action="store_true", help="drop the slot and exit")
     server.add_argument("--accept-gap", action="store_true", help="go on behind WAL that the server no longer has")
+    parser.add_argument(
+        "--mode", choices=("spool", "direct"), default="spool",
+        help="acknowledge WAL when it is fsynced in the spool (default), or when it is in the store: nothing on disk",
+    )  # fmt: skip
+    parser.add_argument(
+        "--piece-jobs", type=values.positive, default=4, metavar="N",
+        help="with --mode direct: pieces of a segment on their way at a time (default 4)",
+    )  # fmt: skip
     spool = parser.add_argument_group("spool")
     spool.add_argument(
         "--spool-dir", metavar="DIR", help="where received WAL is until it is stored: on a disk that outlives a crash"
@@ -79,7 +91,7 @@ def validate(args: Arguments) -> None:
         raise UsageError("--create-slot and --drop-slot need the name of a slot", hint="add --slot NAME")
     if args.create_slot and args.drop_slot:
         raise ConfigurationError("--create-slot and --drop-slot exclude each other", hint="leave one out")
-    if not args.test and not args.drop_slot and not args.spool_dir:
+    if not args.test and not args.drop_slot and not args.spool_dir and args.mode == "spool":
         raise UsageError(
             "no spool directory is named", hint="add --spool-dir DIR, on a disk that outlives a crash of this machine"
         )
@@ -89,50 +101,95 @@ def run(args: Arguments) -> None:
     if args.drop_slot:
         _drop_slot(args)
         return
+    with ExitStack() as stack:
+        spool = _spool(args)
+        if spool is not None:
+            stack.callback(spool.close)
+        store = stack.enter_context(options.store_from(args))
+        lease = stack.enter_context(_lease(store, options.layout_from(args, store)))
+        _receive(args, store, spool, lease)
+
+
+def _spool(args: Arguments) -> ReceiveSpool | None:
+    """Return the spool, locked; None if nothing is to be on disk."""
+    if not args.spool_dir:
+        return None
     from barman_cloud.wal import spool
     from barman_cloud.wal.receive_spool import ReceiveSpool
 
     # Neither variables nor options decide which spool this is: WAL that waits in it must be found again.
-    directory = spool.prepare(args.spool_dir, "receive", (options.url_from(args).rstrip("/"), args.server_name), {})
-    received = ReceiveSpool(directory)
-    try:
-        with options.store_from(args) as store, _lease(store, options.layout_from(args, store)) as check_lease:
-            _receive(args, store, received, check_lease)
-    finally:
-        received.close()
+    return ReceiveSpool(
+        spool.prepare(args.spool_dir, "receive", (options.url_from(args).rstrip("/"), args.server_name), {})
+    )
 
 
-def _receive(args: Arguments, store: ObjectStore, spool: object, check_lease: Callable[[], None]) -> None:
+def _receive(args: Arguments, store: ObjectStore, spool: ReceiveSpool | None, lease: _Held) -> None:
     from barman_cloud.catalog.identity import ArchiveIdentity
     from barman_cloud.wal.archiver import ArchiveOptions, Archiver
-    from barman_cloud.wal.receive_spool import ReceiveSpool
-    from barman_cloud.wal.receive_upload import Uploader
-    from barman_cloud.wal.receiver import Receiver, ReceiverOptions
+    from barman_cloud.wal.receive_report import Reporter
+    from barman_cloud.wal.receiver import Receiver
 
-    assert isinstance(spool, ReceiveSpool)
     layout = options.layout_from(args, store)
     tags = options.tags_from(args)
     identity = ArchiveIdentity(store, layout, accepted=args.accept_cluster, tags=tags)
     how = ArchiveOptions(args.compression, args.compression_level, tags, options.tags_from(args, "history-"))
-
-    def drop_partial(segment: str) -> None:
-        store.delete([item.key for item in store.list(layout.wal_prefix(f"{segment}.partial"))])
-
-    uploader = Uploader(Archiver(store, layout, how, identity), args.jobs, drop_partial)
+    archiver = Archiver(store, layout, how, identity)
+    if args.mode == "spool":
+        assert spool is not None
+        sink: Sink = _spool_sink(args, store, archiver, spool)
+    else:
+        if spool is not None:
+            _empty(args, store, archiver, spool)
+        sink = _direct_sink(args, store, archiver, lease)
     receiver = Receiver(
         _source(args),
         store,
         layout,
-        spool,
-        uploader,
-        ReceiverOptions(args.spool_max, args.partial_interval, args.accept_gap),
+        sink,
+        accept_gap=args.accept_gap,
         require_cluster=lambda found: identity.require(found, "the server"),
-        check_lease=check_lease,
+        check_lease=lease.check,
     )
+    with _stopped_by_signals(receiver), Reporter(store, layout, receiver.describe, is_ours=lambda: not lease.lost):
+        receiver.run()
+
+
+def _uploader(args: Arguments, store: ObjectStore, archiver: Archiver) -> Uploader:
+    from barman_cloud.wal.receive_upload import Uploader
+
+    layout = options.layout_from(args, store)
+
+    def drop_partial(segment: str) -> None:
+        store.delete([item.key for item in store.list(layout.wal_prefix(f"{segment}.partial"))])
+
+    return Uploader(archiver, args.jobs, drop_partial)
+
+
+def _spool_sink(args: Arguments, store: ObjectStore, archiver: Archiver, spool: ReceiveSpool) -> Sink:
+    from barman_cloud.wal.receive_spooled import SpoolOptions, SpoolSink
+
+    uploader = _uploader(args, store, archiver)
     for path in spool.left_over():
         uploader.add(path)
-    with _stopped_by_signals(receiver):
-        receiver.run()
+    return SpoolSink(spool, uploader, SpoolOptions(args.spool_max, args.partial_interval))
+
+
+def _direct_sink(args: Arguments, store: ObjectStore, archiver: Archiver, lease: _Held) -> Sink:
+    from barman_cloud.wal.receive_direct import DirectOptions, DirectSink
+
+    how = DirectOptions(lease.number, args.jobs, args.piece_jobs, options.tags_from(args))
+    return DirectSink(store, options.layout_from(args, store), archiver, how)
+
+
+def _empty(args: Arguments, store: ObjectStore, archiver: Archiver, spool: ReceiveSpool) -> None:
+    """Store what a receiver with a spool has left: it was acknowledged, and the server needn't have it any more."""
+    uploader = _uploader(args, store, archiver)
+    for path in spool.left_over():
+        uploader.add(path)
+    while not uploader.wait(LEASE_RENEWAL):
+        if uploader.failure is not None:
+            raise uploader.failure
+        log.warning("%d files of the spool are to be stored before WAL is received", uploader.waiting)
 
 
 @contextmanager
@@ -148,28 +205,36 @@ def _stopped_by_signals(receiver: Receiver) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class _Held:
+    """A lease that is renewed behind our back."""
+
+    def __init__(self, lease: Lease) -> None:
+        self.number = lease.number
+        self.lost: list[BarmanCloudError] = []
+
+    def check(self) -> None:
+        """Raise once another receiver has taken over."""
+        if self.lost:
+            raise self.lost[0]
+
+
 @contextmanager
-def _lease(store: ObjectStore, layout: Layout) -> Iterator[Callable[[], None]]:
-    """Be the only receiver of the server; what is yielded raises once another one has taken over."""
+def _lease(store: ObjectStore, layout: Layout) -> Iterator[_Held]:
+    """Be the only receiver of the server."""
     from barman_cloud.schedule.lease import acquire
 
     lease = acquire(store, layout, LEASE_NAME, LEASE_DURATION)
     if not lease.exclusive:
         log.warning("this store can't keep a second receiver of %s on another host away", layout.server)
     ended = threading.Event()
-    lost: list[BarmanCloudError] = []
-    renewal = threading.Thread(target=_renew, args=(lease, ended, lost), name="lease", daemon=True)
+    held = _Held(lease)
+    renewal = threading.Thread(target=_renew, args=(lease, ended, held.lost), name="lease", daemon=True)
     renewal.start()
-
-    def check() -> None:
-        if lost:
-            raise lost[0]
-
     try:
-        yield check
+        yield held
     finally:
         ended.set()
-        if not lost:
+        if not held.lost:
             # A store that doesn't answer mustn't hold up the end: the lease of a process that has gone ends by itself.
             release = threading.Thread(target=_release, args=(lease,), name="release", daemon=True)
             release.start()

@@ -37,6 +37,7 @@ OWN_KEYS: tuple[Key, ...] = (
         kinds.one_of("spool", "direct"),
         "spool",
         "acknowledge WAL when it is on this disk, or when it is in the bucket",
+        "--mode",
     ),
     own("spool_max", "GSM", kinds.size, 16 * 1024**3, "bytes that receive-wal spools at most", "--spool-max"),
     own("backup_schedule", "GSM", kinds.schedule, None, "when cron takes full backups: five fields, as in crontab"),

@@ -21,6 +21,22 @@ def archiving_problem(connection: Connection, metadata: ServerMetadata) -> str |
     return _problem_of_settings(metadata) or _problem_of_archiver(connection)
 
 
+def streams_to(connection: Connection, application_name: str) -> bool:
+    """Tell whether the server streams to a client of that name. ``OperationError`` if it doesn't answer.
+
+    A standby doesn't know who receives from its primary: True.
+    """
+    try:
+        row = connection.execute(
+            "SELECT pg_catalog.pg_is_in_recovery() OR EXISTS"
+            " (SELECT FROM pg_catalog.pg_stat_replication WHERE application_name = %s)",
+            (application_name,),
+        ).fetchone()
+    except psycopg.Error as error:
+        raise OperationError(f"cannot read pg_stat_replication: {first_line(error)}") from error
+    return bool(row and row[0])
+
+
 def _problem_of_settings(metadata: ServerMetadata) -> str | None:
     if metadata.in_recovery and metadata.archive_mode != "always":
         return "this is a standby that doesn't archive: the WAL has to come from the primary's archive"

@@ -74,6 +74,7 @@ class ReplicationSession:
         self._stop = threading.Event()
         self._closing = threading.Lock()
         self._closed = False
+        self._woken = False
         self._wake_read, self._wake_write = os.pipe()
         self._poll = select.poll()
         self._poll.register(self._wake_read, select.POLLIN)
@@ -159,7 +160,8 @@ class ReplicationSession:
             self._flush()
 
     def copy_both_receive(self, seconds: float) -> memoryview | None:
-        """Return the next message of a COPY in both directions; None if there was none within ``seconds``.
+        """Return the next message of a COPY in both directions; None if there was none within ``seconds``, or before
+        :meth:`wake` was called.
 
         :class:`EndOfCopy` when the server ended it: :meth:`copy_both_end`, then take the results.
         """
@@ -198,6 +200,13 @@ class ReplicationSession:
                 self._stop.set()
                 os.write(self._wake_write, b".")
 
+    def wake(self) -> None:
+        """Make the thread that waits for the server, or will, look up and go on; from any thread, at any time."""
+        with self._closing:
+            if not self._closed and not self._woken:
+                self._woken = True
+                os.write(self._wake_write, b".")
+
     def close(self) -> None:
         """End the session. A command that still runs is cancelled first: the server may be far from writing to us."""
         with self._closing:
@@ -221,6 +230,10 @@ class ReplicationSession:
         self._poll.poll(None if seconds is None else seconds * 1000)
         if self._stop.is_set():
             raise Interrupted
+        if self._woken:
+            with self._closing:
+                self._woken = False
+                os.read(self._wake_read, 1)
 
     def _lost(self, what: str) -> _LostConnection:
         return _LostConnection(what)

@@ -83,6 +83,8 @@ def missing_wal(archive: WalArchive, info: BackupInfo) -> str | None:
         return None
     leg = Leg(needs.timeline, needs.first, needs.last)
     _, gap = follow(leg, archive.segments_from(leg.timeline, leg.first, needs.size))
+    if gap is not None:  # the server may have been lost just then: the last segment is in pieces
+        _, gap = follow(leg, archive.segments_from(leg.timeline, leg.first, needs.size, unfinished=True))
     if gap is None:
         return None
     first, last, missing = (needs.name(number) for number in (needs.first, needs.last, gap.missing))
@@ -217,7 +219,7 @@ def _walk(archive: WalArchive, way: tuple[Leg, ...], size: int, settings: Recove
 
     last: Run | None = None
     for leg in way:
-        found = archive.segments_from(leg.timeline, leg.first, size)
+        found = archive.segments_from(leg.timeline, leg.first, size, unfinished=True)
         run, gap = follow(leg, found, lambda segment: has_target(segment.number, segment.stored))
         last = run or last
         reached = run is not None and has_target(run.last, run.ended)

@@ -10,8 +10,8 @@ from barman_cloud.catalog import servers
 from barman_cloud.catalog.backup_info import FAILED, STARTED, BackupInfo
 from barman_cloud.catalog.catalog import Catalog, CatalogView
 from barman_cloud.catalog.heartbeat import Sign
-from barman_cloud.catalog.layout import Layout
-from barman_cloud.catalog.wal_archive import WalArchive
+from barman_cloud.catalog.layout import Layout, WalObject
+from barman_cloud.catalog.wal_archive import WalArchive, in_order, unfinished_segments
 from barman_cloud.catalog.wal_range import Segment, segments
 from barman_cloud.errors import IntegrityError, NotFoundError
 from barman_cloud.postgres.timeline import Switch
@@ -23,7 +23,10 @@ from barman_cloud.verify.drill_record import DrillRecord
 from barman_cloud.verify.findings import Finding, Report, critical, ok, warning
 from barman_cloud.verify.ledger import Ledger
 from barman_cloud.verify.limits import Limits
+from barman_cloud.verify.receiver import look_at_receiver
+from barman_cloud.verify.receiver import metrics as receiver_metrics
 from barman_cloud.verify.storage import lock_findings, signs_of_life, upload_findings
+from barman_cloud.verify.times import duration as duration
 
 log = logs.get_logger(__name__)
 
@@ -52,6 +55,7 @@ def check(
     ways = [coverage.way(needs) for info in done if info.snapshots_info is None if (needs := needs_of(info))]
     ledger = ledgers.load(store, layout)
     drilled = drill_record.last(store, layout)
+    receiver, receiver_findings = look_at_receiver(store, layout, now, tally.newest)
     findings = [
         *catalog_findings(view, limits, now, signs_of_life(catalog, view)),
         *cluster_findings(done),
@@ -59,6 +63,7 @@ def check(
         *damaged,
         *coverage_findings(coverage, ways),
         *verified_findings(view, ledger, limits, now),
+        *receiver_findings,
         *upload_findings(catalog, view, now),
         *_lock_findings(catalog, view, limits, now),
         *drill_findings(drilled, limits, now),
@@ -72,7 +77,11 @@ def check(
         layout.server,
         now,
         tuple(findings),
-        metrics={**_metrics(done, tally, ways, now), **_drill_metrics(drilled)},
+        metrics={
+            **_metrics(done, tally, ways, now),
+            **_drill_metrics(drilled),
+            **(receiver_metrics(receiver, now) if receiver else {}),
+        },
         recoverable=spans,
         backup_times=tuple(info.end_time for info in done if info.end_time),
     )
@@ -93,20 +102,27 @@ class WalTally:
         self.newest_name = ""
 
     def of(self, store: ObjectStore, layout: Layout, segment_size: int) -> Iterator[Segment]:
-        """Yield the archive's segments in order, counting everything that is listed."""
+        """Yield the archive's segments in order, counting everything that is listed.
 
-        def listed() -> Iterator[tuple[object, datetime | None]]:
+        Of one that isn't complete there may be pieces only: it counts as partial, and no file is counted.
+        """
+
+        def listed() -> Iterator[tuple[WalObject, datetime | None]]:
             for item in store.list(layout.wals_dir):
                 wal = layout.parse_wal_key(item.key)
                 if wal is None:
                     continue
                 self.count += 1
                 self.size += item.size
-                if item.last_modified and (self.newest is None or item.last_modified >= self.newest):
-                    self.newest, self.newest_name = item.last_modified, wal.name
                 yield wal, item.last_modified
 
-        return segments(listed(), segment_size)  # type: ignore[arg-type]
+        def seen() -> Iterator[tuple[WalObject, datetime | None]]:
+            for wal, stored in in_order(listed(), unfinished_segments(store, layout, segment_size)):
+                if stored and (self.newest is None or stored >= self.newest):
+                    self.newest, self.newest_name = stored, wal.name
+                yield wal, stored
+
+        return segments(seen(), segment_size)
 
 
 def read_histories(archive: WalArchive) -> tuple[dict[int, tuple[Switch, ...]], list[Finding]]:
@@ -335,19 +351,6 @@ def _drill_metrics(last: DrillRecord | None) -> dict[str, float]:
     if last.rto_seconds is not None:
         metrics["last_drill_rto_seconds"] = last.rto_seconds
     return metrics
-
-
-def duration(time: timedelta) -> str:
-    """Return a length of time for people, in its largest unit or two."""
-    seconds = int(max(time, timedelta(0)).total_seconds())
-    units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-    for number, (length, name) in enumerate(units):
-        if seconds >= length:
-            whole, rest = divmod(seconds, length)
-            smaller = units[number + 1] if number + 1 < len(units) else None
-            more = f" {rest // smaller[0]} {smaller[1]}" if smaller and rest >= smaller[0] else ""
-            return f"{whole} {name}{more}"
-    return "0 s"
 
 
 def _metrics(done: list[BackupInfo], tally: WalTally, ways: list[Way], now: datetime) -> dict[str, float]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 
 from barman_cloud import logs
+from barman_cloud.catalog.receiver_state import ReceiverState
 from barman_cloud.errors import BarmanCloudError
-from barman_cloud.postgres.archiving import archiving_problem
+from barman_cloud.postgres.archiving import archiving_problem, streams_to
 from barman_cloud.postgres.connection import Connection, ConnectionParameters, connect, first_line, read_metadata
 from barman_cloud.verify.findings import Finding, critical, ok, unknown, warning
 from barman_cloud.verify.limits import Limits
@@ -21,21 +23,26 @@ _RATE_SECONDS = 1.0
 _SOON = 24 * 3600
 
 
-def look_at_server(parameters: ConnectionParameters, limits: Limits) -> tuple[Finding, ...]:
-    """Return what the server says; one that doesn't answer is a finding, not an error."""
+def look_at_server(
+    parameters: ConnectionParameters, limits: Limits, receiver: ReceiverState | None = None
+) -> tuple[Finding, ...]:
+    """Return what the server says; one that doesn't answer is a finding, not an error.
+
+    ``receiver`` is what the receiver of the archive said last: the WAL of a server that it follows needn't be archived.
+    """
     try:
         connection = connect(parameters, "barman_cloud_check")
     except BarmanCloudError as error:
         return (critical("server", str(error), error.hint or "check the connection"),)
     with connection:
         try:
-            return tuple(_findings(connection, limits))
+            return tuple(_findings(connection, limits, receiver))
         except (BarmanCloudError, psycopg.Error) as error:
             reason = first_line(error) if isinstance(error, psycopg.Error) else str(error)
             return (unknown("server", f"the server doesn't tell: {reason}"),)
 
 
-def _findings(connection: Connection, limits: Limits) -> Iterator[Finding]:
+def _findings(connection: Connection, limits: Limits, receiver: ReceiverState | None) -> Iterator[Finding]:
     metadata = read_metadata(connection)
     wal_level = _setting(connection, "wal_level")
     if wal_level == "minimal":
@@ -44,7 +51,10 @@ def _findings(connection: Connection, limits: Limits) -> Iterator[Finding]:
         yield ok("wal-level", f"wal_level is {wal_level}")
     problem = archiving_problem(connection, metadata)
     streamed = _slots(connection)
-    if problem and not any(slot["active"] for slot in streamed):
+    received = receiver and receiver.is_alive(datetime.now(UTC)) and streams_to(connection, receiver.application_name)
+    if problem and received:
+        yield ok("archiver", f"WAL goes into the archive by wal-receive ({problem})")
+    elif problem and not any(slot["active"] for slot in streamed):
         yield critical("archiver", problem, "set archive_mode and archive_command, or receive WAL by streaming")
     elif not problem:
         yield ok("archiver", "archive_command works, as far as the server tells")

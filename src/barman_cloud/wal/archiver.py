@@ -18,7 +18,7 @@ from barman_cloud.errors import (
 from barman_cloud.postgres.wal import WalKind, WalName
 from barman_cloud.wal import archive_spool
 from barman_cloud.wal.stored import AT_ONCE, open_stored
-from barman_cloud.wal.wal_file import WalFile
+from barman_cloud.wal.wal_file import WalContent, WalFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -75,6 +75,11 @@ class Archiver:
         with WalFile(path, check_content=self._options.check_content) as file:
             self._archive(file, file.pieces)
         archive_spool.release_cache(path)
+
+    def archive_content(self, name: str, content: Buffer) -> None:
+        """Store the WAL file ``name`` that is in memory, as :meth:`archive` does."""
+        with WalContent(name, content) as file:
+            self._archive(file, file.pieces)
 
     def archive_ahead(self, path: str) -> str | None:
         """Store the WAL file at ``path``, as :meth:`archive`, and return the line that identifies what was stored.

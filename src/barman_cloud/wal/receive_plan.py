@@ -61,7 +61,7 @@ def held(store: ObjectStore, layout: Layout, lineage: Lineage, spooled: Iterable
         if place is None:
             continue
         if place[0] > lineage.timeline:
-            raise _diverged(store.object_url(layout.wals_dir), place[0], lineage.timeline)
+            raise diverged(store.object_url(layout.wals_dir), place[0], lineage.timeline)
         logs.setdefault(place[1], []).append(folder)
     per_log = (1 << 32) // lineage.segment_size
     looked = 0
@@ -78,13 +78,14 @@ def held(store: ObjectStore, layout: Layout, lineage: Lineage, spooled: Iterable
     return found
 
 
-def starts(present: set[int], restart: int | None, current: int) -> list[int]:
+def starts(present: set[int], restart: int | None, current: int, begun: Iterable[int] = ()) -> list[int]:
     """Return the segments to begin with, best first: each gap in ``present``, and the segment behind its end.
 
-    ``restart`` is where the slot keeps WAL from, ``current`` where the server writes.
+    ``restart`` is where the slot keeps WAL from, ``current`` where the server writes. ``begun`` are segments of which a
+    part was acknowledged.
     """
     if not present:
-        return [current if restart is None else restart]
+        return [min([current if restart is None else restart, *begun])]
     numbers = sorted(present)
     gaps = [number + 1 for number, following in pairwise(numbers) if following > number + 1]
     found = [*gaps, numbers[-1] + 1]
@@ -111,7 +112,8 @@ def _collect(found: set[int], name: str, lineage: Lineage) -> None:
         found.add(number)
 
 
-def _diverged(where: str, newer: int, own: int) -> ConflictError:
+def diverged(where: str, newer: int, own: int) -> ConflictError:
+    """Return the error for an archive that has WAL of a ``newer`` timeline than the server's ``own``."""
     return ConflictError(
         f"diverged timeline: {where} holds WAL of timeline {newer}, and the server is on timeline {own}",
         hint="receive from the server that was promoted; a copy that goes its own way needs a server name of its own",

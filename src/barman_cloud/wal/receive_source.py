@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from barman_cloud import logs
 from barman_cloud.errors import ConfigurationError, OperationError
-from barman_cloud.postgres.connection import connect, read_system_identifier
+from barman_cloud.postgres.connection import ConnectionParameters, connect, connection_arguments, read_system_identifier
 from barman_cloud.postgres.timeline import history_name, parse_history
 from barman_cloud.replication import slots
 from barman_cloud.replication.refusals import require_streaming
@@ -18,7 +18,7 @@ from barman_cloud.replication.wal_stream import WalStream, segment_size_of, time
 from barman_cloud.wal.receive_plan import Lineage
 
 if TYPE_CHECKING:
-    from barman_cloud.postgres.connection import Connection, ConnectionParameters
+    from barman_cloud.postgres.connection import Connection
     from barman_cloud.replication.session import ReplicationSession
     from barman_cloud.replication.slots import Slot
 
@@ -40,6 +40,14 @@ class SourceOptions:
     streaming_conninfo: str | None = None
     slot: str | None = None
     create_slot: bool = False
+
+    @property
+    def application_name(self) -> str:
+        """By which the server knows the stream: a connection string may give it another one than ours."""
+        if self.streaming_conninfo:
+            arguments = connection_arguments(ConnectionParameters(self.streaming_conninfo), APPLICATION_NAME)
+            return str(arguments["application_name"])
+        return APPLICATION_NAME
 
 
 class Source:

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 log = logs.get_logger(__name__)
 
-_MAY_PASS = (ConnectivityError, AccessDeniedError, BucketNotFoundError, StoreError)
+MAY_PASS = (ConnectivityError, AccessDeniedError, BucketNotFoundError, StoreError)
 """What the operator or time may mend while the WAL is safe in the spool."""
-_LONGEST_WAIT = 30.0
-_REMINDER = 60.0
+LONGEST_WAIT = 30.0
+REMINDER = 60.0
 
 
 class Uploader:
@@ -43,6 +43,8 @@ class Uploader:
         self._busy: set[str] = set()
         self._changed = threading.Condition()
         self._failing = False
+        self.problem: str | None = None
+        """Why the store doesn't take WAL now, if it doesn't."""
         self._warned = 0.0
         self._pause = 1.0
         self._stored_partials: set[str] = set()
@@ -96,7 +98,7 @@ class Uploader:
         try:
             self._archiver.archive(path)
             os.unlink(path)
-        except _MAY_PASS as error:
+        except MAY_PASS as error:
             self._note_failure(error)
             return False
         except (ConflictError, IntegrityError) as error:
@@ -132,18 +134,20 @@ class Uploader:
     def _note_failure(self, error: BarmanCloudError) -> None:
         with self._changed:
             now = time.monotonic()
-            if not self._failing or now - self._warned >= _REMINDER:
+            if not self._failing or now - self._warned >= REMINDER:
                 self._warned = now
                 log.warning(
                     "WAL can't be stored and waits in the spool (%d files): %s",
                     len(self._waiting) + len(self._busy), error,
                 )  # fmt: skip
-            self._pause = min(self._pause * 2, _LONGEST_WAIT) if self._failing else 1.0
+            self._pause = min(self._pause * 2, LONGEST_WAIT) if self._failing else 1.0
             self._failing = True
+            self.problem = f"WAL can't be stored and waits in the spool: {error}"
 
     def _note_success(self) -> None:
         with self._changed:
             if self._failing:
                 log.warning("the store takes WAL again; %d files wait", len(self._waiting))
             self._failing = False
+            self.problem = None
             self._pause = 1.0

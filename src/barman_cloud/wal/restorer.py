@@ -181,6 +181,10 @@ class Restorer:
 
     def _restore_listed(self, name: WalName, destination: str, on_found: Callable[[], None], thorough: bool) -> None:
         candidates = self._candidates(name)
+        if not any(found.name == name.text for found in candidates) and self._restore_unfinished(
+            name, candidates, destination, on_found
+        ):
+            return
         if not candidates:
             raise NotFoundError(
                 f"WAL file {name.text} is not in the archive {self._store.object_url(self._layout.wals_dir)}"
@@ -197,6 +201,36 @@ class Restorer:
                 log.warning("%s; trying its other copy", error)
             else:
                 return
+
+    def _restore_unfinished(
+        self, name: WalName, partial: list[WalObject], destination: str, on_found: Callable[[], None]
+    ) -> bool:
+        """Restore the segment from the pieces of it, if there are any; ``partial`` are copies that may go farther."""
+        if name.kind is not WalKind.SEGMENT or not self._partial:
+            return False
+        from barman_cloud.wal.unfinished import assemble
+
+        found = assemble(self._store, self._layout, name)
+        if found is None or any(self._goes_farther(name, copy.key, found.end) for copy in partial):
+            return False
+        on_found()
+        log.warning(
+            "segment %s isn't complete: restored are its first %d bytes, from %d pieces", name.text, found.end,
+            len(found.pieces),
+        )  # fmt: skip
+        header = check_header(found.data, name)
+        refuse_foreign(name, header, spool.own_system_identifier(os.path.abspath(destination)))
+        deliver(iter([found.data]), destination)
+        return True
+
+    def _goes_farther(self, name: WalName, key: str, end: int) -> bool:
+        """Tell whether a partial copy has anything but zeros from ``end`` on; a damaged one has nothing."""
+        try:
+            content = b"".join(self.fetch(name, key)[1])
+        except IntegrityError as error:
+            log.warning("%s", error)
+            return False
+        return content.count(0, end) < len(content) - end
 
     def _candidates(self, name: WalName) -> list[WalObject]:
         """Return the stored copies to try: full ones in the order of their keys, or else the partial ones."""

@@ -17,6 +17,7 @@ from barman_cloud.wal.stored import SMALL_FILE_LIMIT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from barman_cloud.buffers import Buffer
     from barman_cloud.postgres.wal import PageHeader
 
 _HINT = "the server's own copy is damaged: once that is understood, --skip-page-check archives it as it is"
@@ -69,7 +70,7 @@ class WalFile:
         """Return the identifier of the cluster that wrote the file; None if neither it nor what is beside it tells."""
         if self._header is not None:
             return self._header.system_identifier
-        return spool.own_system_identifier(os.path.abspath(self.path))
+        return self._cluster_beside()
 
     def pieces(self, size: int, *, see: Callable[[bytes], None] | None = None) -> Iterator[bytes]:
         """Yield the content from the beginning, ``size`` bytes at a time, after ``see`` was called with each piece.
@@ -95,6 +96,9 @@ class WalFile:
             piece += more
         return piece
 
+    def _cluster_beside(self) -> int | None:
+        return spool.own_system_identifier(os.path.abspath(self.path))
+
     def _check_header(self) -> PageHeader | None:
         if self.name.kind not in (WalKind.SEGMENT, WalKind.PARTIAL):
             if self.size > SMALL_FILE_LIMIT:
@@ -103,9 +107,7 @@ class WalFile:
                 self._check_small_file()
             return None
         start = self.read(0, min(LONG_HEADER_SIZE, self.size))
-        header = check_header(
-            start, self.name, system_identifier=spool.own_system_identifier(os.path.abspath(self.path))
-        )
+        header = check_header(start, self.name, system_identifier=self._cluster_beside())
         check_size(self.size, self.name, header)
         return header
 
@@ -122,3 +124,28 @@ class WalFile:
         if self._header is None or not self._check_content:
             return None
         return SegmentCheck(self.name, self._header, records=False)
+
+
+class WalContent(WalFile):
+    """A segment, partial segment or history file that is in memory."""
+
+    def __init__(self, name: str, content: Buffer) -> None:
+        """Take ``content``, which isn't copied, for the file ``name``; the same errors as of a file."""
+        self.path = name
+        self.name = wal_name_of(name)
+        self._check_content = True
+        self._content = memoryview(content)
+        self._header = self._check_header()
+
+    def __exit__(self, *_: object) -> None:
+        self._content.release()
+
+    @property
+    def size(self) -> int:
+        return len(self._content)
+
+    def read(self, position: int, size: int) -> bytes:
+        return bytes(self._content[position : position + size])
+
+    def _cluster_beside(self) -> int | None:
+        return None

@@ -340,3 +340,15 @@ def test_a_parent_of_incremental_backups_is_refused_and_its_family_goes_together
         delete(catalog, "-b", "first")
     delete(catalog, "-r", "REDUNDANCY 1")
     assert [key.split("/")[3] for key in keys(catalog) if key.endswith("backup.info")] == ["20260104T000000"]
+
+
+def test_pieces_of_segments_that_nobody_needs_go_with_the_wal() -> None:
+    catalog = catalog_fc()
+    layout = catalog.layout
+    for number in (1, 7, 8, 9):
+        catalog.store.put(layout.piece(segment(number), 0, 100, 1), bytes(100))
+    other = f"{layout.pieces_dir}notes"
+    catalog.store.put(other, b"")
+    assert delete(catalog, "-b", "first") == 0
+    left = [item.key for item in catalog.store.list(layout.pieces_dir)]
+    assert left == [layout.piece(segment(8), 0, 100, 1), layout.piece(segment(9), 0, 100, 1), other]

@@ -142,3 +142,24 @@ def test_what_can_not_be_read_is_told() -> None:
 )
 def test_lengths_of_time_are_for_people(seconds: int, text: str) -> None:
     assert duration(timedelta(seconds=seconds)) == text
+
+
+def test_a_segment_in_pieces_counts_as_the_newest_wal() -> None:
+    catalog = fill(memory_catalog(), [done(26, 2, 3)], wals([2, 3]))
+    catalog.store.put(catalog.layout.piece(segment(4), 0, 9000, 1), bytes(9000))
+    report = checked(catalog, max_wal_age=DAY * 365)
+    assert "wal-gap" not in levels(report)
+    assert report.metrics["wal_files"] == 2
+    newest = next(finding for finding in report.findings if finding.subject == "newest-wal")
+    assert f"{segment(4)}.partial was stored" in newest.message
+
+
+def test_a_part_of_a_segment_fills_no_gap_and_all_of_it_does() -> None:
+    catalog = fill(memory_catalog(), [done(26, 2, 3)], wals([2, 3, 5]))
+    catalog.store.put(catalog.layout.piece(segment(4), 0, 9000, 1), b"")
+    gap = next(finding for finding in checked(catalog).findings if finding.subject == "wal-gap")
+    assert gap.objects == (segment(4),)
+    catalog.store.put(catalog.layout.piece(segment(4), 9000, 16 << 20, 1), b"")
+    assert "wal-gap" not in levels(checked(catalog))
+    catalog.store.put(catalog.layout.piece(segment(6), 5, 9000, 1), b"")  # not from its beginning on
+    assert "wal-gap" not in levels(checked(catalog))

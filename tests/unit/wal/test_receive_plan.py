@@ -63,3 +63,10 @@ def test_what_is_missing_is_named() -> None:
         "WAL from 0/2000000 to 0/4000000 (segments 000000010000000000000002 to 000000010000000000000003)"
     )
     assert missing_range(ONE, 2, None) == "WAL from 0/2000000 on (segment 000000010000000000000002)"
+
+
+def test_an_archive_that_has_only_a_part_of_a_segment_is_gone_on_with_there() -> None:
+    assert starts(set(), None, 9, [5, 7]) == [5]
+    assert starts(set(), 3, 9, [5]) == [3]
+    assert starts(set(), None, 9) == [9]
+    assert starts({4}, None, 9, [5]) == [5]
