@@ -140,9 +140,12 @@ class Lanes:
 
     def _work(self, lane: _Lane, part_size: int) -> None:
         try:
-            self.results.append(
-                upload_archive(self._uploads, lane.base, lane.part, lane.members(), part_size, self._cancelled)
-            )
+            with self._uploads.progress.item() as item:
+                self.results.append(
+                    upload_archive(
+                        self._uploads, lane.base, lane.part, lane.members(), part_size, self._cancelled, item
+                    )
+                )
         except Cancelled:
             pass
         except BaseException as error:  # noqa: BLE001 - carried to the main thread

@@ -47,6 +47,7 @@ from barman_cloud.postgres.connection import (
     read_system_identifier,
 )
 from barman_cloud.postgres.wal import format_lsn, segment_name
+from barman_cloud.report import progress
 from barman_cloud.store.base import ObjectStore
 
 log = logs.get_logger(__name__)
@@ -147,7 +148,10 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
     ``OperationError`` after the catalog says FAILED.
     """
     began = time.monotonic()
+    work = progress.current()
+    work.phase("connecting to PostgreSQL")
     with interruptible(), closing(connect(request.connection)) as connection:
+        work.phase("looking at the archive")
         method.check(connection)
         _refuse_foreign_cluster(connection, store, layout, request)
         try:
@@ -164,6 +168,7 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
         except BaseException as error:
             _fail(run, record, request, method, error)
             raise _failure(info, error) from error
+        work.phase("completing the catalog")
         try:
             call_interruptibly(record.save)
         except BaseException as error:
@@ -179,8 +184,12 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
             _fail(run, record, request, method, error)
             raise _failure(info, error) from error
         log.info("backup %s is done after %.1f s; it ends at %s", backup_id, time.monotonic() - began, info.end_xlog)
-        if not request.include_wal:
-            _look_for_wal(run, request)
+        if request.include_wal:
+            work.notes["wal"] = "included"
+        else:
+            work.phase("waiting for WAL in the archive")
+            missing = _look_for_wal(run, request)
+            work.notes["wal"] = "unknown" if missing is None else "missing" if missing else "archived"
     return info
 
 
@@ -274,8 +283,11 @@ def _take(connection: Connection, run: Run, record: _Record, request: BackupRequ
         run.archiving_problem = archiving_problem(connection, metadata)
         if run.archiving_problem:
             log.warning("the backup can be recovered only with its WAL, but %s", run.archiving_problem)
+    work = progress.current()
+    work.phase("looking at the files")
     method.prepare(metadata)
     with closing(method.begin(connection, run)) as mode:
+        work.phase("waiting for the checkpoint")
         start = mode.start(
             f"Barman backup {method.server_name} {info.backup_id}", immediate_checkpoint=request.immediate_checkpoint
         )
@@ -289,8 +301,10 @@ def _take(connection: Connection, run: Run, record: _Record, request: BackupRequ
         info.status = backup_info.STARTED
         call_interruptibly(record.save)
         log.info("backup %s began at %s on timeline %d", info.backup_id, info.begin_xlog, start.timeline)
+        work.phase("copying")
         method.copy(run)
         log.info("waiting for the server to stop the backup and to archive its WAL")
+        work.phase("waiting for WAL")
         stop = mode.stop()
         info.end_time = stop.time
         info.end_xlog = format_lsn(stop.lsn, metadata.version)
@@ -315,13 +329,15 @@ def _once_more(connection: Connection, before: ServerMetadata, info: BackupInfo,
     return metadata
 
 
-def _look_for_wal(run: Run, request: BackupRequest) -> None:
+def _look_for_wal(run: Run, request: BackupRequest) -> list[str] | None:
     archive = WalArchive(run.store, run.layout)
 
     def find() -> list[str]:
         return call_interruptibly(lambda: missing_segments(archive, run.info))
 
-    warn_of_missing_wal(find, run.info, timeout=request.wal_timeout, sleep=time.sleep, reason=run.archiving_problem)
+    return warn_of_missing_wal(
+        find, run.info, timeout=request.wal_timeout, sleep=time.sleep, reason=run.archiving_problem
+    )
 
 
 def _describe(info: BackupInfo, metadata: ServerMetadata) -> None:

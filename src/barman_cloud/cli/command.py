@@ -68,12 +68,10 @@ def main(
         return code
     except BarmanCloudError as error:
         _log_error(str(error), error.hint)
-        if isinstance(error, ConnectivityError):
-            return command.connectivity_exit_code
-        return error.exit_code
-    except KeyboardInterrupt:
+        return _code_of(command, error)
+    except KeyboardInterrupt as error:
         _log_error("interrupted", None)
-        return command.interrupt_exit_code or 1
+        return _code_of(command, error)
     except BrokenPipeError:
         from barman_cloud.report.terminal import give_up_stdout
 
@@ -115,7 +113,20 @@ def _run(command: Command, args: Arguments) -> int:
         command.validate(args)
     if args.test and not command.has_own_test:
         return test_connectivity(args)
+    if hasattr(args, "progress"):
+        from barman_cloud.cli import showing
+
+        return showing.run(command.name, command.run, args, lambda error: _code_of(command, error))
     return command.run(args) or 0
+
+
+def _code_of(command: Command, error: BaseException) -> int:
+    """Return the exit code of an error."""
+    if isinstance(error, ConnectivityError):
+        return command.connectivity_exit_code
+    if isinstance(error, BarmanCloudError):
+        return error.exit_code
+    return command.interrupt_exit_code or 1 if isinstance(error, KeyboardInterrupt) else 4
 
 
 def test_connectivity(args: Arguments) -> int:

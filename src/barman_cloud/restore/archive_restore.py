@@ -16,6 +16,8 @@ from barman_cloud.catalog.backup_info import STREAMED, BackupInfo
 from barman_cloud.catalog.catalog import ArchiveObject
 from barman_cloud.catalog.layout import DATA, Layout
 from barman_cloud.errors import ObjectNotFoundError, OperationError, UnexpectedError
+from barman_cloud.report import progress
+from barman_cloud.report.progress import Progress
 from barman_cloud.restore import journal, room
 from barman_cloud.restore.chain import Chain, open_chain
 from barman_cloud.restore.combined import verify_combined
@@ -80,6 +82,8 @@ def restore_backup(
     content. An incremental backup is put on top of those that it builds on, oldest first, in the same files.
     """
     began = time.monotonic()
+    work = progress.current()
+    work.phase("looking at the backup")
     plan, interrupted = make_plan(store, layout, info, target, tablespaces, delta=delta)
     files = WrittenFiles()
     with ExitStack() as stack:
@@ -96,6 +100,7 @@ def restore_backup(
         older = _extract_chain(store, chain, trees, notes, jobs) if chain else []
         newest = chain.layer(len(plan.older)) if chain else None
         _extract(store, plan.source, trees, notes, files, jobs, comparison, newest)
+        work.phase("making everything durable")
         verify = partial(verify_combined, chain.manifests[-1], trees, files, jobs, info.version) if chain else None
         try:
             verified = finish(plan, trees, notes, files, settings, verify)
@@ -265,26 +270,27 @@ def _extract(
         if archive.key in notes.finished:
             done(order, archive.base, notes.finished[archive.key])
     pending = [(order, archive) for order, archive in enumerate(archives) if archive.key not in notes.finished]
-    if len(pending) < len(archives):
-        log.info("%d of %d archives were extracted before", len(archives) - len(pending), len(archives))
+    work = _begin_phase(source, pending, len(archives), of_chain=layer is not None)
     window = Window.of_each(max(1, min(jobs, len(pending))))
 
     def task(order: int, archive: ArchiveObject) -> Callable[[threading.Event], None]:
         def run(stop: threading.Event) -> None:
             record = files.recorder(archive.base) if files else None
             part = LayerOfArchive(layer, archive.base) if layer else None
-            outcome = extract_archive(
-                store,
-                archive,
-                trees[archive.base],
-                order,
-                window=window,
-                expected=(source.records or {}).get(archive.key),
-                record=part.recorder(record) if part else record,
-                keep=comparison.keeper(archive.base) if comparison else None,
-                layer=part,
-                stop=stop,
-            )
+            with work.item(archive.key.rpartition("/")[2], archive.size) as item:
+                outcome = extract_archive(
+                    store,
+                    archive,
+                    trees[archive.base],
+                    order,
+                    window=window,
+                    expected=(source.records or {}).get(archive.key),
+                    record=part.recorder(record) if part else record,
+                    keep=comparison.keeper(archive.base) if comparison else None,
+                    layer=part,
+                    stop=stop,
+                    item=item,
+                )
             done(order, archive.base, outcome)
             with turn:
                 notes.add(archive.key, outcome)
@@ -292,8 +298,19 @@ def _extract(
 
         return run
 
-    pending.sort(key=lambda entry: entry[1].size, reverse=True)
-    run_all([task(order, archive) for order, archive in pending], jobs)
+    run_all([task(*entry) for entry in sorted(pending, key=lambda entry: -entry[1].size)], jobs)
     if layer is not None:
         layer.require_all(sum(outcome.files if is_older else outcome.overlaid for outcome in outcomes))
     return outcomes
+
+
+def _begin_phase(
+    source: ArchiveSource, pending: list[tuple[int, ArchiveObject]], count: int, *, of_chain: bool
+) -> Progress:
+    if len(pending) < count:
+        log.info("%d of %d archives were extracted before", count - len(pending), count)
+    work = progress.current()
+    size = sum(archive.size for _, archive in pending)
+    name = f"restoring {source.info.backup_id}" if of_chain else "restoring"
+    work.phase(name, total=size, items=len(pending), measure=progress.STORED)
+    return work

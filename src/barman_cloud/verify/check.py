@@ -14,6 +14,7 @@ from barman_cloud.catalog.wal_archive import WalArchive
 from barman_cloud.catalog.wal_range import Segment, segments
 from barman_cloud.errors import IntegrityError, NotFoundError
 from barman_cloud.postgres.timeline import Switch
+from barman_cloud.report import progress
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.verify import ledger as ledgers
 from barman_cloud.verify.coverage import Coverage, Way, needs_of, recoverable
@@ -36,10 +37,12 @@ def check(
     """
     now = now or datetime.now(UTC)
     catalog = Catalog(store, layout)
+    progress.current().phase("reading the catalog")
     view = catalog.load()
     if not view.backups and not view.unreadable and (problem := servers.describe_unknown(catalog)):
         raise NotFoundError(problem)
     done = [info for info in view.backups.values() if info.is_complete]
+    progress.current().phase("listing WAL")
     tally = WalTally()
     archive = WalArchive(store, layout)
     histories, damaged = read_histories(archive)
@@ -82,6 +85,8 @@ class WalTally:
     def of(self, store: ObjectStore, layout: Layout, segment_size: int) -> Iterator[Segment]:
         """Yield the archive's segments in order, counting everything that is listed."""
 
+        work = progress.current()
+
         def listed() -> Iterator[tuple[object, datetime | None]]:
             for item in store.list(layout.wals_dir):
                 wal = layout.parse_wal_key(item.key)
@@ -89,6 +94,8 @@ class WalTally:
                     continue
                 self.count += 1
                 self.size += item.size
+                if self.count % 100 == 0:
+                    work.add(items=100)
                 if item.last_modified and (self.newest is None or item.last_modified >= self.newest):
                     self.newest, self.newest_name = item.last_modified, wal.name
                 yield wal, item.last_modified
