@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from barman_cloud.catalog.backup_info import BackupInfo
     from barman_cloud.catalog.dry_run import Writer
     from barman_cloud.catalog.removal import DeletionOptions
+    from barman_cloud.overview.model import Overview
     from barman_cloud.restore.archive_restore import RestoreReport
     from barman_cloud.restore.recovery_settings import RecoverySettings
     from barman_cloud.store.base import ObjectStore
@@ -236,6 +237,13 @@ class Repository:
         from barman_cloud.verify.limits import Limits
 
         return check(self.store, self.layout, limits or Limits(), extra=extra() if extra else ())
+
+    def overview(self, *, storage_class: str | None = None) -> Overview:
+        """Return what ``report`` shows, from listings: backups, WAL and its gaps, growth, an estimate of the cost."""
+        from barman_cloud.overview.gather import gather
+        from barman_cloud.overview.prices import TABLE
+
+        return gather(self.store, self.layout, TABLE, storage_class)
 
     def verify(
         self, backup: str | None = None, *, newest: int | None = None, options: VerifyOptions | None = None

@@ -17,6 +17,7 @@ PROGRAMS = {
 
 OWN = {
     "check": "Tell whether backups and WAL are whole and fresh, from listings alone.",
+    "report": "Show what can be recovered, how it grows and what it costs, in the terminal or as a page.",
     "verify": "Read backups and WAL, and tell what is broken and what can be restored.",
     "wal-receive": "Receive WAL from a server as it is written, and store it.",
 }
