@@ -111,13 +111,12 @@ def parse(command: Command, words: list[str], prog: str | None = None) -> Argume
 def _run(command: Command, args: Arguments) -> int:
     if command.validate:
         command.validate(args)
-    if args.test and not command.has_own_test:
-        return test_connectivity(args)
+    run = test_connectivity if args.test and not command.has_own_test else command.run
     if hasattr(args, "progress"):
         from barman_cloud.cli import showing
 
-        return showing.run(command.name, command.run, args, lambda error: _code_of(command, error))
-    return command.run(args) or 0
+        return showing.run(command.name, run, args, lambda error: _code_of(command, error))
+    return run(args) or 0
 
 
 def _code_of(command: Command, error: BaseException) -> int:

@@ -142,7 +142,7 @@ class Progress:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._began = self._phase_began = time.monotonic()
-        self._phase = "starting"
+        self._phase = "asking the store"
         self._seconds: dict[str, float] = {}
         self._measure = DATA
         self._total: int | None = None

@@ -42,7 +42,7 @@ def test_items_in_work_and_finished_ones_are_added_up_by_phase() -> None:
     assert (seen.done, seen.data, seen.stored, seen.items_done, seen.fraction) == (0, 90, 3, 0, 0.0)
     work.add(stored=9, items=1)
     assert (work.state().done, work.state().fraction, work.items_finished) == (9, 1.0, 3)
-    assert list(work.phases()) == ["starting", "copying", "reading"]
+    assert list(work.phases()) == ["asking the store", "copying", "reading"]
 
 
 def test_an_item_follows_stages_that_count_anyway() -> None:
@@ -156,7 +156,12 @@ def test_json_lines_tell_each_phase_and_the_end(monkeypatch: pytest.MonkeyPatch)
     with contextlib.suppress(ValueError), live.shown(work, "json", "backup"):
         raise ValueError
     *_, last = map(json.loads, stream.getvalue().splitlines())
-    assert (last["version"], last["event"], last["command"], last["phase"]) == (1, "failed", "backup", "starting")
+    assert (last["version"], last["event"], last["command"], last["phase"]) == (
+        1,
+        "failed",
+        "backup",
+        "asking the store",
+    )
 
 
 def test_a_display_whose_reader_went_away_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
