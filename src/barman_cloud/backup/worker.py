@@ -202,10 +202,13 @@ def upload_archive(
     cancelled: threading.Event,
     item: Item,
     turns: threading.Semaphore | None = None,
+    *,
+    threads: int = 1,
 ) -> StoredArchive:
     """Make one archive of ``members`` while it is uploaded; ``Cancelled`` aborts that once ``cancelled`` is set.
 
-    One of ``turns`` is taken from its first byte to its last. ``item`` follows how far it is.
+    One of ``turns`` is taken from its first byte to its last. ``threads`` may compress it, where the library can.
+    ``item`` follows how far it is.
     """
     key = uploads.layout.archive(
         uploads.backup_id, base, part, SUFFIX[uploads.compression] if uploads.compression else ""
@@ -216,7 +219,7 @@ def upload_archive(
         began = time.monotonic()
         item.name = key.rpartition("/")[2]
         tar = TarStream(members, partial(_check, cancelled))
-        stored = Tally(compress_stream(tar, uploads.compression, uploads.level))
+        stored = Tally(compress_stream(tar, uploads.compression, uploads.level, threads))
         item.follow(tar, stored)
         uploads.store.put_stream(
             key,
