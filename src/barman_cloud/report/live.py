@@ -22,6 +22,8 @@ from barman_cloud.report.progress import Progress
 if TYPE_CHECKING:
     from barman_cloud.report.screen import Screen
 
+_log = logs.get_logger(__name__)
+
 AUTO, NONE, PLAIN, JSON, LIVE = "auto", "none", "plain", "json", "live"
 MODES = (AUTO, NONE, PLAIN, JSON)
 
@@ -99,8 +101,8 @@ class _Display:
             while not self._ended.wait(wait):
                 wait = self._every
                 self._show()
-        except (OSError, ValueError):
-            pass  # nobody reads any more; the work is what counts
+        except Exception as error:  # noqa: BLE001 - whatever becomes of the display, the work is what counts
+            _log.debug("progress isn't shown any more: %s", error)
 
     def _show(self) -> None:
         raise NotImplementedError
@@ -175,7 +177,7 @@ class _Live(_Display):
         if self._screen is not None:
             logs.divert(None)
             terminal.set_aside(nullcontext)
-            with suppress(OSError, ValueError):
+            with suppress(Exception):
                 self._screen.clear()
 
 

@@ -159,6 +159,7 @@ def look_before(
         found = need_manifest(fetched(), plan.info.backup_id)
         room.require(plan, exactly, force=force)
         trees = _open_trees(stack, plan)
+        progress.current().phase("comparing with what is there")
         comparison = compare(found, trees, jobs, files)
         comparison.removed = sum(not directory for _, directory in strangers(trees, comparison.listed))
         return comparison
