@@ -29,7 +29,9 @@ def server() -> Iterator[PostgresServer]:
     with (
         temporary_server_directory() as directory,
         PostgresServer.create(
-            directory / "server", initdb=("--wal-segsize=1",), settings={"archive_mode": "on"}
+            directory / "server",
+            initdb=("--wal-segsize=1",),
+            settings={"archive_mode": "on", "summarize_wal": "on"},
         ) as server,
     ):
         server.query("CREATE TABLE t AS SELECT g AS a, repeat('x', 200) FROM generate_series(1, 5000) g")
@@ -144,6 +146,27 @@ def test_without_a_terminal_nothing_is_said_unless_asked(server: PostgresServer,
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (3, "", 1)
 
 
+def test_a_chain_is_counted_backup_by_backup(server: PostgresServer, repository: Repository, tmp_path: Path) -> None:
+    server.query("UPDATE t SET a = a + 1 WHERE a < 50")
+    done = repository.backup(server, "--incremental", repository.ids[0], "--progress", "json", *summary_to(repository))
+    assert done.returncode == 0, done.stderr
+    full, increment = repository.ids[0], repository.ids[-1]
+    told = summary(repository)
+    assert (told["backup"]["type"], told["backup"]["parent_backup_id"]) == ("incremental", full)
+    copying = [line for line in progress_lines(done.stderr) if line["phase"] == "copying" and line["total_bytes"]]
+    # What didn't change counts as done, and isn't moved.
+    assert told["data_bytes"] < copying[0]["total_bytes"] / 3
+    done = run_command("restore", "--progress", "json", repository.url, "main", increment, tmp_path / "restored")
+    assert done.returncode == 0, done.stderr
+    totals = {line["phase"]: line["total_bytes"] for line in progress_lines(done.stderr)}
+    for backup_id in (full, increment):
+        stored = sum(path.stat().st_size for path in repository.path(backup_id=backup_id).glob("*.tar*"))
+        assert totals[f"restoring {backup_id}"] == stored
+    with on_terminal(100, "backup-delete", "-b", increment, repository.url, "main") as terminal:
+        assert terminal.finish() == 0
+        assert terminal.everything[-1].startswith(f"deleted 1 backup ({increment}): ")
+
+
 def test_a_restore_says_what_to_type_next(repository: Repository, tmp_path: Path) -> None:
     target = tmp_path / "it's here"
     done = run_command(
@@ -178,6 +201,12 @@ def test_a_restore_says_what_to_type_next(repository: Repository, tmp_path: Path
 
 
 def test_lists_for_people_spreadsheets_and_programs(repository: Repository) -> None:
+    command = [UMBRELLA, "verify", repository.url, "main", repository.ids[0]]
+    environment = {**command_environment(), "TERM": "xterm", "LANG": "C.UTF-8", "PYTHONUTF8": "1"}
+    with Terminal.run(command, 120, environ=environment) as terminal:
+        assert terminal.finish() == 0
+        assert terminal.longest_blank < 2
+        assert re.match(r"verified 1 backup and \d+ WAL files?: .*, nothing is wrong$", terminal.everything[-1])
     verified = umbrella(
         "verify", repository.url, "main", repository.ids[0], "--format", "json", *summary_to(repository)
     )

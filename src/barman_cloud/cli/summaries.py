@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from barman_cloud.restore.archive_restore import RestoreReport
     from barman_cloud.verify.findings import Report
 
+_SIGNAL_FILES = 120000
+"""The PostgreSQL whose recovery settings are in ``postgresql.auto.conf``; before it they were in ``recovery.conf``."""
+
 _WAL_STATES = {
     "archived": "archived",
     "missing": "not archived yet",
@@ -140,9 +143,11 @@ def _next_of_restore(info: BackupInfo, target: Path, restore_command: str | None
     """Return what to type: PostgreSQL must not be started without a way to its WAL."""
     directory = shlex.quote(str(target))
     start = f"next: pg_ctl -D {directory} start    (as the user that PostgreSQL runs as)"
-    if has_settings or restore_command is None or (info.version or 0) < 120000:
+    if has_settings or restore_command is None:
         return [start]
     setting = shlex.quote("restore_command = '{}'".format(restore_command.replace("'", "''")))
+    if (info.version or _SIGNAL_FILES) < _SIGNAL_FILES:
+        return [f"next: echo {setting} >> {directory}/recovery.conf", f"      {start.removeprefix('next: ')}"]
     return [
         f"next: echo {setting} >> {directory}/postgresql.auto.conf",
         f"      touch {directory}/recovery.signal    (without it, and its WAL, the copy isn't consistent)",
