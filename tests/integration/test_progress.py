@@ -200,7 +200,7 @@ def test_a_restore_says_what_to_type_next(repository: Repository, tmp_path: Path
     assert (target / "recovery.signal").exists()
 
 
-def test_lists_for_people_spreadsheets_and_programs(repository: Repository) -> None:
+def test_lists_for_people_spreadsheets_and_programs(repository: Repository, tmp_path: Path) -> None:
     command = [UMBRELLA, "verify", repository.url, "main", repository.ids[0]]
     environment = {**command_environment(), "TERM": "xterm", "LANG": "C.UTF-8", "PYTHONUTF8": "1"}
     with Terminal.run(command, 120, environ=environment) as terminal:
@@ -241,6 +241,13 @@ def test_lists_for_people_spreadsheets_and_programs(repository: Repository) -> N
         require_valid(json.loads(done.stdout), "backup-show")
     done = umbrella("check", "--format", "json", repository.url, "main")
     require_valid(json.loads(done.stdout), "check")
+    page = tmp_path / "report.html"
+    done = umbrella("report", "--html", str(page), BARMAN_CLOUD_URL=repository.url)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert all(f'data-backup="{backup_id}"' in page.read_text() for backup_id in repository.ids)
+    done = umbrella("report", repository.url, "main")
+    assert "  any moment from " in done.stdout
+    assert all(backup_id in done.stdout for backup_id in repository.ids)
 
 
 def run_any(command: list[str]) -> Completed:

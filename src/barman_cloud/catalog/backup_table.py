@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from barman_cloud.catalog.backup_info import BackupInfo
+from barman_cloud.catalog.backup_info import DONE, BackupInfo
 from barman_cloud.catalog.catalog import Catalog, CatalogView
 from barman_cloud.catalog.keep import Keeps, label
 from barman_cloud.catalog.lineage import type_of
@@ -61,11 +61,15 @@ class Row:
         return self.info.cluster_size if self.info.cluster_size is not None else self.info.size
 
     @property
+    def ended(self) -> datetime | None:
+        """When it ended; None unless it is DONE, since a backup with an end is taken for a finished one."""
+        return self.info.end_time if self.info is not None and self.info.status == DONE else None
+
+    @property
     def duration(self) -> float | None:
-        info = self.info
-        if info is None or info.begin_time is None or info.end_time is None:
+        if self.info is None or self.info.begin_time is None or self.ended is None:
             return None
-        return (info.end_time - info.begin_time).total_seconds()
+        return (self.ended - self.info.begin_time).total_seconds()
 
     @property
     def ratio(self) -> float | None:
@@ -138,7 +142,7 @@ def as_csv(rows: Iterable[Row]) -> str:
             info and type_of(info),
             info and info.parent_backup_id,
             info and info.begin_time and info.begin_time.isoformat(),
-            info and info.end_time and info.end_time.isoformat(),
+            row.ended and row.ended.isoformat(),
             row.duration,
             row.size,
             row.stored,
@@ -172,8 +176,8 @@ def _cells(row: Row, now: datetime) -> tuple[str, ...]:
         row.backup_id,
         type_of(info),
         info.status or "",
-        format_to_the_second(info.end_time) if info.end_time else "",
-        age(info.end_time, now) if info.end_time else "",
+        format_to_the_second(row.ended) if row.ended else "",
+        age(row.ended, now) if row.ended else "",
         clock(row.duration) if row.duration is not None else "",
         size(row.size) if row.size is not None else "",
         size(row.stored) if row.stored is not None else "",

@@ -201,6 +201,7 @@ def _clean_wal(catalog: Catalog, plans: Sequence[WalCleanup], options: DeletionO
     try:
         catalog.store.delete(keys(), batch_size=options.batch_size)
     except DeleteFailedError as error:
+        work.notes["wal_files"] = count - len(error.failures)
         for key, reason in error.failures.items():
             log.error("%s is left behind: %s", catalog.store.object_url(key), reason)  # noqa: TRY400
         if any(map(sweep.goes_as_a_whole, error.failures)):
