@@ -78,17 +78,20 @@ class _LateFile:
 
 
 class _StandardError:
-    """Standard error, or what draws on it meanwhile (:func:`divert`)."""
+    """Standard error as it is now, or what draws on it meanwhile (:func:`divert`)."""
+
+    def __init__(self) -> None:
+        self._stream = sys.stderr
 
     def write(self, text: str) -> None:
         if _diverted is not None:
             _diverted(text)
-        elif sys.stderr is not None:
-            sys.stderr.write(text)
+        elif self._stream is not None:
+            self._stream.write(text)
 
     def flush(self) -> None:
-        if sys.stderr is not None:
-            sys.stderr.flush()
+        if self._stream is not None:
+            self._stream.flush()
 
 
 def get_logger(name: str) -> Logger:

@@ -115,7 +115,11 @@ def _run(command: Command, args: Arguments) -> int:
     if hasattr(args, "progress"):
         from barman_cloud.cli import showing
 
-        return showing.run(command.name, run, args, lambda error: _code_of(command, error))
+        def judge(error: BaseException) -> tuple[int, str]:
+            line = "interrupted" if isinstance(error, KeyboardInterrupt) else describe(error)
+            return _code_of(command, error), line
+
+        return showing.run(command.name, run, args, judge)
     return run(args) or 0
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from barman_cloud import logs
 from barman_cloud.cli import options
-from barman_cloud.cli.command import describe
 from barman_cloud.errors import BarmanCloudError, UsageError
 from barman_cloud.report import live, progress
 
@@ -24,11 +23,14 @@ log = logs.get_logger(__name__)
 
 
 def run(
-    name: str, function: Callable[[Arguments], int | None], args: Arguments, code_of: Callable[[BaseException], int]
+    name: str,
+    function: Callable[[Arguments], int | None],
+    args: Arguments,
+    judge: Callable[[BaseException], tuple[int, str]],
 ) -> int:
     """Run ``function``, show how far it is, and tell at its end what ``args.summary`` says.
 
-    ``code_of`` tells the exit code of an error, which is raised as it is. Raises ``UsageError`` if the file of
+    ``judge`` tells the exit code of an error and its line; it is raised as it is. Raises ``UsageError`` if the file of
     ``--json-summary`` can't be there.
     """
     file = Path(args.json_summary) if getattr(args, "json_summary", None) else None
@@ -45,8 +47,7 @@ def run(
         except BaseException as error:
             if file is not None:
                 hint = error.hint if isinstance(error, BarmanCloudError) else None
-                message = "interrupted" if isinstance(error, KeyboardInterrupt) else describe(error)
-                _write(file, work, _outcome(name, args, began, code_of(error), message, hint), args)
+                _write(file, work, _outcome(name, args, began, *judge(error), hint), args)
             raise
         if file is not None:
             _write(file, work, _outcome(name, args, began, code), args)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 import subprocess
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
@@ -28,6 +30,12 @@ from barman_cloud.store.open import open_store
 from tests.support.made_up import DAY, EACH_DAY, NOW, make_archive
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging() -> Iterator[None]:
+    yield
+    logging.getLogger("barman_cloud").handlers.clear()
 
 
 @pytest.fixture(scope="module")

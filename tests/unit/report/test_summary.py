@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +19,12 @@ from tests.support.made_up import make_archive
 from tests.support.schemas import require_valid
 
 BEGAN = datetime(2026, 11, 28, 12, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging() -> Iterator[None]:
+    yield
+    logging.getLogger("barman_cloud").handlers.clear()
 
 
 def moved(data: int, stored: int, items: int) -> Progress:
