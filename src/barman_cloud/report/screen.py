@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleDimensions, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -44,7 +44,7 @@ class Screen:
         if not _in_foreground(self._stream):
             return
         with self._lock:
-            size = self._console.size
+            size = self._console.size = _size_of(self._stream)
             # A full row would make some terminals go on in the next one.
             lines = self._lines(state, rate, max(size.width - 1, 1))[: max(size.height - 1, 1)]
             self._turns += 1
@@ -128,3 +128,12 @@ def _in_foreground(stream: TextIO) -> bool:
         return os.tcgetpgrp(stream.fileno()) == os.getpgrp()
     except (OSError, ValueError):
         return True
+
+
+def _size_of(stream: TextIO) -> ConsoleDimensions:
+    """Return the size of this very terminal now; rich would take ``COLUMNS``, or ask that of standard input first."""
+    try:
+        columns, rows = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        columns = rows = 0
+    return ConsoleDimensions(columns or 80, rows or 24)

@@ -79,7 +79,7 @@ def test_live_lines_follow_the_work_and_leave_nothing_behind(columns: int) -> No
 
 
 def test_a_terminal_that_is_resized_is_drawn_anew() -> None:
-    with start(80) as terminal:
+    with start(80, COLUMNS="132") as terminal:
         terminal.until(lambda: shows(terminal, r"waiting for the checkpoint"))
         go(terminal)
         terminal.until(lambda: shows(terminal, r"copying .*100\.0 of 400\.0 MiB.*2\.5×"))
