@@ -31,7 +31,7 @@ h3 { font-size: 1rem; margin: 1.25rem 0 .25rem; }
 .cards li { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .6rem .9rem;
   flex: 1 1 9rem; }
 .cards b { display: block; font-size: 1.2rem; }
-svg { width: 100%; height: auto; display: block; } .scroll { overflow-x: auto; }
+svg { width: 100%; min-width: 40rem; height: auto; display: block; } .scroll { overflow-x: auto; }
 .label { fill: var(--soft); font: 11px ui-monospace, monospace; } .mark { fill: var(--good); font-size: 12px; }
 .grid, .axis { stroke: var(--line); stroke-width: 1; }
 .chain { stroke: var(--soft); fill: none; stroke-dasharray: 2 2; }
@@ -42,9 +42,9 @@ svg { width: 100%; height: auto; display: block; } .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; } caption { text-align: left; color: var(--soft); }
 th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top;
   white-space: nowrap; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; } td.wide { white-space: normal; min-width: 16rem; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; } td.wide { white-space: normal; min-width: 11rem; }
 .critical { color: var(--bad); font-weight: 600; } .warning, .unknown { color: var(--warn); font-weight: 600; }
-.legend { color: var(--soft); font-size: .85rem; } .legend i { display: inline-block; width: .8em; height: .8em;
+.marks { margin-left: 1em; } .legend { color: var(--soft); font-size: .85rem; } .legend i { display: inline-block; width: .8em; height: .8em;
   margin: 0 .3em 0 1em; border-radius: 2px; }
 footer { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: .75rem; color: var(--soft);
   font-size: .85rem; }
@@ -94,9 +94,9 @@ def _server(overview: Overview) -> Iterator[str]:
     yield from _problems(overview)
     yield "<h2>What can be recovered</h2>"
     yield f'<div class="scroll">{timeline(overview)}</div>'
-    yield "".join(
-        ['<p class="legend">', *(f'<i style="background:var({colour})"></i>{word}' for colour, word in _LEGEND), "</p>"]
-    )
+    words = "".join(f'<i style="background:var({colour})"></i>{word}' for colour, word in _LEGEND)
+    marks = " ✓ verified" + (" ● a drill" if overview.drills else "")
+    yield f'<p class="legend">{words} <span class="marks">{marks}</span></p>'
     yield from _pictures(overview)
     yield from _tables(overview)
     yield "</main>"
@@ -188,7 +188,7 @@ def _backup_rows(overview: Overview) -> Iterator[str]:
     for entry in reversed(overview.backups[-_SAID:]):
         kept = entry.kept and f"kept ({entry.kept})"
         note = "; ".join(part for part in (entry.name, entry.parent and f"builds on {entry.parent}", kept) if part)
-        verified = f"{entry.verified_state}, {_when(entry.verified)}" if entry.verified else "no"
+        verified = f"{text(entry.verified_state)}, {entry.verified:%Y-%m-%d}" if entry.verified else "no"
         problem = f' <span class="critical">{text(entry.problem)}</span>' if entry.problem else ""
         yield (
             f"<td>{text(entry.backup_id)}</td><td>{text(entry.type)}</td><td>{text(entry.status)}</td>"
