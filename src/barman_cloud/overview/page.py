@@ -44,7 +44,8 @@ th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--
   white-space: nowrap; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; } td.wide { white-space: normal; min-width: 11rem; }
 .critical { color: var(--bad); font-weight: 600; } .warning, .unknown { color: var(--warn); font-weight: 600; }
-.marks { margin-left: 1em; } .legend { color: var(--soft); font-size: .85rem; } .legend i { display: inline-block; width: .8em; height: .8em;
+.marks { margin-left: 1em; }
+.legend { color: var(--soft); font-size: .85rem; } .legend i { display: inline-block; width: .8em; height: .8em;
   margin: 0 .3em 0 1em; border-radius: 2px; }
 footer { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: .75rem; color: var(--soft);
   font-size: .85rem; }
