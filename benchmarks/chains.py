@@ -7,6 +7,8 @@ others, and is the worst case for everything that is faster on neighbours.
 from __future__ import annotations
 
 import shlex
+import shutil
+import statistics
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,9 +18,9 @@ from tests.support.installations import find_tool
 from tests.support.peers import find_barman, our_commands
 from tests.support.postgres import SUPERUSER, PostgresServer
 from tests.support.privileges import server_account
-from tests.support.servers import rclone_program
+from tests.support.servers import StoreServer, rclone_program
 
-from benchmarks.contestants import SERVER
+from benchmarks.contestants import SERVER, newest_for_pgbackrest, pgbackrest
 from benchmarks.data import data_size, make_realistic
 from benchmarks.disk import cache, discard, sync
 from benchmarks.meter import Usage, measure
@@ -30,26 +32,32 @@ _BLOCK = 8192
 _INCREMENTS = 6
 _RATE = 0.02
 _RATES = (0.001, 0.01, 0.02, 0.1, 0.5)
-_SETTINGS = {"summarize_wal": "on", "wal_level": "replica", "max_wal_size": "8GB"}
+_SETTINGS = {"wal_level": "replica", "max_wal_size": "8GB"}
 
 
 def run(bench: Bench) -> None:
-    """Measure one increment at each change rate, then chains of one full backup and six increments."""
-    if bench.installation.major < 17:
-        print("chains: servers before 17 can't be compared with pg_combinebackup", flush=True)
-        return
+    """Measure one increment at each change rate, then chains of one full backup and six increments.
+
+    Servers before 17 have no WAL summaries: there the LSNs of the pages tell what changed, and neither
+    ``pg_combinebackup`` nor Barman takes part.
+    """
     server = make_realistic(bench.directory("chains"), bench.installation, bench.scale.rows // 2)
+    summaries = bench.installation.major >= 17
+    methods = ("stream", "files") if summaries else ("files",)
     with server:
-        server.configure(**_SETTINGS)
+        server.configure(**_SETTINGS, **({"summarize_wal": "on"} if summaries else {"wal_log_hints": "on"}))
         server.restart()
-        server.archive_with("true")  # Barman's server takes no backup of one that doesn't archive
-        for method in ("stream", "files"):
+        server.archive_with("true")  # neither Barman's server nor pgBackRest backs up one that doesn't archive
+        for method in methods:
             bench.results.take_turns(1, [partial(_rates, bench, server, method)])
-        chains: list[Callable[[], float]] = [partial(_chain, bench, server, _Ours(bench, server))]
-        chains.append(partial(_chain, bench, server, _Tools(bench, server)))
-        if find_barman():
-            chains.append(partial(_chain, bench, server, _Barman(bench, server)))
-        bench.results.take_turns(1, chains)
+        tools: list[_Tool] = [_Ours(bench, server, methods[0])]
+        if summaries:
+            tools.append(_Tools(bench, server))
+            tools += [_Barman(bench, server)] if find_barman() else []
+        program = shutil.which("pgbackrest")
+        if program and newest_for_pgbackrest(program) >= bench.installation.major:
+            tools.append(_PgBackRest(bench, server, program))
+        bench.results.take_turns(1, [partial(_chain, bench, server, tool) for tool in tools])
 
 
 def _rates(bench: Bench, server: PostgresServer, method: str) -> float:
@@ -76,8 +84,9 @@ def _chain(bench: Bench, server: PostgresServer, tool: _Tool) -> float:
     tool.take(None)
     stored = tool.place.stored_bytes()
     _add(bench, "full", tool.name, tool.last, _stored(server, stored))
-    alone = _restore(bench, tool.restore("latest"))
-    _add(bench, "restore of the full", tool.name, alone)
+    alone = [_restore(bench, tool.restore("latest")) for _ in range(bench.scale.rounds)]
+    for used in alone:
+        _add(bench, "restore of the full", tool.name, used)
     took: list[Usage] = []
     for _ in range(_INCREMENTS):
         change(server, _RATE)
@@ -90,12 +99,12 @@ def _chain(bench: Bench, server: PostgresServer, tool: _Tool) -> float:
     )
     increments = tool.place.stored_bytes() - stored
     _add(bench, f"increment of {_RATE:.0%}, mean of {_INCREMENTS}", tool.name, mean, _stored(server, increments // 6))
-    whole = _restore(bench, tool.restore("latest"))
-    _add(
-        bench, f"restore of the full and {_INCREMENTS}", tool.name, whole, f"{whole.wall / alone.wall:.2f} x the full's"
-    )
+    whole = [_restore(bench, tool.restore("latest")) for _ in range(bench.scale.rounds)]
+    ratio = statistics.median(used.wall for used in whole) / statistics.median(used.wall for used in alone)
+    for used in whole:
+        _add(bench, f"restore of the full and {_INCREMENTS}", tool.name, used, f"{ratio:.2f} x the full's")
     tool.place.forget()
-    return whole.wall
+    return 0.0
 
 
 def change(server: PostgresServer, rate: float) -> None:
@@ -120,10 +129,10 @@ class _Tool:
     name: str
     last: Usage
 
-    def __init__(self, bench: Bench, server: PostgresServer) -> None:
+    def __init__(self, bench: Bench, server: PostgresServer, store: StoreServer | None = None) -> None:
         self.bench = bench
         self.server = server
-        self.place = Place.new(bench.plain, bench.new_directory("contestant"))
+        self.place = Place.new(store or bench.plain, bench.new_directory("contestant"))
 
     def take(self, parent: str | None) -> None:
         """Take a backup; of what changed since ``parent``, if it is given."""
@@ -250,6 +259,25 @@ class _Barman(_Tool):
 
     def _command(self, *arguments: str) -> Command:
         return Command.of(*self.barman.command(*arguments), environ=self.barman.environ)
+
+
+class _PgBackRest(_Tool):
+    """pgBackRest, with incremental backups as its version makes them: whole files, unless it knows blocks."""
+
+    def __init__(self, bench: Bench, server: PostgresServer, program: str) -> None:
+        super().__init__(bench, server, bench.secure)
+        self.rest = pgbackrest(program)
+        self.name = self.rest.name
+        self.rest.prepare(server, self.place, "zstd", bench.jobs)
+
+    def take(self, parent: str | None) -> None:
+        command = self.rest.backup(self.server, self.place, "zstd", self.bench.jobs)
+        kind = "--type=incr" if parent else "--type=full"
+        argv = [kind if word == "--type=full" else word for word in command.argv]
+        self.last = _measured(Command(argv, command.environ))
+
+    def restore(self, backup: str) -> Callable[[Path], Command]:
+        return lambda target: self.rest.restore(self.place, target, self.bench.jobs)
 
 
 def _measured(command: Command) -> Usage:
