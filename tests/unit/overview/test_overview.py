@@ -259,7 +259,7 @@ def test_a_browser_shows_the_page_without_a_complaint(overview: Overview, tmp_pa
     page.write_text(as_html([overview]), encoding="utf-8")
     options = [
         "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0", "--hide-scrollbars",
-        f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1100,2400",
+        f"--user-data-dir={tmp_path / 'profile'}", "--window-size=800,900",
     ]  # fmt: skip
     for more in (
         ["--dump-dom"],
@@ -273,7 +273,7 @@ def test_a_browser_shows_the_page_without_a_complaint(overview: Overview, tmp_pa
         if more == ["--dump-dom"]:
             dom = done.stdout
         else:
-            background, colours = pixels(shot, 1100)
+            background, colours = pixels(shot, 800)
             assert (sum(background) > 600) == (len(more) == 1)  # light, then dark
             assert len(colours) > 5
     assert dom.count("<svg ") == 4
