@@ -21,7 +21,7 @@ class Taken(NamedTuple):
     whole: bool
     """Its folder goes as a whole."""
     size: int = 0
-    """Bytes."""
+    """Bytes as stored."""
 
 
 class WalSweep:

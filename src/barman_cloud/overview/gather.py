@@ -22,6 +22,7 @@ from barman_cloud.overview.model import BackupEntry, Cost, DrillEntry, Growth, O
 from barman_cloud.overview.prices import Price, price_of
 from barman_cloud.report import progress
 from barman_cloud.store.base import ObjectInfo, ObjectStore
+from barman_cloud.verify import drill_record
 from barman_cloud.verify import ledger as ledgers
 from barman_cloud.verify.check import WalTally, catalog_findings, coverage_findings, read_histories, wal_findings
 from barman_cloud.verify.coverage import Coverage, Way, needs_of, recoverable
@@ -29,6 +30,7 @@ from barman_cloud.verify.findings import Level
 from barman_cloud.verify.ledger import Ledger
 from barman_cloud.verify.limits import Limits
 
+_DRILLS = 10
 _MONTH = timedelta(days=30)
 _GIB = 1 << 30
 
@@ -248,5 +250,7 @@ def _gaps(coverage: Coverage) -> Iterator[WalGap]:
 
 
 def _drills(store: ObjectStore, layout: Layout) -> tuple[DrillEntry, ...]:
-    """Return the results of drills: none are recorded yet."""
-    return ()
+    return tuple(
+        DrillEntry(record.moment, record.backup_id, record.succeeded, record.rto_seconds, record.problems)
+        for record in drill_record.newest(store, layout, _DRILLS)
+    )
