@@ -27,6 +27,7 @@ from barman_cloud.overview.page import as_html
 from barman_cloud.overview.prices import AZURE, GOOGLE, S3, TABLE, Price, price_of, read_table
 from barman_cloud.overview.text import as_text, cost_line
 from barman_cloud.store.open import open_store
+from barman_cloud.verify.drill_record import DrillRecord, save
 from tests.support.made_up import DAY, EACH_DAY, NOW, make_archive
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -84,6 +85,18 @@ def test_everything_is_gathered_from_listings(overview: Overview) -> None:
     assert overview.growth[-1].backups == overview.backup_stored
     assert [point.day for point in overview.growth] == sorted({point.day for point in overview.growth})
     assert {finding.subject for finding in overview.findings} >= {"wal-gap", "failed-backups"}
+
+
+def test_drills_that_were_recorded_are_told_the_newest_first(tmp_path: Path) -> None:
+    make_archive(tmp_path, days=4)
+    store = open_store(f"file://{tmp_path}")
+    layout = Layout.of(store.url, "main")
+    save(store, layout, DrillRecord(NOW - 2 * DAY, "20261124T030000", False, ("it didn't start",)))
+    save(store, layout, DrillRecord(NOW - DAY, "20261126T030000", True, rto_seconds=12.5))
+    assert gather(store, layout, TABLE, now=NOW).drills == (
+        DrillEntry(NOW - DAY, "20261126T030000", True, 12.5),
+        DrillEntry(NOW - 2 * DAY, "20261124T030000", False, None, ("it didn't start",)),
+    )
 
 
 def test_a_directory_costs_nothing_and_a_bucket_what_the_table_says(directory: Path) -> None:
