@@ -45,6 +45,9 @@ part of this release.
   model: a set of values that `config-switch` lays over those of a server of that cluster.
   `configuration_files_directory` names a directory with more files (`*.conf`) of servers and models.
 * The value of a server counts before that of `[barman]`, a word on the command line before both.
+* Without a configuration, `BARMAN_CLOUD_URL` is the URL: `barman-cloud COMMAND SERVER`. With or without one,
+  `BARMAN_CLOUD_SERVER` is the server where the line has one word less than the command needs:
+  `barman-cloud backup-list`, `barman-cloud restore latest DIRECTORY`.
 * A mistake stops every command: an unknown key, a key in the wrong kind of section, a value or URL that isn't
   understood, a section that is there twice. The message names file and line. Barman warns and goes on with a default;
   a bucket that it takes for a directory is the worst of them.

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from barman_cloud.catalog.receiver_state import ReceiverState
     from barman_cloud.catalog.removal import DeletionOptions
     from barman_cloud.consolidation.consolidate import ConsolidationOptions
+    from barman_cloud.overview.model import Overview
     from barman_cloud.restore.archive_restore import RestoreReport
     from barman_cloud.restore.recovery_settings import RecoverySettings
     from barman_cloud.store.base import ObjectStore
@@ -274,6 +275,13 @@ class Repository:
         except IntegrityError as error:
             log.warning("%s", error)
             return None
+
+    def overview(self, *, storage_class: str | None = None) -> Overview:
+        """Return what ``report`` shows, from listings: backups, WAL and its gaps, growth, an estimate of the cost."""
+        from barman_cloud.overview.gather import gather
+        from barman_cloud.overview.prices import TABLE
+
+        return gather(self.store, self.layout, TABLE, storage_class)
 
     def verify(
         self, backup: str | None = None, *, newest: int | None = None, options: VerifyOptions | None = None

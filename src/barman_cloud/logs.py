@@ -17,6 +17,7 @@ _STEERING = frozenset("\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2
 
 _level = WARNING
 _open_file: Callable[[], TextIO] | None = None
+_diverted: Callable[[str], None] | None = None
 _owed: list[bool] = []
 """Holds an item while ``configure`` has been called and logging isn't set up."""
 
@@ -76,6 +77,23 @@ class _LateFile:
             self._file.flush()
 
 
+class _StandardError:
+    """Standard error as it is now, or what draws on it meanwhile (:func:`divert`)."""
+
+    def __init__(self) -> None:
+        self._stream = sys.stderr
+
+    def write(self, text: str) -> None:
+        if _diverted is not None:
+            _diverted(text)
+        elif self._stream is not None:
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        if self._stream is not None:
+            self._stream.flush()
+
+
 def get_logger(name: str) -> Logger:
     """Return the logger called ``name``; all of ours are below ``barman_cloud``."""
     return Logger(name)
@@ -99,6 +117,18 @@ def include(level: int) -> None:
     _level = min(_level, level)
     if "logging" in sys.modules:
         _logging().getLogger("barman_cloud").setLevel(_level)
+
+
+def always(name: str) -> None:
+    """Log lines of the logger ``name`` at INFO and above whatever the level is."""
+    logging = _logging()
+    logging.getLogger(name).setLevel(min(_level, INFO))
+
+
+def divert(write: Callable[[str], None] | None) -> None:
+    """Give lines for standard error to ``write``, which draws there as well; None ends it."""
+    global _diverted
+    _diverted = write
 
 
 def silence(libraries: Iterable[str]) -> None:
@@ -126,7 +156,7 @@ def _logging() -> Any:
         def format(self, record: Any) -> str:
             return "\n".join(map(escape_controls, super().format(record).split("\n")))
 
-    handler = logging.StreamHandler(_LateFile(_open_file) if _open_file else sys.stderr)
+    handler = logging.StreamHandler(_LateFile(_open_file) if _open_file else _StandardError())
     handler.setFormatter(Formatter("%(asctime)s [%(process)d] %(levelname)s: %(message)s"))
     # Only our own logger: libraries at DEBUG would print request headers, credentials among them.
     ours = logging.getLogger("barman_cloud")

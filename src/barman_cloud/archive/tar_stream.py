@@ -29,13 +29,15 @@ class TarStream:
             self.count += 1
             header = member_header(member)
             filling = padding(member.size)
+            self.size += len(header)
             yield header
             for block in content:
                 check()
+                self.size += len(block)
                 yield block
             if filling:
+                self.size += len(filling)
                 yield filling
-            self.size += len(header) + member.size + len(filling)
         check()
         end = end_of_archive(self.size)
         self.size += len(end)

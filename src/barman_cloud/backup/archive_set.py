@@ -59,6 +59,8 @@ class ArchiveSet:
         count, size = sum(tree.file_count for tree in trees), sum(tree.size for tree in trees)
         files, archives = counted(count, "file"), counted(len(plans), "archive")
         log.info("%s of %.1f MiB are packed into %s", files, size / 2**20, archives)
+        uploads = self._uploads
+        uploads.progress.phase("copying", total=sum(plan.size for plan in plans), items=len(plans))
         for plan in plans:
             log.debug("%s, part %d: %d files, %.1f MiB", plan.base, plan.part, plan.file_count, plan.size / 2**20)
         self._numbers = PartNumbers(plans)
@@ -78,11 +80,13 @@ class ArchiveSet:
         events.check()
         self._archives.extend(self._workers.results)
 
-    def receive(self, deal: Callable[[Lanes], None], total: int, events: Events) -> None:
+    def receive(self, deal: Callable[[Lanes], None], total: int, events: Events, *, known: bool = True) -> None:
         """Archive what ``deal`` puts on the lanes, in a thread of its own, and wait until all of it is stored.
 
-        ``total`` is about the size of it, in bytes. Raises what ``deal``, a lane or ``events`` raises.
+        ``total`` is about the size of it, in bytes, or the most that it may be unless that is ``known``. Raises what
+        ``deal``, a lane or ``events`` raises.
         """
+        self._uploads.progress.phase("copying", total=total if known and total else None)
         lanes = self._lanes = Lanes(
             self._uploads,
             self._numbers,
@@ -127,9 +131,13 @@ class ArchiveSet:
         uploads = self._uploads
         part_size = part_size_for(size, uploads.store.capabilities, uploads.min_chunk_size)
         number = self._numbers.take(DATA)
-        self._archives.append(
-            call_interruptibly(lambda: upload_archive(uploads, DATA, number, members, part_size, self._cancelled))
-        )
+        uploads.progress.phase("storing the last archive")
+        with uploads.progress.item() as item:
+            self._archives.append(
+                call_interruptibly(
+                    lambda: upload_archive(uploads, DATA, number, members, part_size, self._cancelled, item)
+                )
+            )
 
     def store_sidecar(self, page_checksums: PageChecksums | None = None) -> None:
         """Check that all archives are there, and store ``archives.json``."""

@@ -144,15 +144,17 @@ class Lanes:
 
     def _work(self, lane: _Lane, part_size: int) -> None:
         try:
-            archive = upload_archive(
-                self._uploads,
-                lane.base,
-                lane.part,
-                lane.members(),
-                part_size,
-                self._cancelled,
-                threads=min(self._jobs, _MAX_COMPRESSING),
-            )
+            with self._uploads.progress.item() as item:
+                archive = upload_archive(
+                    self._uploads,
+                    lane.base,
+                    lane.part,
+                    lane.members(),
+                    part_size,
+                    self._cancelled,
+                    item,
+                    threads=min(self._jobs, _MAX_COMPRESSING),
+                )
             self.results.append(archive)
         except Cancelled:
             pass

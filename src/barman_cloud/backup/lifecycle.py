@@ -43,6 +43,7 @@ from barman_cloud.postgres.connection import (
     read_system_identifier,
 )
 from barman_cloud.postgres.wal import format_lsn, segment_name
+from barman_cloud.report import progress
 from barman_cloud.store.base import ObjectStore
 
 log = logs.get_logger(__name__)
@@ -142,7 +143,10 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
     ``OperationError`` after the catalog says FAILED.
     """
     began = time.monotonic()
+    work = progress.current()
+    work.phase("connecting to PostgreSQL")
     with interruptible(), closing(connect(request.connection)) as connection, ExitStack() as at_end:
+        work.phase("looking at the archive")
         method.check(connection)
         _refuse_foreign_cluster(connection, store, layout, request)
         try:
@@ -160,6 +164,7 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
         except BaseException as error:
             _fail(run, record, request, method, error)
             raise _failure(info, error) from error
+        work.phase("completing the catalog")
         try:
             call_interruptibly(record.save)
         except BaseException as error:
@@ -175,8 +180,12 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
             _fail(run, record, request, method, error)
             raise _failure(info, error) from error
         log.info("backup %s is done after %.1f s; it ends at %s", backup_id, time.monotonic() - began, info.end_xlog)
-        if not request.include_wal:
-            _look_for_wal(run, request)
+        if request.include_wal:
+            work.notes["wal"] = "included"
+        else:
+            work.phase("waiting for WAL in the archive")
+            missing = _look_for_wal(run, request)
+            work.notes["wal"] = "unknown" if missing is None else "missing" if missing else "archived"
     return info
 
 
@@ -224,8 +233,11 @@ def _take(connection: Connection, run: Run, record: Record, request: BackupReque
         run.archiving_problem = why_not_archived(connection, metadata, run.store, run.layout)
         if run.archiving_problem:
             log.warning("the backup can be recovered only with its WAL, but %s", run.archiving_problem)
+    work = progress.current()
+    work.phase("looking at the files")
     method.prepare(metadata)
     with closing(method.begin(connection, run)) as mode:
+        work.phase("waiting for the checkpoint")
         start = mode.start(
             f"Barman backup {method.server_name} {info.backup_id}", immediate_checkpoint=request.immediate_checkpoint
         )
@@ -240,8 +252,10 @@ def _take(connection: Connection, run: Run, record: Record, request: BackupReque
         call_interruptibly(record.save)
         log.info("backup %s began at %s on timeline %d", info.backup_id, info.begin_xlog, start.timeline)
         run.heartbeat.start()
+        work.phase("copying")
         method.copy(run)
         log.info("waiting for the server to stop the backup and to archive its WAL")
+        work.phase("waiting for WAL")
         stop = mode.stop()
         info.end_time = stop.time
         info.end_xlog = format_lsn(stop.lsn, metadata.version)
@@ -266,13 +280,15 @@ def _once_more(connection: Connection, before: ServerMetadata, info: BackupInfo,
     return metadata
 
 
-def _look_for_wal(run: Run, request: BackupRequest) -> None:
+def _look_for_wal(run: Run, request: BackupRequest) -> list[str] | None:
     archive = WalArchive(run.store, run.layout)
 
     def find() -> list[str]:
         return call_interruptibly(lambda: missing_segments(archive, run.info))
 
-    warn_of_missing_wal(find, run.info, timeout=request.wal_timeout, sleep=time.sleep, reason=run.archiving_problem)
+    return warn_of_missing_wal(
+        find, run.info, timeout=request.wal_timeout, sleep=time.sleep, reason=run.archiving_problem
+    )
 
 
 def _describe(info: BackupInfo, metadata: ServerMetadata) -> None:

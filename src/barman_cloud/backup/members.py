@@ -59,7 +59,10 @@ class PlannedMembers:
         on_file: OnFile,
         pages: PageChecker | None = None,
         increment: Increment | None = None,
+        skipped: Callable[[int], None] | None = None,
     ) -> None:
+        """``skipped`` gets the bytes of each file that an increment leaves out."""
+        self._skipped = skipped
         self._plan = plan
         self._capacity = capacity
         self._on_file = on_file
@@ -111,6 +114,8 @@ class PlannedMembers:
             if header is not None:
                 place, slash, name = whole.name.rpartition("/")
                 member = replace(whole, name=f"{place}{slash}{PREFIX}{name}", size=header.file_size)
+                if self._skipped is not None:
+                    self._skipped(max(whole.size - member.size, 0))
                 return member, self._changed(file, whole, member, header)
         return whole, self._content(descriptor, whole)
 

@@ -192,7 +192,7 @@ class StreamedBackup:
         """Let the archives have what the server sends, until all of it is stored."""
         self._archives = archives
         log.info("the server sends about %.1f MiB", self._total / 2**20)
-        archives.receive(lambda lanes: self._deal(lanes, in_recovery), self._total, run)
+        archives.receive(lambda lanes: self._deal(lanes, in_recovery), self._total, run, known=self._increment is None)
 
     def stop(self) -> BackupStop:
         """Take the manifest and the end; before them the server waits for its archiver, unless WAL is included."""

@@ -51,26 +51,27 @@ def warn_of_missing_wal(
     timeout: float,
     sleep: Callable[[float], None],
     reason: str | None,
-) -> None:
+) -> list[str] | None:
     """Log a WARNING if WAL from the backup's begin to its end isn't in the archive within ``timeout`` seconds.
 
     ``find`` returns the names of the missing segments, ``reason`` is what the server's settings say of it. Nothing is
     raised for what the store answers: the backup is complete, whatever becomes of its WAL.
+    Returns what is missing, None if that isn't known.
     """
     try:
         missing = _wait(find, info, timeout, sleep)
     except AccessDeniedError as error:
         log.info("can't tell whether the WAL of backup %s is in the archive: %s", info.backup_id, error)
-        return
+        return None
     except BarmanCloudError as error:
         log.warning("can't tell whether the WAL of backup %s is in the archive: %s", info.backup_id, error)
-        return
+        return None
     except KeyboardInterrupt as interruption:
         log.warning("backup %s is done; not waiting for its WAL: %s", info.backup_id, interruption)
-        return
+        return None
     if not missing:
         log.debug("the WAL of backup %s is in the archive", info.backup_id)
-        return
+        return missing
     which = missing[0] if len(missing) == 1 else f"{len(missing)} segments from {missing[0]} to {missing[-1]}"
     log.warning(
         "backup %s can't be recovered yet: the archive lacks its WAL, %s, up to %s%s%s",
@@ -80,6 +81,7 @@ def warn_of_missing_wal(
         f", after {timeout:.0f} seconds" if timeout else "",
         f" ({reason})" if reason else "",
     )
+    return missing
 
 
 def _wait(find: Callable[[], list[str]], info: BackupInfo, timeout: float, sleep: Callable[[float], None]) -> list[str]:

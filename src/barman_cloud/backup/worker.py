@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from barman_cloud import logs
@@ -30,6 +30,8 @@ from barman_cloud.backup.pack import ArchivePlan, archive_capacity, part_size_fo
 from barman_cloud.backup.page_check import PageChecker, PageChecks
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.incremental.increment import Increment
+from barman_cloud.report import progress
+from barman_cloud.report.progress import Item, Progress
 from barman_cloud.report.text import counted
 from barman_cloud.store.base import ObjectStore
 
@@ -65,6 +67,7 @@ class Uploads(ArchiveForm):
     throttle: Throttle | None = None
     tags: Mapping[str, str] | None = None
     page_checks: PageChecks | None = None
+    progress: Progress = field(default_factory=progress.current)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +183,11 @@ class Workers:
         uploads = self._uploads
         part_size = part_size_for(plan.size, uploads.store.capabilities, uploads.min_chunk_size)
         capacity = archive_capacity(part_size, uploads.store.capabilities, uploads.max_archive_size)
-        members = PlannedMembers(plan, capacity, spool.add, pages, self._increment)
-        archive = upload_archive(uploads, plan.base, plan.part, members, part_size, self._cancelled, self._turns)
+        with uploads.progress.item(total=plan.size) as item:
+            members = PlannedMembers(plan, capacity, spool.add, pages, self._increment, item.skip)
+            archive = upload_archive(
+                uploads, plan.base, plan.part, members, part_size, self._cancelled, item, self._turns
+            )
         self.results.append(archive)
         if members.rest:
             self._plans.append(_renumbered(members.rest, self._numbers.take(plan.base)))
@@ -194,6 +200,7 @@ def upload_archive(
     members: Iterable[tuple[Member, Content]],
     part_size: int,
     cancelled: threading.Event,
+    item: Item,
     turns: threading.Semaphore | None = None,
     *,
     threads: int = 1,
@@ -201,6 +208,7 @@ def upload_archive(
     """Make one archive of ``members`` while it is uploaded; ``Cancelled`` aborts that once ``cancelled`` is set.
 
     One of ``turns`` is taken from its first byte to its last. ``threads`` may compress it, where the library can.
+    ``item`` follows how far it is.
     """
     key = uploads.layout.archive(
         uploads.backup_id, base, part, SUFFIX[uploads.compression] if uploads.compression else ""
@@ -209,8 +217,10 @@ def upload_archive(
         if turns is not None:
             turn.enter_context(turns)
         began = time.monotonic()
+        item.name = key.rpartition("/")[2]
         tar = TarStream(members, partial(_check, cancelled))
         stored = Tally(compress_stream(tar, uploads.compression, uploads.level, threads))
+        item.follow(tar, stored)
         uploads.store.put_stream(
             key,
             _followed_by(throttle_stream(stored, uploads.throttle), turn.close),

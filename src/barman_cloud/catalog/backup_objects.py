@@ -24,6 +24,8 @@ class BackupObjects:
     sidecars: tuple[str, ...]
     beside: str | None = None
     """What a deletion puts beside a backup that is being made (``catalog.deletion_mark``); the very last to go."""
+    size: int = 0
+    """Bytes of all of them."""
 
     @property
     def data(self) -> tuple[str, ...]:
@@ -58,6 +60,7 @@ def find_objects(catalog: Catalog, info: BackupInfo) -> BackupObjects:
     archives: list[ArchiveName] = []
     sidecars: list[str] = []
     beside = layout.being_deleted(backup_id) if info.status == STARTED else None
+    size = 0
     for item in catalog.store.list_level(layout.backup_dir(backup_id)).objects:
         name = layout.parse_archive_key(item.key)
         if name is not None and name.base in expected:
@@ -68,6 +71,8 @@ def find_objects(catalog: Catalog, info: BackupInfo) -> BackupObjects:
             beside = item.key
         elif item.key not in others:
             log.info("%s is no part of the backup and stays", item.key)
+            continue
+        size += item.size
     if info.is_complete and not info.snapshots_info:
         for base in sorted(expected - {name.base for name in archives}):
             log.warning("backup %s has no archive '%s'", backup_id, base)
@@ -78,4 +83,5 @@ def find_objects(catalog: Catalog, info: BackupInfo) -> BackupObjects:
         tuple(name.key for name in sorted(archives, key=by_extraction)),
         tuple(sidecars),
         beside,
+        size,
     )

@@ -23,6 +23,7 @@ from barman_cloud.catalog.retention import Policy, Status
 from barman_cloud.catalog.wal_cleanup import NoCleanup, WalCleanup, plan_wal_cleanup
 from barman_cloud.catalog.wal_sweep import WalSweep
 from barman_cloud.errors import BarmanCloudError, ConnectivityError, OperationError, StoreError
+from barman_cloud.report import progress
 from barman_cloud.report.text import counted
 from barman_cloud.store.base import DeleteFailedError
 
@@ -146,6 +147,8 @@ def _delete(
         except BarmanCloudError as error:
             failure = failure or error
         remove_infos(catalog, deleted, options)
+        progress.current().notes["backups"] = [objects.backup_id for objects in deleted]
+        progress.current().notes["archives"] = sum(len(objects.archives) for objects in deleted)
         _tell_parents(catalog, view, [objects.backup_id for objects in deleted])
     if failure:
         raise failure
@@ -185,16 +188,20 @@ def _clean_wal(catalog: Catalog, plans: Sequence[WalCleanup], options: DeletionO
         return
     sweep = WalSweep(catalog.store, catalog.layout, plans)
     count = 0
+    work = progress.current()
+    work.phase("deleting WAL", measure=progress.STORED)
 
     def keys() -> Iterator[str]:
         nonlocal count
         for taken in sweep:
             count += 1
+            work.add(stored=taken.size, items=1)
             yield taken.key
 
     try:
         catalog.store.delete(keys(), batch_size=options.batch_size)
     except DeleteFailedError as error:
+        work.notes["wal_files"] = count - len(error.failures)
         for key, reason in error.failures.items():
             log.error("%s is left behind: %s", catalog.store.object_url(key), reason)  # noqa: TRY400
         if any(map(sweep.goes_as_a_whole, error.failures)):
@@ -206,4 +213,5 @@ def _clean_wal(catalog: Catalog, plans: Sequence[WalCleanup], options: DeletionO
             raise
         log.error("the WAL archive is not cleaned: %s", error)  # noqa: TRY400
     else:
+        work.notes["wal_files"] = count
         log.info("deleted %s", counted(count, "WAL object"))

@@ -19,6 +19,7 @@ from barman_cloud.errors import (
     OperationError,
     StoreError,
 )
+from barman_cloud.report import progress
 from barman_cloud.report.text import counted
 from barman_cloud.store.base import DeleteFailedError
 
@@ -44,6 +45,8 @@ def remove_data(catalog: Catalog, info: BackupInfo, options: DeletionOptions) ->
     In a dry run nothing is deleted. ``LockedError`` or ``OperationError`` if the backup may not be deleted; where that
     shows before the first object is gone, the backup is left as it was.
     """
+    work = progress.current()
+    work.phase(f"deleting backup {info.backup_id}")
     objects = find_objects(catalog, info)
     if options.check_object_lock:
         _refuse_if_locked(catalog, info.backup_id, objects.data)
@@ -59,6 +62,7 @@ def remove_data(catalog: Catalog, info: BackupInfo, options: DeletionOptions) ->
                 options.delete_snapshots(info)
             delete_objects(catalog, [objects.label], options)
         delete_objects(catalog, objects.data, options)
+        work.add(stored=objects.size, items=len(objects.data))
     except ConnectivityError:
         raise
     except BarmanCloudError:

@@ -6,7 +6,9 @@ from difflib import get_close_matches
 
 from barman_cloud import logs
 from barman_cloud.catalog.catalog import Catalog, CatalogView
+from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import BarmanCloudError
+from barman_cloud.store.base import ObjectStore
 
 log = logs.get_logger(__name__)
 
@@ -51,12 +53,19 @@ def describe_unknown(catalog: Catalog) -> str | None:
     return f"{text}; there are: {', '.join(names[:_NAMED])}{more}" + (f"; is it '{close[0]}'?" if close else "")
 
 
-def existing_servers(catalog: Catalog, folder: str, above: str) -> list[str]:
+def all_servers(store: ObjectStore) -> list[str]:
+    """Return the names of all servers directly below the store's path, ascending."""
+    layout = Layout.of(store.url, "any")
+    above = f"{layout.prefix}/" if layout.prefix else ""
+    return existing_servers(Catalog(store, layout), above, above, limit=None)
+
+
+def existing_servers(catalog: Catalog, folder: str, above: str, *, limit: int | None = _LOOKED_AT) -> list[str]:
     """Return the names of the servers directly below ``folder`` (which ends in a slash), ascending.
 
-    Names are what follows ``above``, the key of the URL's own folder.
+    Names are what follows ``above``, the key of the URL's own folder. Only ``limit`` folders are looked into.
     """
-    folders = catalog.store.list_level(folder).folders[:_LOOKED_AT]
+    folders = catalog.store.list_level(folder).folders[:limit]
     found = catalog.map(lambda key: _is_server(catalog, key), folders)
     return [key[len(above) :].rstrip("/") for key, is_server in zip(folders, found, strict=True) if is_server]
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from barman_cloud.backup.archive_backup import BackupOptions
     from barman_cloud.backup.lifecycle import BackupRequest
     from barman_cloud.backup.parent import IncrementRequest
+    from barman_cloud.catalog.backup_info import BackupInfo
     from barman_cloud.cli.plain import Arguments, Declarations
 
 DEFAULT_MAX_ARCHIVE_SIZE = 100 * 1024**3
@@ -60,6 +61,7 @@ def add_arguments(parser: Declarations) -> None:
     options.add_tags(parser)
     options.add_encryption(parser)
     options.add_storage_class(parser)
+    options.add_progress(parser)
     _add_snapshots(parser)
 
 
@@ -247,6 +249,7 @@ def _uses_google(args: Arguments) -> bool:
 
 def run(args: Arguments) -> int | None:
     from barman_cloud.archive.allocator import keep_freed_buffers
+    from barman_cloud.cli.summaries import of_backup
 
     keep_freed_buffers()
     if args.nice is not None:
@@ -254,23 +257,22 @@ def run(args: Arguments) -> int | None:
 
         lower_priority(args.nice)
     repository = options.repository_from(args)
-    _run(args, repository)
+    args.summary = of_backup(_run(args, repository))
     repository.close()  # not after an error: threads may still wait for a store that doesn't answer
     return 0
 
 
-def _run(args: Arguments, repository: Repository) -> None:
+def _run(args: Arguments, repository: Repository) -> BackupInfo:
     from barman_cloud.backup.hook import is_hook, run_hook_backup
 
     settings = _backup_options(args)
     if is_hook(os.environ):
         if args.method == "stream":
             raise ConfigurationError("--method stream can't be given in a hook script: Barman has made the backup")
-        run_hook_backup(repository.store, repository.layout, os.environ, settings)
-    elif args.snapshot_instance or args.snapshot_disks:
-        _run_snapshot_backup(args, repository, settings.request)
-    else:
-        repository.take_backup(settings, streamed=args.method == "stream")
+        return run_hook_backup(repository.store, repository.layout, os.environ, settings)
+    if args.snapshot_instance or args.snapshot_disks:
+        return _run_snapshot_backup(args, repository, settings.request)
+    return repository.take_backup(settings, streamed=args.method == "stream")
 
 
 def _backup_options(args: Arguments) -> BackupOptions:
@@ -319,14 +321,14 @@ def _wal_timeout(args: Arguments) -> int:
     return UMBRELLA_WAL_TIMEOUT if args.is_umbrella else 0
 
 
-def _run_snapshot_backup(args: Arguments, repository: Repository, request: BackupRequest) -> None:
+def _run_snapshot_backup(args: Arguments, repository: Repository, request: BackupRequest) -> BackupInfo:
     from barman_cloud.backup.snapshot import run_snapshot_backup
     from barman_cloud.snapshots.base import SnapshotOptions
 
     given = {name: getattr(args, name) for name in SnapshotOptions.names() if name != "tags"}
     snapshots = SnapshotOptions(**given, tags=request.tags or {})
     instance, disks = args.snapshot_instance, args.snapshot_disks
-    run_snapshot_backup(repository.store, repository.layout, request, instance, disks, snapshots)
+    return run_snapshot_backup(repository.store, repository.layout, request, instance, disks, snapshots)
 
 
 COMMAND = Command("backup", add_arguments, run, validate=validate, interrupt_exit_code=1)

@@ -42,11 +42,14 @@ def add_arguments(parser: Declarations) -> None:
         "--with-children", action="store_true",
         help="with --backup-id: delete all incremental backups that build on it too, these first",
     )  # fmt: skip
+    options.add_progress(parser)
 
 
 def run(args: Arguments) -> int | None:
     from barman_cloud.catalog.removal import DeletionOptions
     from barman_cloud.catalog.retention import parse_policy
+    from barman_cloud.cli.summaries import of_deletion
+    from barman_cloud.report import progress
     from barman_cloud.report.terminal import StandardOutput
 
     if args.dry_run and not args.quiet:
@@ -54,6 +57,7 @@ def run(args: Arguments) -> int | None:
         logs.include(logs.INFO)
     if args.retention_policy is not None:
         parse_policy(args.retention_policy)  # before anything is asked of the store
+    progress.current().phase("reading the catalog")
     with options.repository_from(args) as repository:
         how = DeletionOptions(
             dry_run=args.dry_run,
@@ -69,6 +73,7 @@ def run(args: Arguments) -> int | None:
             repository.delete(
                 args.backup_id, minimum_redundancy=least, options=how, out=out, with_children=args.with_children
             )
+    args.summary = of_deletion(dry_run=args.dry_run)
     return None
 
 

@@ -23,6 +23,7 @@ def add_arguments(parser: Declarations) -> None:
         choices=("full", "standalone"),
         help="keep it with all WAL since, or with only the WAL it needs itself",
     )
+    options.add_progress(parser, summary=False)
 
 
 def run(args: Arguments) -> int | None:

@@ -16,6 +16,7 @@ def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "source_url")
     parser.add_argument("backup_id", help="id, name or shortcut of the backup")
     options.add_format(parser)
+    options.add_progress(parser, summary=False)
 
 
 def run(args: Arguments) -> int | None:

@@ -56,16 +56,18 @@ def add_arguments(parser: Declarations) -> None:
     options.add_format(output)
     output.add_argument("--nagios", action="store_true", help="one line and the exit code of a Nagios plugin (0 to 3)")
     output.add_argument("--prometheus", metavar="FILE", help="also write metrics for a textfile collector")
+    options.add_progress(parser, summary=False)
 
 
 def run(args: Arguments) -> int | None:
+    from barman_cloud.report.files import write_atomically
     from barman_cloud.verify import render
 
     limits = _limits(args)
     with options.repository_from(args) as repository:
         report = repository.check(limits, extra=lambda: _server_findings(args, limits, repository))
     if args.prometheus:
-        render.write_atomically(Path(args.prometheus), render.prometheus([report]))
+        write_atomically(Path(args.prometheus), render.prometheus([report]))
     return _show(args, report)
 
 

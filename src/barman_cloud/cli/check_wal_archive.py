@@ -20,6 +20,7 @@ def add_arguments(parser: Declarations) -> None:
     parser.add_argument(
         "--timeline", type=values.positive, help="accept WAL of earlier timelines (default: the archive must be empty)"
     )
+    options.add_progress(parser, summary=False)
 
 
 def run(args: Arguments) -> int | None:

@@ -46,6 +46,7 @@ def add_arguments(parser: Declarations) -> None:
         "--batch-size", type=values.integer, metavar="N", help="objects of one delete request (default: the most)"
     )
     options.add_format(parser)
+    options.add_progress(parser, summary=False)
 
 
 def run(args: Arguments) -> int | None:

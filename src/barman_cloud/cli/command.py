@@ -68,12 +68,10 @@ def main(
         return code
     except BarmanCloudError as error:
         _log_error(str(error), error.hint)
-        if isinstance(error, ConnectivityError):
-            return command.connectivity_exit_code
-        return error.exit_code
-    except KeyboardInterrupt:
+        return _code_of(command, error)
+    except KeyboardInterrupt as error:
         _log_error("interrupted", None)
-        return command.interrupt_exit_code or 1
+        return _code_of(command, error)
     except BrokenPipeError:
         from barman_cloud.report.terminal import give_up_stdout
 
@@ -113,9 +111,25 @@ def parse(command: Command, words: list[str], prog: str | None = None) -> Argume
 def _run(command: Command, args: Arguments) -> int:
     if command.validate:
         command.validate(args)
-    if args.test and not command.has_own_test:
-        return test_connectivity(args)
-    return command.run(args) or 0
+    run = test_connectivity if args.test and not command.has_own_test else command.run
+    if hasattr(args, "progress"):
+        from barman_cloud.cli import showing
+
+        def judge(error: BaseException) -> tuple[int, str]:
+            line = "interrupted" if isinstance(error, KeyboardInterrupt) else describe(error)
+            return _code_of(command, error), line
+
+        return showing.run(command.name, run, args, judge)
+    return run(args) or 0
+
+
+def _code_of(command: Command, error: BaseException) -> int:
+    """Return the exit code of an error."""
+    if isinstance(error, ConnectivityError):
+        return command.connectivity_exit_code
+    if isinstance(error, BarmanCloudError):
+        return error.exit_code
+    return command.interrupt_exit_code or 1 if isinstance(error, KeyboardInterrupt) else 4
 
 
 def test_connectivity(args: Arguments) -> int:

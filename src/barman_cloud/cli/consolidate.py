@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "destination_url")
+    options.add_progress(parser, summary=False)
     parser.add_argument("backup_id", help="id, name or shortcut of an incremental backup, such as 'last'")
     options.add_compression(parser, {"gzip": "-z", "bzip2": "-j"}, ("gzip", "bzip2", "snappy", "lz4", "zstd"))
     parser.add_argument(

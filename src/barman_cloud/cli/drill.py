@@ -76,6 +76,7 @@ def add_arguments(parser: Declarations) -> None:
         "--max-rto", type=values.age, metavar="AGE", help="fail if it takes longer until the server is open for writing"
     )
     options.add_format(parser)
+    options.add_progress(parser, summary=False)
 
 
 def _add_target(parser: Declarations) -> None:

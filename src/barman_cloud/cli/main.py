@@ -51,6 +51,7 @@ def _help() -> str:
         [
             "usage: barman-cloud [-c FILE] COMMAND [options] URL SERVER …",
             "       barman-cloud [-c FILE] COMMAND [options] SERVER …      with a configuration, or BARMAN_CLOUD_URL",
+            "       (BARMAN_CLOUD_SERVER holds the server where the line names none)",
             "",
             *(f"  {name:{width}}  {summary}" for name, summary in OWN.items()),
             "",

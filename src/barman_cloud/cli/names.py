@@ -1,4 +1,4 @@
-"""``barman-cloud COMMAND SERVER``: a server's name alone, with URL and options from the configuration."""
+"""``barman-cloud COMMAND SERVER``: a server's name alone, or nothing, with URL and options from elsewhere."""
 
 from __future__ import annotations
 
@@ -16,17 +16,23 @@ if TYPE_CHECKING:
 def with_configuration(command: Command, words: list[str], file: str | None) -> list[str]:
     """Return the whole command line: as it is where it has a URL, else filled up from the configuration.
 
-    Without a configuration, ``BARMAN_CLOUD_URL`` is the URL. Raises ``ConfigurationError`` for files and names.
+    Without a configuration, ``BARMAN_CLOUD_URL`` is the URL. ``BARMAN_CLOUD_SERVER`` is the server where the line has
+    one positional less than the command needs, so that none of them can be it. Raises ``ConfigurationError`` for files
+    and names.
     """
     parser = Parser()
     command.add_arguments(parser)
-    positionals, given = [], []
-    for number, option in _walk(parser, words):
-        if option is None:
-            positionals.append(number)
-        else:
-            given.append(option)
-    if not positionals or "://" in words[positionals[0]] or "--help" in given or "--version" in given:
+    positionals, given = _sorted(parser, words)
+    if "--help" in given or "--version" in given:
+        return words
+    if (name := os.environ.get("BARMAN_CLOUD_SERVER")) and (
+        place := _place_of_server(parser, words, positionals)
+    ) is not None:
+        words = [*words[:place], name, *words[place:]]
+        positionals, _ = _sorted(parser, words)
+    if not positionals and command.name == "report" and (url := os.environ.get("BARMAN_CLOUD_URL")):
+        return [*words, url]  # all servers
+    if not positionals or "://" in words[positionals[0]]:
         return words
     first = positionals[0]
     if file is None and (url := os.environ.get("BARMAN_CLOUD_URL")):
@@ -47,6 +53,26 @@ def with_configuration(command: Command, words: list[str], file: str | None) -> 
     written = [flag for option in given for flag in _same_place(parser, option)]
     added = options_for(command.name, server, declares, written)
     return [*added, *words[:first], url_for(command.name, server), *words[first:]]
+
+
+def _sorted(parser: ArgumentParser, words: list[str]) -> tuple[list[int], list[str]]:
+    """Return the places of the positionals in ``words``, and the names of the options."""
+    positionals, given = [], []
+    for number, option in _walk(parser, words):
+        if option is None:
+            positionals.append(number)
+        else:
+            given.append(option)
+    return positionals, given
+
+
+def _place_of_server(parser: ArgumentParser, words: list[str], positionals: list[int]) -> int | None:
+    """Return where the server's name has to be put in; None where the line has it, or something else is missing."""
+    least = sum(1 for action in parser._actions if not action.option_strings and action.nargs not in ("?", "*"))
+    has_url = bool(positionals) and "://" in words[positionals[0]]
+    if len(positionals) != least - (1 if has_url else 2):
+        return None
+    return positionals[0] + has_url if positionals else len(words)
 
 
 def _walk(parser: ArgumentParser, words: list[str]) -> Iterator[tuple[int, str | None]]:

@@ -19,10 +19,16 @@ AZURE_CREDENTIALS = ("azure-cli", "managed-identity", "default")
 SSE_KINDS = ("AES256", "aws:kms")
 
 
-def add_common(parser: Declarations, url: str) -> None:
-    """Add what every command has; ``url`` names the first positional (``source_url`` or ``destination_url``)."""
+def add_common(parser: Declarations, url: str, *, several: bool = False) -> None:
+    """Add what every command has; ``url`` names the first positional (``source_url`` or ``destination_url``).
+
+    With ``several`` it takes any number of servers: ``args.server_name`` is a list, or one name.
+    """
     parser.add_argument(url, help="URL of the bucket and path, such as s3://bucket/path")
-    parser.add_argument("server_name", help="name of the server: the folder below the path")
+    if several:
+        parser.add_argument("server_name", nargs="*", help="names of servers (default: all below the path)")
+    else:
+        parser.add_argument("server_name", help="name of the server: the folder below the path")
     parser.set_defaults(url_argument=url)
 
     parser.add_argument(
@@ -121,10 +127,25 @@ def add_accept_cluster(parser: Declarations) -> None:
     )
 
 
-def add_format(parser: Declarations) -> None:
+def add_format(parser: Declarations, more: Sequence[str] = ()) -> None:
     parser.add_argument(
-        "--format", choices=("console", "json"), default="console", help="how to print it (default console)"
+        "--format", choices=("console", "json", *more), default="console", help="how to print it (default console)"
     )
+
+
+def add_progress(parser: Declarations, *, summary: bool = True) -> None:
+    """Add how progress is shown and, for what moves data, ``--json-summary``; ``args.summary`` is then told."""
+    parser.add_extension(
+        "--progress",
+        choices=("auto", "none", "plain", "json"),
+        default="auto",
+        help="auto: live lines on a terminal, elsewhere a line each 30 s at -v; plain: such lines anyway; json: JSON "
+        "lines; all on standard error",
+    )
+    if summary:
+        parser.add_extension(
+            "--json-summary", metavar="FILE", help="write what was done, or why it failed, to this file as JSON"
+        )
 
 
 def add_storage_class(parser: Declarations) -> None:

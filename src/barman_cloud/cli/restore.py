@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from barman_cloud.catalog.layout import Layout
     from barman_cloud.catalog.wal_archive import WalArchive
     from barman_cloud.cli.plain import Arguments, Declarations
+    from barman_cloud.restore.archive_restore import RestoreReport
     from barman_cloud.restore.recovery_settings import RecoverySettings
     from barman_cloud.store.base import ObjectStore
 
@@ -93,6 +94,7 @@ def add_arguments(parser: Declarations) -> None:
         action="store_true",
         help="restore although WAL, timeline or target is not in the archive, or there is too little room",
     )
+    options.add_progress(parser)
     snapshot = parser.add_argument_group("backups that are disk snapshots")
     snapshot.add_argument("--snapshot-recovery-instance", help="the machine that the restored disks are attached to")
     snapshot.add_argument("--gcp-zone", "--snapshot-recovery-zone", dest="gcp_zone", help="Google: zone of the machine")
@@ -103,6 +105,7 @@ def add_arguments(parser: Declarations) -> None:
 def run(args: Arguments) -> None:
     from barman_cloud.archive.allocator import keep_freed_buffers
     from barman_cloud.catalog.wal_archive import WalArchive
+    from barman_cloud.cli.summaries import of_restore
     from barman_cloud.report.terminal import write
     from barman_cloud.restore import configuration, recovery_settings
     from barman_cloud.restore.places import parse_tablespace_rules
@@ -129,10 +132,12 @@ def run(args: Arguments) -> None:
         if args.dry_run:
             _describe(args, store, layout, info, rules, settings)
             return
+        report = None
         if info.snapshots_info:
             _restore_snapshots(args, store, layout, info, settings)
         else:
-            _restore_archives(args, repository, info, rules, settings)
+            report = _restore_archives(args, repository, info, rules, settings)
+        args.summary = of_restore(info, report, target, _restore_command(args), has_settings=settings is not None)
     if settings:
         changes = configuration.explain_changes(target.absolute(), info)
         write("".join(f"{line}\n" for line in [*recovery_settings.explain(settings, target), *changes]))
@@ -142,7 +147,7 @@ def run(args: Arguments) -> None:
 
 def _restore_archives(
     args: Arguments, repository: Repository, info: BackupInfo, rules: dict[str, str], settings: RecoverySettings | None
-) -> None:
+) -> RestoreReport:
     from barman_cloud.report.terminal import write
     from barman_cloud.restore.room import mebibytes
 
@@ -160,6 +165,7 @@ def _restore_archives(
             f"Kept {kept.kept_files} files ({mebibytes(kept.kept_size)}), wrote {report.files} "
             f"({mebibytes(report.size)}), removed {kept.removed} that are not in the backup.\n"
         )
+    return report
 
 
 def _describe(
@@ -254,8 +260,7 @@ def _settings_from(args: Arguments, time: datetime | None, lsn: int | None) -> R
     from barman_cloud.restore.recovery_settings import RecoverySettings
 
     return RecoverySettings(
-        # A standby never ends recovery by itself: it asks again, or streams.
-        recovery.command(args, abort_on_error=not args.no_abort_recovery_on_error and not args.standby_mode),
+        _restore_command(args),
         time=time,
         lsn=lsn,
         name=args.target_name,
@@ -266,6 +271,11 @@ def _settings_from(args: Arguments, time: datetime | None, lsn: int | None) -> R
         action=args.target_action,
         standby=args.standby_mode,
     )
+
+
+def _restore_command(args: Arguments) -> str:
+    # A standby never ends recovery by itself: it asks again, or streams.
+    return recovery.command(args, abort_on_error=not args.no_abort_recovery_on_error and not args.standby_mode)
 
 
 def _restore_snapshots(

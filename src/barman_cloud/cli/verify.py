@@ -27,6 +27,7 @@ def add_arguments(parser: Declarations) -> None:
         "-j", "--jobs", type=values.positive, default=2, metavar="N", help="read so many objects at a time (default 2)"
     )
     options.add_format(parser)
+    options.add_progress(parser)
 
 
 def validate(args: Arguments) -> None:
@@ -38,11 +39,13 @@ def validate(args: Arguments) -> None:
 
 def run(args: Arguments) -> int | None:
     from barman_cloud.cli.reports import show
+    from barman_cloud.cli.summaries import of_verify
     from barman_cloud.verify.verify import VerifyOptions
 
     chosen = VerifyOptions(jobs=args.jobs, quick=args.quick, wal=args.wal, max_age=args.max_age)
     with options.repository_from(args) as repository:
         report = repository.verify(args.backup_id, newest=args.newest, options=chosen)
+    args.summary = of_verify(report)
     return show(args, report)
 
 

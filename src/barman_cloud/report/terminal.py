@@ -8,10 +8,20 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from barman_cloud.logs import escape_controls
 
 STDOUT = "standard output"
+
+_aside: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+def set_aside(aside: Callable[[], AbstractContextManager[None]]) -> None:
+    """Enter what ``aside`` returns around each write: it keeps what is drawn on the same terminal off the screen."""
+    global _aside
+    _aside = aside
 
 
 def printable(text: str, encoding: str | None = None) -> str:
@@ -33,7 +43,8 @@ class StandardOutput:
             raise OSError(errno.EBADF, "it is closed", STDOUT)
         encoding = stream.encoding or "ascii"
         try:
-            stream.write("\n".join(printable(line, encoding) for line in text.split("\n")))
+            with _aside():
+                stream.write("\n".join(printable(line, encoding) for line in text.split("\n")))
         except OSError as error:
             error.filename = STDOUT
             raise

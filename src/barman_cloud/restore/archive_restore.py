@@ -15,6 +15,7 @@ from barman_cloud import logs
 from barman_cloud.catalog.backup_info import STREAMED, BackupInfo
 from barman_cloud.catalog.layout import DATA, Layout
 from barman_cloud.errors import ObjectNotFoundError, OperationError, UnexpectedError
+from barman_cloud.report import progress
 from barman_cloud.restore import journal, room
 from barman_cloud.restore.chain import Chain, open_chain
 from barman_cloud.restore.combined import verify_combined
@@ -80,6 +81,8 @@ def restore_backup(
     written (``merge``), or in place, oldest first.
     """
     began = time.monotonic()
+    work = progress.current()
+    work.phase("looking at the backup")
     plan, interrupted = make_plan(store, layout, info, target, tablespaces, delta=delta)
     files = WrittenFiles()
     with ExitStack() as stack:
@@ -97,6 +100,7 @@ def restore_backup(
             notes.forget()
         extraction = Extraction(store, trees, notes, files, jobs, comparison)
         older, verify = _extract(extraction, plan, chain, is_new=interrupted is None and comparison is None)
+        work.phase("making everything durable")
         try:
             verified = finish(plan, trees, notes, files, settings, verify)
         except OSError as error:
@@ -157,6 +161,7 @@ def look_before(
         found = chain.restored_files() if chain else entries(need_manifest(fetched(), plan.info.backup_id))
         room.require(plan, (lambda: None) if chain else exactly, force=force)
         trees = _open_trees(stack, plan)
+        progress.current().phase("comparing with what is there")
         comparison = compare(found, trees, jobs, files)
         comparison.removed = sum(not directory for _, directory in strangers(trees, comparison.listed))
         return comparison

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from barman_cloud import logs
 from barman_cloud.catalog.catalog import ArchiveObject
+from barman_cloud.report import progress
+from barman_cloud.report.progress import Item, Progress
 from barman_cloud.restore.chain import Chain
 from barman_cloud.restore.delta import Comparison
 from barman_cloud.restore.journal import Journal
@@ -77,14 +79,14 @@ class Extraction:
             if archive.key in finished:
                 done(order, archive.base, finished[archive.key])
         pending = [(order, archive) for order, archive in enumerate(archives) if archive.key not in finished]
-        if len(pending) < len(archives):
-            log.info("%d of %d archives were extracted before", len(archives) - len(pending), len(archives))
+        work = _begin_phase(source, pending, len(archives), of_chain=layer is not None)
         window = Window.of_each(max(1, min(self.jobs, len(pending))))
 
         def task(order: int, archive: ArchiveObject) -> Callable[[threading.Event], None]:
             def run(stop: threading.Event) -> None:
                 part = LayerOfArchive(layer, archive.base, merge) if layer else None
-                outcome = self._extract_archive(source, order, archive, part, window, stop)
+                with work.item(archive.key.rpartition("/")[2], archive.size) as item:
+                    outcome = self._extract_archive(source, order, archive, part, window, stop, item)
                 done(order, archive.base, outcome)
                 with turn:
                     if held_back is None:
@@ -111,6 +113,7 @@ class Extraction:
         part: LayerOfArchive | None,
         window: Window,
         stop: threading.Event,
+        item: Item,
     ) -> Outcome:
         record = None if part is not None and not part.is_newest else self.files.recorder(archive.base)
         return extract_archive(
@@ -124,4 +127,17 @@ class Extraction:
             keep=self.comparison.keeper(archive.base) if self.comparison else None,
             layer=part,
             stop=stop,
+            item=item,
         )
+
+
+def _begin_phase(
+    source: ArchiveSource, pending: list[tuple[int, ArchiveObject]], count: int, *, of_chain: bool
+) -> Progress:
+    if len(pending) < count:
+        log.info("%d of %d archives were extracted before", count - len(pending), count)
+    work = progress.current()
+    size = sum(archive.size for _, archive in pending)
+    name = f"restoring {source.info.backup_id}" if of_chain else "restoring"
+    work.phase(name, total=size, items=len(pending), measure=progress.STORED)
+    return work

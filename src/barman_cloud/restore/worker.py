@@ -17,6 +17,7 @@ from barman_cloud.archive.compression import decompress_stream
 from barman_cloud.archive.tar import Member, read_members
 from barman_cloud.catalog.catalog import ArchiveObject
 from barman_cloud.errors import IntegrityError, UnexpectedError
+from barman_cloud.report.progress import Item
 from barman_cloud.restore.extract import Extractor, FileRecorder
 from barman_cloud.restore.layer import LayerOfArchive
 from barman_cloud.restore.pipeline import ahead, until_stopped
@@ -66,11 +67,12 @@ def read_archive(
     window: Window,
     stop: threading.Event,
     expected: ArchiveRecord | None = None,
+    item: Item | None = None,
 ) -> Iterator[tuple[Member, Iterator[Buffer]]]:
     """Yield the members of an archive. Download, decompression and what the caller does overlap.
 
     Raises ``Stopped`` once ``stop`` is set, and ``IntegrityError``, at the end, if the stored bytes aren't those that
-    ``expected`` tells of.
+    ``expected`` tells of. ``item`` counts what is read and what comes of it.
     """
     name = store.object_url(archive.key)
     stored: Iterable[Buffer] = store.read(
@@ -79,7 +81,11 @@ def read_archive(
     stored = until_stopped(stored, stop)
     if expected:
         stored = _checked(stored, expected, name)
+    if item:
+        stored = item.counting_stored(stored)
     data = decompress_stream(stored, archive.compression, name)
+    if item:
+        data = item.counting_data(data)
     return read_members(ahead(data, _AHEAD), name)
 
 
@@ -106,13 +112,14 @@ def extract_archive(
     keep: Callable[[str], bool] | None = None,
     layer: LayerOfArchive | None = None,
     stop: threading.Event,
+    item: Item | None = None,
 ) -> Outcome:
     """Extract one archive into ``tree`` and return what it leaves to be done. See :class:`Extractor` for ``order``."""
     began = time.monotonic()
     with closing(Extractor(tree, order, record, keep, layer)) as extractor:
         member = None
         try:
-            for member, content in read_archive(store, archive, window=window, stop=stop, expected=expected):
+            for member, content in read_archive(store, archive, window=window, stop=stop, expected=expected, item=item):
                 extractor.extract(member, content)
         except (OSError, OverflowError) as error:
             where = tree.root / member.name if member else tree.root

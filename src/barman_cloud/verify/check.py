@@ -15,6 +15,7 @@ from barman_cloud.catalog.wal_archive import WalArchive, in_order, unfinished_se
 from barman_cloud.catalog.wal_range import Segment, segments
 from barman_cloud.errors import IntegrityError, NotFoundError
 from barman_cloud.postgres.timeline import Switch
+from barman_cloud.report import progress
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.verify import drill_record
 from barman_cloud.verify import ledger as ledgers
@@ -43,10 +44,12 @@ def check(
     """
     now = now or datetime.now(UTC)
     catalog = Catalog(store, layout)
+    progress.current().phase("reading the catalog")
     view = catalog.load()
     if not view.backups and not view.unreadable and (problem := servers.describe_unknown(catalog)):
         raise NotFoundError(problem)
     done = [info for info in view.backups.values() if info.is_complete]
+    progress.current().phase("listing WAL")
     tally = WalTally()
     archive = WalArchive(store, layout)
     histories, damaged = read_histories(archive)
@@ -106,6 +109,7 @@ class WalTally:
 
         Of one that isn't complete there may be pieces only: it counts as partial, and no file is counted.
         """
+        work = progress.current()
 
         def listed() -> Iterator[tuple[WalObject, datetime | None]]:
             for item in store.list(layout.wals_dir):
@@ -114,6 +118,8 @@ class WalTally:
                     continue
                 self.count += 1
                 self.size += item.size
+                if self.count % 100 == 0:
+                    work.add(items=100)
                 yield wal, item.last_modified
 
         def seen() -> Iterator[tuple[WalObject, datetime | None]]:

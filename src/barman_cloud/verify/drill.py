@@ -27,6 +27,7 @@ from barman_cloud.catalog.wal_range import name_of
 from barman_cloud.errors import DrillError, IntegrityError, NotFoundError, OperationError, UsageError
 from barman_cloud.postgres.programs import Programs, find_server
 from barman_cloud.postgres.wal import format_lsn
+from barman_cloud.report import progress
 from barman_cloud.restore import reach
 from barman_cloud.restore.archive_restore import RestoreReport, look_before, restore_backup
 from barman_cloud.restore.plan import make_plan
@@ -233,6 +234,7 @@ class _Drill:
             try:
                 with server:
                     log.info("PostgreSQL %s recovers", self.programs.version)
+                    progress.current().phase("recovering")
                     self.recovery_seconds = server.wait_for_recovery(self.options.recovery_timeout.total_seconds())
                     self.rto_seconds = time.monotonic() - began
                     try:
@@ -275,6 +277,7 @@ class _Drill:
     def _question(self, server: PrivateServer) -> None:
         if self.options.amcheck:
             log.info("checking tables and indexes")
+            progress.current().phase("checking tables and indexes")
             self.findings += check_relations(server, self.options.jobs)
         else:
             self.findings.append(ok("amcheck", "tables and indexes weren't checked, because of --no-amcheck"))

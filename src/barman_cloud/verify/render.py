@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from pathlib import Path
 
 from barman_cloud.verify.findings import Finding, Level, Report, worst
 
@@ -80,19 +77,6 @@ def prometheus(reports: Sequence[Report]) -> str:
         for subject, level in _by_subject(report.findings):
             lines.append(f'{_PREFIX}_finding{{{_labels(report)},subject="{_escaped(subject)}"}} {int(level)}')
     return "\n".join(lines) + "\n"
-
-
-def write_atomically(path: Path, content: str) -> None:
-    """Replace a file in one step, so that a collector never reads half of it. Raises ``OSError``."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(content)
-            os.fchmod(file.fileno(), 0o644)  # another user's collector reads it
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _by_subject(findings: Iterable[Finding]) -> list[tuple[str, Level]]:

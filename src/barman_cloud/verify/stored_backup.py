@@ -22,6 +22,7 @@ from barman_cloud.errors import ConflictError, IntegrityError, NotFoundError, Un
 from barman_cloud.incremental.file_format import PREFIX
 from barman_cloud.postgres import page_checksum
 from barman_cloud.postgres.wal import parse_lsn
+from barman_cloud.report import progress
 from barman_cloud.report.text import counted
 from barman_cloud.restore.pipeline import run_all
 from barman_cloud.restore.tree import split
@@ -161,10 +162,15 @@ class _Content:
         self._sizes = array("q")
         self._manifest: ManifestSpool | None = None
         self._lock = threading.Lock()
+        self._progress = progress.current()
 
     def read(self, archives: list[ArchiveObject], jobs: int) -> None:
         """Read all archives, the largest first."""
         window = Window.of_each(max(1, min(jobs, len(archives))))
+        size = sum(archive.size for archive in archives)
+        self._progress.phase(
+            f"reading {self._info.backup_id}", total=size, items=len(archives), measure=progress.STORED
+        )
 
         def task(archive: ArchiveObject) -> Callable[[threading.Event], None]:
             return lambda stop: self._read(archive, window, stop)
@@ -173,6 +179,7 @@ class _Content:
 
     def conclude(self, archives: int) -> None:
         """Compare what was read with the manifest, and tell of pages."""
+        self._progress.phase("comparing with the manifest")
         verdict, backup_id = self._verdict, self._info.backup_id
         if not verdict.broken:
             sums = "recorded checksums" if self._records else "no recorded checksums, but can be read to their ends"
@@ -200,9 +207,12 @@ class _Content:
         try:
             if self._records is not None and expected is None:
                 raise IntegrityError(f"{url} isn't in archives.json of its backup")
-            for member, content in read_archive(store, archive, window=window, stop=stop, expected=expected):
-                self._see(archive.base, member, content, pages)
-                members += 1
+            with self._progress.item(archive.key.rpartition("/")[2], archive.size) as item:
+                for member, content in read_archive(
+                    store, archive, window=window, stop=stop, expected=expected, item=item
+                ):
+                    self._see(archive.base, member, content, pages)
+                    members += 1
             if expected is not None and members != expected.members:
                 raise IntegrityError(f"{url} holds {members} members instead of {expected.members}")
         except _DAMAGE as error:

@@ -17,6 +17,7 @@ from barman_cloud.catalog.wal_range import number_of
 from barman_cloud.errors import ConflictError, IntegrityError, NotFoundError
 from barman_cloud.postgres.wal import check_size, parse_wal_name
 from barman_cloud.postgres.wal_check import SegmentCheck, begin_check, refuse_damage
+from barman_cloud.report import progress
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.wal.stored import open_stored
 
@@ -53,6 +54,7 @@ def verify_wal(
     like the end of WAL.
     Errors of the store other than a missing object are raised.
     """
+    progress.current().phase("reading WAL")
     reader = _Reader(store, segment_size, system_identifier, until)
     pending: deque[Future[list[SegmentVerdict]]] = deque()
     with ThreadPoolExecutor(jobs, thread_name_prefix="verify-wal") as pool:
@@ -74,6 +76,7 @@ class _Reader:
         self._store = store
         self._size = segment_size
         self._system = system_identifier
+        self._progress = progress.current()
 
     def read(self, stretch: list[tuple[int, WalObject]]) -> list[SegmentVerdict]:
         """Read segments that follow each other."""
@@ -86,6 +89,7 @@ class _Reader:
             except (IntegrityError, NotFoundError, ConflictError) as error:
                 before, problem = None, f"{self._store.object_url(wal.key)}: {error}"
             found.append(SegmentVerdict(wal.timeline, number, size, problem))
+            self._progress.add(data=size, items=1)
         log.debug("read the WAL from %s to %s", stretch[0][1].name, stretch[-1][1].name)
         return found
 

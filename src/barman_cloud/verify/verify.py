@@ -16,6 +16,7 @@ from barman_cloud.catalog.wal_archive import WalArchive
 from barman_cloud.catalog.wal_range import name_of, number_of
 from barman_cloud.errors import NotFoundError, OperationError
 from barman_cloud.postgres.wal import parse_lsn
+from barman_cloud.report import progress
 from barman_cloud.report.text import counted
 from barman_cloud.verify import ledger as ledgers
 from barman_cloud.verify.check import WalTally, cluster_findings, coverage_findings, duration, read_histories
@@ -74,6 +75,7 @@ def verify(
 ) -> Report:
     """Verify backups of one server and WAL. Errors of the store are raised: what can't be read can't be judged."""
     now = now or datetime.now(UTC)
+    progress.current().phase("reading the catalog")
     view = catalog.load()
     if not view.backups and not view.unreadable and (problem := servers.describe_unknown(catalog)):
         raise NotFoundError(problem)
@@ -201,6 +203,7 @@ class _Run:
 
     def _conclude(self, done: list[BackupInfo]) -> tuple[TimeRange, ...]:
         """Tell which backups can be restored, and return the moments that can."""
+        progress.current().phase("listing WAL")
         store, layout = self.catalog.store, self.catalog.layout
         size = done[-1].xlog_segment_size if done else DEFAULT_SEGMENT_SIZE
         histories, damaged = read_histories(WalArchive(store, layout))

@@ -105,6 +105,37 @@ def test_a_variable_can_hold_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
     assert expanded("backup-list", None, "main") == "gs://bucket/x main"
 
 
+@pytest.mark.parametrize(
+    ("command", "words", "line"),
+    [
+        ("backup-list", [], "s3://bucket/x main"),
+        ("backup-list", ["--format", "csv"], "--format csv s3://bucket/x main"),
+        ("backup-list", ["other"], "s3://bucket/x other"),
+        ("backup-list", ["s3://elsewhere"], "s3://elsewhere main"),
+        ("backup-list", ["s3://elsewhere", "other"], "s3://elsewhere other"),
+        ("backup-show", ["latest"], "s3://bucket/x main latest"),
+        ("restore", ["latest", "/x", "-J2"], "s3://bucket/x main latest /x -J2"),
+        ("restore", ["-J", "2", "other", "latest", "/x"], "-J 2 s3://bucket/x other latest /x"),
+        ("verify", [], "s3://bucket/x main"),
+        ("verify", ["other", "all"], "s3://bucket/x other all"),
+        ("verify", ["--help"], "--help"),
+    ],
+)
+def test_a_variable_can_hold_the_server(
+    command: str, words: list[str], line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BARMAN_CLOUD_URL", "s3://bucket/x")
+    monkeypatch.setenv("BARMAN_CLOUD_SERVER", "main")
+    assert expanded(command, None, *words) == line
+
+
+def test_the_server_of_the_variable_is_looked_up_in_the_configuration(
+    file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BARMAN_CLOUD_SERVER", "main")
+    assert expanded("backup-list", file) == expanded("backup-list", file, "main")
+
+
 def test_two_places_are_refused_where_one_is_needed(file: str) -> None:
     assert expanded("wal-restore", file, "split", "0", "x").endswith("s3://wal/prod split 0 x")
     assert expanded("backup-show", file, "split", "last").endswith("s3://backups/prod split last")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from barman_cloud.report.files import write_atomically
 from barman_cloud.verify import render
 from barman_cloud.verify.findings import Level, Report, TimeRange, critical, ok, unknown, warning
 from barman_cloud.verify.picture import draw
@@ -86,7 +87,7 @@ def test_prometheus_metrics_have_types_and_labels() -> None:
 def test_a_metrics_file_is_replaced_in_one_step(tmp_path: Path) -> None:
     path = tmp_path / "barman.prom"
     path.write_text("old")
-    render.write_atomically(path, "new")
+    write_atomically(path, "new")
     assert path.read_text() == "new"
     assert path.stat().st_mode & 0o777 == 0o644
     assert list(tmp_path.iterdir()) == [path]
