@@ -17,6 +17,8 @@ PROGRAMS = {
 
 OWN = {
     "check": "Tell whether backups and WAL are whole and fresh, from listings alone.",
+    "doctor": "Find everything that stops a set-up from working: credentials, bucket, rights, settings.",
+    "setup": "Print what a set-up needs: policies, roles, settings, systemd units; nothing is changed.",
     "verify": "Read backups and WAL, and tell what is broken and what can be restored.",
     "wal-receive": "Receive WAL from a server as it is written, and store it.",
 }
