@@ -102,6 +102,7 @@ def parse(command: Command, words: list[str], prog: str | None = None) -> Argume
         from barman_cloud.cli.parser import Parser
 
         parser = Parser(prog=prog or f"barman-cloud-{command.name}", description=SUMMARIES[command.name])
+        parser.command = command.name
         command.add_arguments(parser)
         args = parser.parse_args(words, Arguments())
     args.command_line = words

@@ -21,7 +21,7 @@ def with_configuration(command: Command, words: list[str], file: str | None) -> 
     parser = Parser()
     command.add_arguments(parser)
     positionals, given = [], []
-    for number, option in _walk(parser, words):
+    for number, option in walk(parser, words):
         if option is None:
             positionals.append(number)
         else:
@@ -49,7 +49,7 @@ def with_configuration(command: Command, words: list[str], file: str | None) -> 
     return [*added, *words[:first], url_for(command.name, server), *words[first:]]
 
 
-def _walk(parser: ArgumentParser, words: list[str]) -> Iterator[tuple[int, str | None]]:
+def walk(parser: ArgumentParser, words: list[str]) -> Iterator[tuple[int, str | None]]:
     """Yield the place of each positional with None, and of each option with its name."""
     number = 0
     while number < len(words):

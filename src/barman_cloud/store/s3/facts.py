@@ -21,7 +21,7 @@ _ROOTS = {
     "lifecycle": ("LifecycleConfiguration", "GetBucketLifecycleConfigurationResponse"),
     "object-lock": ("ObjectLockConfiguration", "GetObjectLockConfigurationResponse"),
 }
-"""Part of the configuration to the root of the answer: Amazon's, and that of servers that name it after the operation."""
+"""Part of the configuration to the root of the answer: Amazon's, and that of servers that name it by the operation."""
 _COLD = ("GLACIER", "DEEP_ARCHIVE")
 _NO_CONFIGURATION = ("NoSuchLifecycleConfiguration", "ObjectLockConfigurationNotFoundError")
 
