@@ -79,7 +79,7 @@ Made by `make docs` from `errors.py`. An error is one line on stderr; what to do
 | --- | --- |
 | 0 | done, or nothing to do |
 | 1 | the store answered, but what was asked can't be done; `wal-restore`: not in the archive |
-| 2 | the store can't be reached (`wal-restore`, `check-wal-archive`, `--test`) |
+| 2 | the store can't be reached (`wal-restore`, `check-wal-archive`, `check`, `verify`, `doctor`, `--test`) |
 | 3 | bad command line, retention policy, tablespace rule or WAL name |
 | 4 | everything else; for the other commands a lost connection too |
 | 63 | `backup` as Barman's hook: the backup isn't DONE |

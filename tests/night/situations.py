@@ -6,7 +6,9 @@ In a quote, ``…`` stands for what differs. ``docs/how-to/troubleshooting.md`` 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -241,7 +243,12 @@ def _(place: Place) -> Iterator[Call | None]:
     catalog = place.catalog(
         backup("20261126T030000", segment(2), tablespaces=[], **NEEDED), wals=(segment(2),), archives=()
     )
-    catalog.store.put(f"{catalog.layout.backup_dir('20261126T030000')}data.tar", os.urandom(4 << 20))
+    archive_file = io.BytesIO()
+    with tarfile.open(fileobj=archive_file, mode="w") as tar:
+        entry = tarfile.TarInfo("base/1/1")
+        entry.size = 4 << 20
+        tar.addfile(entry, io.BytesIO(os.urandom(4 << 20)))
+    catalog.store.put(f"{catalog.layout.backup_dir('20261126T030000')}data.tar", archive_file.getvalue())
     small = place.directory / "small"
     small.mkdir()
     with mounted(small) as disk:

@@ -41,7 +41,7 @@ def examine_rights(connection: Connection, metadata: ServerMetadata) -> Iterator
 
 def examine_settings(connection: Connection) -> Iterator[Finding]:
     """Judge the settings that decide whether a backup can be recovered, and how much is lost at most."""
-    settings = dict(
+    settings: dict[str, str] = dict(
         connection.execute(
             "SELECT name::pg_catalog.text, setting FROM pg_catalog.pg_settings WHERE name IN"
             " ('archive_mode', 'archive_timeout', 'fsync', 'full_page_writes', 'data_checksums')"

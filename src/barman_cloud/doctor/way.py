@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 from barman_cloud.deadline import Deadline
@@ -150,17 +151,18 @@ def _certificate(facts: Facts) -> Iterator[Finding]:
         ):
             found, version = secured.getpeercert() or {}, secured.version()
         end = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(found["notAfter"])), UTC)
-        issuer = ", ".join(
-            value
-            for pairs in found.get("issuer", ())
-            for name, value in pairs
-            if name in ("organizationName", "commonName")
-        )  # type: ignore[misc, str-unpack]
+        issuer = ", ".join(_names(found.get("issuer", ())))
         text = f"{version}; the certificate by {issuer or 'an unnamed authority'} is valid until {end:%Y-%m-%d}"
         if end - datetime.now(UTC) < _SOON:
             yield warning("tls", text, "renew the certificate of the store")
         else:
             yield ok("tls", text)
+
+
+def _names(distinguished: Any) -> list[str]:
+    """Return the names of an authority that tell it from others."""
+    wanted = ("organizationName", "commonName")
+    return [str(value) for pairs in distinguished for name, value in pairs if name in wanted]
 
 
 def _plain(address: str) -> Finding:
