@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from barman_cloud.cli.command import load
 from barman_cloud.cli.parser import Parser
 from barman_cloud.cli.plain import Arguments
+
+if TYPE_CHECKING:
+    from barman_cloud.postgres.archive_command import ArchiveCall
 
 
 class _Refused(Exception):
@@ -37,9 +40,17 @@ def judge(name: str, words: list[str]) -> tuple[str | None, Arguments]:
         return str(refusal) or None, Arguments()
 
 
-def judge_archive_line(words: list[str]) -> tuple[str | None, str | None, str | None]:
+def judge_archive_line(call: ArchiveCall) -> tuple[str | None, str | None, str | None]:
     """Return what is wrong with the words of a ``wal-archive`` line (None: nothing), its URL, and its server."""
+    from barman_cloud.cli.names import with_configuration
     from barman_cloud.cli.options import url_from
+    from barman_cloud.errors import BarmanCloudError
 
+    words = list(call.words)
+    if call.is_umbrella:
+        try:
+            words = with_configuration(load("wal-archive"), words, call.configuration)
+        except BarmanCloudError as error:
+            return str(error), None, None
     wrong, args = judge("wal-archive", words)
     return (wrong, None, None) if wrong else (None, url_from(args), args.server_name)

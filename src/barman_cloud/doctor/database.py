@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 
@@ -9,14 +10,14 @@ import psycopg
 
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.doctor.machine import ServerProcess, missing_program, own_program
-from barman_cloud.postgres.archive_command import PROGRAM, read_archive_command
+from barman_cloud.postgres.archive_command import PROGRAM, ArchiveCall, read_archive_command
 from barman_cloud.postgres.connection import Connection, ServerMetadata, first_line
 from barman_cloud.postgres.rights import grants, has, rights_of_backups, rights_of_streams
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.verify.findings import Finding, critical, ok, unknown, warning
 
-Judge = Callable[[list[str]], tuple[str | None, str | None, str | None]]
-"""Words of a ``wal-archive`` line to what is wrong with them (or None), and the URL and the server they name."""
+Judge = Callable[[ArchiveCall], tuple[str | None, str | None, str | None]]
+"""A call of ``wal-archive`` to what is wrong with them (or None), and the URL and the server they name."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 
@@ -86,24 +87,31 @@ def examine_command(
         return
     good = f"archive_command = '{own_program(PROGRAM)} --zstd {url} {layout.server} %p'"
     call = read_archive_command(command)
+    if without_secrets(command) != command:
+        yield critical(
+            "archive-command",
+            "archive_command holds a secret, which everybody sees who may read settings, backups and process lists",
+            "put it into a file of the service: barman-cloud setup --part keys; then replace it, it is known by now",
+        )
     for problem in call.problems:
         yield critical("archive-command", f"archive_command {problem}", good)
     if call.program is None:
         yield warning(
             "archive-command",
-            f"archive_command doesn't run {PROGRAM} by its name, so it can't be judged: {command}",
+            f"archive_command doesn't run {PROGRAM} by its name, so it can't be judged: {without_secrets(command)}",
             f"if that should archive here: {good}",
         )
         return
-    judged = list(_judged(call.program, list(call.words), server, url, layout, judge, good))
+    judged = list(_judged(call, server, url, layout, judge, good))
     yield from judged
     if not judged and not call.problems:
-        yield ok("archive-command", command)
+        yield ok("archive-command", without_secrets(command))
 
 
 def _judged(
-    program: str, words: list[str], server: ServerProcess | None, url: str, layout: Layout, judge: Judge, good: str
+    call: ArchiveCall, server: ServerProcess | None, url: str, layout: Layout, judge: Judge, good: str
 ) -> Iterator[Finding]:
+    program = call.program or ""
     if not program.startswith("/"):
         yield warning(
             "archive-command",
@@ -112,7 +120,7 @@ def _judged(
         )
     elif server is not None and (missing := missing_program(program)):
         yield missing
-    wrong, place, name = judge(words)
+    wrong, place, name = judge(call)
     if wrong:
         yield critical("archive-command", f"archive_command isn't a line that {PROGRAM} understands: {wrong}", good)
     elif (place or "").rstrip("/") != url.rstrip("/") or name != layout.server:
@@ -159,6 +167,11 @@ def _last_failure(connection: Connection) -> str:
         " WHERE last_failed_time > COALESCE(last_archived_time, '-infinity'::pg_catalog.timestamptz)"
     ).fetchone()
     return f"; archiving {row[0]} has failed ({row[1]} failures)" if row else ""
+
+
+def without_secrets(command: str) -> str:
+    """Return a command line without the values of variables that are secrets by their names."""
+    return re.sub(r"(?i)\b(\w*(?:secret|password|token|account_?key|storage_key)\w*)=(?!file)\S+", r"\1=…", command)
 
 
 def _in_shell(text: str) -> str:

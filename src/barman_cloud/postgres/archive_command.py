@@ -24,6 +24,10 @@ class ArchiveCall(NamedTuple):
     """The word that names our program; None if it runs none of ours."""
     words: tuple[str, ...] = ()
     """What follows, with ``%p`` as it is written."""
+    is_umbrella: bool = False
+    """It is a subcommand of ``barman-cloud``, which takes a name of the configuration in place of a URL."""
+    configuration: str | None = None
+    """The file that ``-c`` names."""
     problems: tuple[str, ...] = ()
     """What is wrong whatever the words say; each completes the sentence "archive_command …"."""
 
@@ -47,13 +51,13 @@ def read_archive_command(text: str) -> ArchiveCall:
         name = word.rpartition("/")[2]
         rest = words[number + 1 :]
         if name == _UMBRELLA:
-            while rest[:1] in (["-c"], ["--config"]):
-                rest = rest[2:]
-            if rest[:1] != ["wal-archive"]:
-                continue
-            return ArchiveCall(word, tuple(_own(rest[1:])), tuple(problems))
-        if name == PROGRAM:
-            return ArchiveCall(word, tuple(_own(rest)), tuple(problems))
+            file = None
+            if rest[:1] in (["-c"], ["--config"]):
+                file, rest = "".join(rest[1:2]), rest[2:]
+            if rest[:1] == ["wal-archive"]:
+                return ArchiveCall(word, tuple(_own(rest[1:])), True, file, tuple(problems))
+        elif name == PROGRAM:
+            return ArchiveCall(word, tuple(_own(rest)), problems=tuple(problems))
     return ArchiveCall(problems=tuple(problems))
 
 

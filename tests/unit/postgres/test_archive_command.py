@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from barman_cloud.cli.lines import judge_archive_line
+from barman_cloud.doctor.database import without_secrets
 from barman_cloud.postgres.archive_command import read_archive_command
 
 GOOD = [
@@ -33,6 +37,26 @@ GOOD = [
 def test_what_is_run(text: str, program: str, words: list[str]) -> None:
     call = read_archive_command(text)
     assert (call.program, list(call.words), call.problems) == (program, words, ())
+    assert (call.is_umbrella, call.configuration) == (
+        program == "barman-cloud",
+        "/etc/b.conf" if " -c " in text else None,
+    )
+
+
+def test_a_name_of_the_configuration_is_its_url(tmp_path: Path) -> None:
+    file = tmp_path / "barman.conf"
+    file.write_text("[main]\nbasebackups_directory = s3://b/p\nwals_directory = s3://b/p\n")
+    line = read_archive_command(f"/opt/bin/barman-cloud -c {file} wal-archive main %p")
+    assert judge_archive_line(line) == (None, "s3://b/p", "main")
+    wrong, _, _ = judge_archive_line(read_archive_command(f"barman-cloud -c {file} wal-archive other %p"))
+    assert wrong is not None
+    assert "no server 'other'" in wrong
+
+
+def test_secrets_are_not_shown() -> None:
+    text = "AWS_ACCESS_KEY_ID=k AWS_SECRET_ACCESS_KEY=hidden barman-cloud-wal-archive s3://b main %p"
+    assert without_secrets(text) == text.replace("hidden", "…")
+    assert without_secrets(GOOD[0][0]) == GOOD[0][0]
 
 
 BAD = [
