@@ -126,7 +126,7 @@ def _unit(plan: SetUp, name: str, what: str, line: str, when: str) -> str:
         [
             f"# {base}.service",
             "[Unit]",
-            f"Description={what} ({plan.server})",
+            f"Description={what} ({plan.server.replace(chr(37), chr(37) * 2)})",
             "After=network-online.target",
             "Wants=network-online.target",
             "[Service]",
