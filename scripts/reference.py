@@ -44,10 +44,10 @@ def commands_page() -> str:
         "too are installed as `barman-cloud-COMMAND` as well.",
         "Options and positionals (bold) mix in any order; long options may be abbreviated.",
         "",
-        "`barman-cloud completion bash` (or `zsh`, `fish`) prints the script that makes a shell complete commands, options,",
-        "servers and backups. Load it with `source <(barman-cloud completion bash)` in `~/.bashrc` or `~/.zshrc`, or with",
-        "`barman-cloud completion fish | source` in `config.fish`. Manual pages are in `share/man` of the environment:",
-        "`man -M /opt/barman-cloud/share/man barman-cloud-backup`.",
+        "`barman-cloud completion bash` (or `zsh`, `fish`) prints the script that makes a shell complete commands,",
+        "options, servers and backups. Load it with `source <(barman-cloud completion bash)` in `~/.bashrc`,",
+        "or with `barman-cloud completion fish | source` in `config.fish`. Manual pages are in `share/man` of the",
+        "environment: `man -M /opt/barman-cloud/share/man barman-cloud-backup`.",
     ]
     for name, summary in SUMMARIES.items():
         parser = Parser(prog=f"barman-cloud {name}")

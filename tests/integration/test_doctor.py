@@ -281,6 +281,7 @@ def test_a_server_that_archives(server: PostgresServer, server_dir: Path) -> Non
     assert f"archives to {repository.url} another, not to" in found["archive-command"]["message"]
 
 
+@pytest.mark.long
 def test_the_grants_that_are_printed_are_the_ones_that_help(server: PostgresServer, tmp_path: Path) -> None:
     server.query('CREATE ROLE "back up" LOGIN')
     found = findings(f"file://{tmp_path}", *connection(server, "back up"), environ={}, code=1)
@@ -294,6 +295,7 @@ def test_the_grants_that_are_printed_are_the_ones_that_help(server: PostgresServ
     assert found["role"]["message"] == "role back up may take backups"
 
 
+@pytest.mark.long
 def test_what_setup_prints_makes_a_role_that_may_take_backups(server: PostgresServer, tmp_path: Path) -> None:
     umbrella = str(Path(program("backup")).with_name("barman-cloud"))
     version = str(server.value("SHOW server_version_num")[:-4])

@@ -6,6 +6,9 @@ import configparser
 import json
 import re
 import shlex
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -105,3 +108,17 @@ def test_a_role_may_do_what_its_commands_need(role: str) -> None:
         assert set(needed[1]) - {"a"} <= letters, command
     if role == "restore":
         assert rights.google_permissions(role) == ["storage.objects.get", "storage.objects.list"]
+
+
+def test_systemd_takes_the_units(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("systemd isn't installed")
+    text = printed(capsys, "s3://backups/100%/it's", "main", "--os-user", "root", "--part", "timers")
+    for part in text.split("# /etc/systemd/system/")[1:]:
+        name, _, body = part.partition("\n")
+        (tmp_path / name).write_text(body.partition("\n# /etc")[0])
+    timers = sorted(tmp_path.glob("*.timer"))
+    assert len(timers) == 4
+    done = subprocess.run([program, "verify", *timers], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
