@@ -262,6 +262,14 @@ def test_a_server_that_archives(server: PostgresServer, server_dir: Path) -> Non
     assert found["role"]["message"] == "role postgres may take backups"
     assert found["settings"]["hint"] == 'psql -c "ALTER SYSTEM SET fsync = on" -c "SELECT pg_reload_conf()"'
 
+    words = [*connection(server), "--server-environment"]
+    environ = {**environ, "AWS_PROFILE": "of this shell"}
+    assert (
+        "AWS_PROFILE"
+        in findings(repository.url, *connection(server), environ=environ, account=account)["variables"]["message"]
+    )
+    assert findings(repository.url, *words, environ=environ, account=account)["variables"]["level"] == "ok"
+
     server.archive_with(f"barman-cloud-wal-archive {repository.url} main %p || true")
     found = findings(repository.url, *connection(server), environ=environ, account=account, code=1)
     assert found["archive-command"]["message"] == "archive_command ends in success whatever the archiver says"

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from barman_cloud.cli.plain import Arguments, Declarations
     from barman_cloud.postgres.connection import ConnectionParameters
 
+_CONNECT = "add --dbname postgres, or --host, --port or --user"
+
 
 def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "source_url")
@@ -30,12 +32,19 @@ def add_arguments(parser: Declarations) -> None:
         metavar="SECONDS",
         help="how long --switch-wal waits (default 60)",
     )
+    server.add_argument(
+        "--server-environment",
+        action="store_true",
+        help="use the variables of the running server, so its credentials, in place of those of this shell",
+    )
     options.add_format(parser)
 
 
 def validate(args: Arguments) -> None:
     if args.switch_wal and _parameters(args) is None:
-        raise UsageError("--switch-wal needs a connection", hint="add --dbname postgres, or --host, --port or --user")
+        raise UsageError("--switch-wal needs a connection", hint=_CONNECT)
+    if args.server_environment and _parameters(args) is None:
+        raise UsageError("--server-environment needs a connection", hint=_CONNECT)
 
 
 def run(args: Arguments) -> int | None:
@@ -44,6 +53,8 @@ def run(args: Arguments) -> int | None:
     from barman_cloud.cli.reports import show
     from barman_cloud.doctor.doctor import Doctor
 
+    if args.server_environment:
+        _take_environment(args)
     with interruptible(), options.store_from(args) as store:
         doctor = Doctor(
             store,
@@ -56,6 +67,23 @@ def run(args: Arguments) -> int | None:
         )
         report = doctor.examine()
     return show(args, report, timeline=False)
+
+
+def _take_environment(args: Arguments) -> None:
+    from barman_cloud.doctor.machine import find_server, take_environment
+    from barman_cloud.errors import ConfigurationError
+    from barman_cloud.postgres.connection import connect, read_metadata
+
+    parameters = _parameters(args)
+    assert parameters is not None
+    with connect(parameters, "barman_cloud_doctor") as connection:
+        server = find_server(read_metadata(connection).data_directory)
+    if server is None or not server.environ:
+        raise ConfigurationError(
+            "the variables of the server can't be read from here",
+            hint="run this on the server's machine, as the user that PostgreSQL runs as, with a role of pg_monitor",
+        )
+    take_environment(server)
 
 
 def _parameters(args: Arguments) -> ConnectionParameters | None:

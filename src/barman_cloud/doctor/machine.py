@@ -15,6 +15,20 @@ from barman_cloud import __version__
 from barman_cloud.postgres.archive_command import PROGRAM
 from barman_cloud.verify.findings import Finding, critical, ok, warning
 
+_PREFIXES = ("AWS_", "AZURE_", "GOOGLE_", "GCE_", "CLOUDSDK_", "STORAGE_EMULATOR_HOST", "BARMAN_CLOUD_")
+_NAMES = frozenset(
+    (
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "no_proxy",
+        "requests_ca_bundle",
+        "ssl_cert_file",
+        "ssl_cert_dir",
+        "home",
+    )
+)
+
 
 class ServerProcess(NamedTuple):
     """The server's main process on this machine, as far as it can be seen."""
@@ -79,19 +93,34 @@ def examine_variables(server: ServerProcess | None) -> Iterator[Finding]:
     """Compare the variables that decide about the store with those that the server has."""
     if server is None or not server.environ:
         return
-    prefixes = ("AWS_", "AZURE_", "GOOGLE_", "STORAGE_EMULATOR_HOST", "BARMAN_CLOUD_")
-    names = {name for name in (*os.environ, *server.environ) if name.startswith(prefixes)}
-    names |= {"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
-    other = sorted(name for name in names if os.environ.get(name) != server.environ.get(name))
+    other = sorted(
+        name for name in _deciding(os.environ, server.environ) if os.environ.get(name) != server.environ.get(name)
+    )
     if other:
         yield warning(
             "variables",
             f"the server was started with other values of {', '.join(other)} than this shell has",
-            "set them for the service: systemctl edit postgresql, [Service], Environment= or EnvironmentFile=; "
-            "then restart it",
+            "--server-environment tries it with the server's; systemctl edit postgresql ([Service], EnvironmentFile=) and a "
+            "restart change them",
         )
     else:
         yield ok("variables", "the server has the variables of this shell")
+
+
+def take_environment(server: ServerProcess) -> None:
+    """Let this process have the server's variables about stores, proxies and authorities, and no others of them."""
+    for name in _deciding(os.environ, server.environ):
+        value = server.environ.get(name)
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _deciding(*environments: Mapping[str, str]) -> set[str]:
+    """Return the names of the variables that decide which store is reached, how, and on whose word."""
+    known = {name for environ in environments for name in environ}
+    return {name for name in known if name.startswith(_PREFIXES) or name.lower() in _NAMES}
 
 
 def own_program(name: str) -> str:

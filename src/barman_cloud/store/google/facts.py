@@ -44,20 +44,23 @@ class GoogleFacts:
         if isinstance(found, Untold):
             return BucketSettings(found, found, found, found, found)
         rules = [
-            rule for rule in found.get("lifecycle", {}).get("rule", ()) if self._is_ours(rule.get("condition", {}))
+            (rule.get("action", {}).get("type"), condition)
+            for rule in found.get("lifecycle", {}).get("rule", ())
+            if self._is_ours(condition := rule.get("condition", {}))
         ]
+        deletions = [condition for action, condition in rules if action == "Delete"]
         old = [
-            rule["condition"].get("daysSinceNoncurrentTime") or rule["condition"].get("age") or 1
-            for rule in rules
-            if _action(rule) == "Delete" and _is_about_old(rule["condition"])
+            condition.get("daysSinceNoncurrentTime") or condition.get("age") or 1
+            for condition in deletions
+            if _is_about_old(condition)
         ]
         unfinished = [
-            rule["condition"].get("age", 1) for rule in rules if _action(rule) == "AbortIncompleteMultipartUpload"
+            condition.get("age", 1) for action, condition in rules if action == "AbortIncompleteMultipartUpload"
         ]
         expiry = tuple(
-            f"a rule deletes objects after {rule['condition'].get('age', '?')} days"
-            for rule in rules
-            if _action(rule) == "Delete" and not _is_about_old(rule["condition"])
+            f"a rule deletes objects after {condition.get('age', '?')} days"
+            for condition in deletions
+            if not _is_about_old(condition)
         )
         versioning = bool(found.get("versioning", {}).get("enabled"))
         return BucketSettings(versioning, min(old, default=0), min(unfinished, default=0), _lock(found), expiry)
@@ -66,10 +69,6 @@ class GoogleFacts:
         prefixes = condition.get("matchesPrefix")
         ours = f"{self._path}/" if self._path else ""
         return not prefixes or any(ours.startswith(prefix) or prefix.startswith(ours) for prefix in prefixes)
-
-
-def _action(rule: Mapping[str, Any]) -> str:
-    return str(rule.get("action", {}).get("type", ""))
 
 
 def _is_about_old(condition: Mapping[str, Any]) -> bool:
