@@ -25,7 +25,6 @@ _NAMES = frozenset(
         "requests_ca_bundle",
         "ssl_cert_file",
         "ssl_cert_dir",
-        "home",
     )
 )
 
@@ -100,8 +99,8 @@ def examine_variables(server: ServerProcess | None) -> Iterator[Finding]:
         yield warning(
             "variables",
             f"the server was started with other values of {', '.join(other)} than this shell has",
-            "--server-environment tries it with the server's; systemctl edit postgresql ([Service], EnvironmentFile=) and a "
-            "restart change them",
+            "--server-environment tries it with the server's; to change those: systemctl edit postgresql "
+            "([Service], EnvironmentFile=), and a restart",
         )
     else:
         yield ok("variables", "the server has the variables of this shell")
@@ -109,7 +108,7 @@ def examine_variables(server: ServerProcess | None) -> Iterator[Finding]:
 
 def take_environment(server: ServerProcess) -> None:
     """Let this process have the server's variables about stores, proxies and authorities, and no others of them."""
-    for name in _deciding(os.environ, server.environ):
+    for name in {"HOME", *_deciding(os.environ, server.environ)}:
         value = server.environ.get(name)
         if value is None:
             os.environ.pop(name, None)
