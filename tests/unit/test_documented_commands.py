@@ -128,3 +128,21 @@ def test_the_alerts_are_rules_about_metrics_that_there_are() -> None:
         assert expression.count("(") == expression.count(")")
         labels = set(re.findall(r"\$labels\.(\w+)", "".join(rule["annotations"].values())))
         assert labels <= {"server", "command", "subject"}
+
+
+def test_every_finding_of_the_doctor_is_explained() -> None:
+    sources = [*(PROJECT / "src" / "barman_cloud" / "doctor").glob("*.py")]
+    sources.append(PROJECT / "src" / "barman_cloud" / "verify" / "server_state.py")
+    text = "\n".join(source.read_text() for source in sources)
+    subjects = set(
+        re.findall(r'(?:\b(?:ok|warning|critical|unknown|_untold)|self\._(?:try|judged))\(\s*"([a-z-]+)"', text)
+    )
+    assert len(subjects) > 20
+    page = (PROJECT / "docs" / "reference" / "doctor.md").read_text()
+    explained = {
+        name
+        for line in page.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`([a-z-]+)`", line.split("|")[1])
+    }
+    assert explained == subjects
