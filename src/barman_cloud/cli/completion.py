@@ -29,6 +29,7 @@ _SECONDS = 3
 _MOST_IDS = 200
 _PLAIN = r"[A-Za-z0-9_.:/@%+=,-]+"
 _FILE_ARGUMENTS = ("recovery_dir", "wal_path", "wal_dest", "spool_dir", "staging_directory", "prometheus", "tablespace")
+_STORE = ("cloud_provider", "endpoint_url", "aws_profile", "addressing_style", "azure_credential")
 _SHORTCUTS = ("latest", "oldest", "last-full")
 
 
@@ -190,33 +191,30 @@ class _Line:
         return _starting(current, map(Candidate, [*ids[:_MOST_IDS], *_SHORTCUTS]))
 
     def _arguments(self, given: list[str]) -> Arguments:
-        """Return the values of the line as far as it goes, with words in place of the positionals that are missing."""
-        from barman_cloud.cli.lines import judge
+        """Return the values of what says which store and server the line is about."""
+        from barman_cloud.cli.lines import judge_by
         from barman_cloud.cli.names import walk, with_configuration
+        from barman_cloud.cli.options import add_common
         from barman_cloud.deadline import Deadline
 
-        positionals = [action for action in self._parser._actions if not action.option_strings]
-        options = self._options_given()
-        words = with_configuration(self._command, [*options, *given], self._file)
-        needed = sum(action.nargs != "?" for action in positionals)
-        have = sum(option is None for _, option in walk(self._parser, words))
-        wrong, args = judge(self._command.name, [*words, *("x" for _ in range(have, needed))])
+        words = with_configuration(self._command, [*self._store_options(self._words), *given], self._file)
+        place = [words[number] for number, option in walk(self._parser, words) if option is None][:2]
+        wrong, args = judge_by(lambda parser: add_common(parser, "url"), [*self._store_options(words), *place])
         if wrong:
             raise BarmanCloudError(wrong)
         args.deadline = Deadline(_SECONDS, total=True)
         return args
 
-    def _options_given(self) -> list[str]:
-        """Return the options on the line that say which store it is, with their values."""
-        store = ("cloud_provider", "endpoint_url", "aws_profile", "addressing_style", "azure_credential")
-        words, found = iter(self._words), []
+    def _store_options(self, line: list[str]) -> list[str]:
+        """Return the options of a line that say which store it is, with their values."""
+        words, found = iter(line), []
         for word in words:
             flag, equals, _ = word.partition("=")
             action = self._parser._option_string_actions.get(flag) if word.startswith("-") else None
             if action is None or action.nargs == 0:
                 continue
             value = [] if equals else [next(words, "")]
-            if action.dest in store:
+            if action.dest in _STORE:
                 found += [word, *value]
         return found
 

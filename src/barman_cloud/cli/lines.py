@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from barman_cloud.cli.command import load
@@ -31,9 +32,13 @@ class _Judge(Parser):
 
 def judge(name: str, words: list[str]) -> tuple[str | None, Arguments]:
     """Return why the command ``name`` doesn't understand these words, or None, and the values of those it does."""
-    command = load(name)
-    parser = _Judge(prog=name)
-    command.add_arguments(parser)
+    return judge_by(load(name).add_arguments, words)
+
+
+def judge_by(declare: Callable[[Parser], object], words: list[str]) -> tuple[str | None, Arguments]:
+    """The same by other declarations than those of a whole command."""
+    parser = _Judge()
+    declare(parser)
     try:
         return None, parser.parse_args(words, Arguments())
     except _Refused as refusal:
