@@ -41,6 +41,8 @@ def page(name: str) -> str:
     words = " ".join(f"[\\fI{roff(a.dest)}\\fR]" if a.nargs == "?" else f"\\fI{roff(a.dest)}\\fR" for a in positionals)
     lines = [
         f'.TH "{title(name).upper()}" "1" "" "barman\\-cloud {__version__}" "User Commands"',
+        ".nh",
+        ".ad l",
         ".SH NAME",
         f"{roff(title(name))} \\- {roff(SUMMARIES[name])}",
         ".SH SYNOPSIS",
@@ -95,6 +97,8 @@ def umbrella() -> str:
     """Return the page of ``barman-cloud`` itself."""
     lines = [
         f'.TH "BARMAN\\-CLOUD" "1" "" "barman\\-cloud {__version__}" "User Commands"',
+        ".nh",
+        ".ad l",
         ".SH NAME",
         "barman\\-cloud \\- back PostgreSQL up to object storage, archive WAL, and recover",
         ".SH SYNOPSIS",
