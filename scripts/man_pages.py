@@ -60,7 +60,9 @@ def page(name: str) -> str:
         ".SH SEE ALSO",
         roff(", ".join(f"{title(other)}(1)" for other in SUMMARIES if other != name)),
         ".PP",
+        ".nf",
         roff(f"{DOCUMENTATION}#{program(name).replace(' ', '-')}"),
+        ".fi",
     ]
     return "\n".join(lines) + "\n"
 
@@ -114,7 +116,9 @@ def umbrella() -> str:
         "\\fBcompletion\\fR \\fIbash|zsh|fish\\fR",
         roff("Print the script that makes a shell complete commands, options, servers and backups."),
         ".SH SEE ALSO",
+        ".nf",
         roff(DOCUMENTATION),
+        ".fi",
     ]
     return "\n".join(lines) + "\n"
 

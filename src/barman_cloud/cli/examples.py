@@ -61,8 +61,14 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("all that wasn't read within a month", "--wal --max-age 30d s3://backups/prod main all"),
     ),
     "wal-receive": (
-        ("with a slot", "--slot barman_cloud --create-slot --host db1 --user barman s3://backups/prod main"),
-        ("compressed", "--zstd --slot barman_cloud --host db1 --user barman s3://backups/prod main"),
+        (
+            "with a slot, which is made if it is missing",
+            "--slot archive --create-slot --spool-dir /var/spool/wal --host db1 --user barman s3://backups/prod main",
+        ),
+        (
+            "compressed",
+            "--zstd --slot archive --spool-dir /var/spool/wal --host db1 --user barman s3://backups/prod main",
+        ),
     ),
 }
 
