@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from barman_cloud.cli.command import load
 from barman_cloud.cli.commands import PROGRAMS, SUMMARIES
 from barman_cloud.cli.completion import SHELLS
 from barman_cloud.cli.lines import judge
+from barman_cloud.errors import BarmanCloudError
 from barman_cloud.verify import render
 from barman_cloud.verify.check import check
 from barman_cloud.verify.limits import Limits
@@ -26,6 +28,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NAMES = "|".join(PROGRAMS)
 PROGRAM = re.compile(rf"""(?<![\w.*-])(?P<quote>["']?)(?:/[\w./-]*/)?(?P<name>barman-cloud(?:-(?:{NAMES}))?)(?= )""")
 ENDS = ("&&", "||", "|", ";", "&", "#")
+WAL = "000000010000000000000042"
 ALERTS = PROJECT / "docs" / "how-to" / "barman-cloud-alerts.yml"
 
 
@@ -79,7 +82,14 @@ def problem(name: str, words: list[str]) -> str | None:
         return f"there is no command {command}"
     if "--help" in words or "--version" in words:
         return None
-    wrong, _ = judge(command, words)
+    words = [word.replace("%p", WAL).replace("%f", WAL) for word in words]
+    wrong, args = judge(command, words)
+    is_hook = command == "wal-archive" and wrong is None and args.wal_path is None  # Barman names the file
+    if wrong is None and not is_hook and (validate := load(command).validate):
+        try:
+            validate(args)
+        except BarmanCloudError as error:
+            return str(error)
     if wrong and not any("://" in word or word.startswith(("$", "URL")) for word in words):
         wrong, _ = judge(command, ["s3://bucket", *words])  # by name: the URL is that of the configuration
         if wrong:
