@@ -249,6 +249,7 @@ def connection(server: PostgresServer, user: str = "postgres") -> list[str]:
     return ["-h", "127.0.0.1", "-p", str(server.port), "-U", user, "-d", "postgres"]
 
 
+@pytest.mark.long
 def test_a_server_that_archives(server: PostgresServer, server_dir: Path) -> None:
     repository = Repository(server_dir)
     archive = program("wal-archive")
