@@ -156,3 +156,10 @@ def test_every_finding_of_the_doctor_is_explained() -> None:
         for name in re.findall(r"`([a-z-]+)`", line.split("|")[1])
     }
     assert explained == subjects
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_blocks_of_yaml_can_be_read(page: Path) -> None:
+    for language, body in BLOCK.findall(page.read_text()):
+        if language == "yaml":
+            assert list(yaml.safe_load_all(body))
