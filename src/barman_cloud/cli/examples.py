@@ -48,9 +48,21 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("each hour", "--max-backup-age 26h --max-wal-age 15min s3://backups/prod main"),
         ("for monitoring", "--prometheus /var/lib/node_exporter/barman-cloud.prom s3://backups/prod main"),
     ),
+    "cleanup": (
+        ("tell what would be removed", "--dry-run s3://backups/prod main"),
+        ("remove it", "s3://backups/prod main"),
+    ),
+    "consolidate": (
+        ("the newest chain", "s3://backups/prod main last"),
+        ("with a name of its own", "--name weekly --jobs 4 s3://backups/prod main 20261126T030000"),
+    ),
     "doctor": (
         ("the way to the bucket, and what may be done there", "s3://backups/prod main"),
         ("the server as well, with one segment on its way", "--dbname postgres --switch-wal s3://backups/prod main"),
+    ),
+    "drill": (
+        ("the newest backup, with all WAL", "s3://backups/prod main"),
+        ("to a moment", "--target-time '2026-11-23 08:00+00' s3://backups/prod main"),
     ),
     "setup": (
         ("everything", "s3://backups/prod main"),
