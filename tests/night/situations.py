@@ -187,7 +187,7 @@ NEEDED = {"end_xlog": "0/2000100", "xlog_segment_size": 16 << 20, "systemid": "7
 @situation(
     "Missing WAL",
     "WAL file … is not in the archive … "
-    "(hint: recovery ends here, as it should behind the last file; 'barman-cloud check' tells of gaps)",
+    "(hint: normal at the end of the archive; a standby asks again; 'barman-cloud check' tells of gaps)",
 )
 def _(place: Place) -> Iterator[Call]:
     place.catalog(wals=(segment(1),))

@@ -183,8 +183,7 @@ class Restorer:
         candidates = self._candidates(name)
         if not candidates:
             raise NotFoundError(
-                f"WAL file {name.text} is not in the archive {self._store.object_url(self._layout.wals_dir)}",
-                hint="recovery ends here, as it should behind the last file; 'barman-cloud check' tells of gaps",
+                f"WAL file {name.text} is not in the archive {self._store.object_url(self._layout.wals_dir)}"
             )
         on_found()
         for number, candidate in enumerate(candidates, 1):
