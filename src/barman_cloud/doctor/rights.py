@@ -22,12 +22,18 @@ class Right(NamedTuple):
     google: tuple[str, ...]
 
 
-ON_BUCKET = ("s3:ListBucket",)
+ON_BUCKET = ("s3:ListBucket", "s3:ListBucketMultipartUploads")
 RIGHTS = {
     "list": Right(("s3:ListBucket",), "l", ("storage.objects.list",)),
     "read": Right(("s3:GetObject",), "r", ("storage.objects.get",)),
     "write": Right(("s3:PutObject",), "cw", ("storage.objects.create",)),
     "tags": Right(("s3:PutObjectTagging",), "t", ()),
+    "look": Right(
+        ("s3:ListBucketMultipartUploads", "s3:GetObjectRetention", "s3:GetObjectLegalHold"),
+        "",
+        ("storage.multipartUploads.list",),
+    ),
+    "clean": Right(("s3:ListMultipartUploadParts",), "", ("storage.multipartUploads.listParts",)),
     "delete": Right(("s3:DeleteObject",), "d", ("storage.objects.delete",)),
     "multipart": Right(
         ("s3:PutObject", "s3:AbortMultipartUpload"),
@@ -35,12 +41,12 @@ RIGHTS = {
         ("storage.multipartUploads.create", "storage.multipartUploads.abort", "storage.objects.create"),
     ),
 }
-"""Probe of the doctor (and ``tags``, which it doesn't try) to rights."""
+"""Probe of the doctor to rights; also ``tags``, ``look`` (unfinished uploads, locks) and ``clean``, untried."""
 
 ROLES = {
     "archive": ("list", "read", "write", "tags", "multipart"),
-    "restore": ("list", "read"),
-    "everything": ("list", "read", "write", "tags", "delete", "multipart"),
+    "restore": ("list", "read", "look"),
+    "everything": ("list", "read", "look", "write", "tags", "delete", "multipart", "clean"),
 }
 """What a key is for, to what it may do: ``archive`` for a server (backup, wal-archive), ``restore`` for a standby."""
 
