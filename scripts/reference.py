@@ -43,6 +43,11 @@ def commands_page() -> str:
         "Made by `make docs` from the parsers. Each command is a subcommand of `barman-cloud`; those that Barman has",
         "too are installed as `barman-cloud-COMMAND` as well.",
         "Options and positionals (bold) mix in any order; long options may be abbreviated.",
+        "",
+        "`barman-cloud completion bash` (or `zsh`, `fish`) prints the script that makes a shell complete commands,",
+        "options, servers and backups. Load it with `source <(barman-cloud completion bash)` in `~/.bashrc`,",
+        "or with `barman-cloud completion fish | source` in `config.fish`. Manual pages are in `share/man` of the",
+        "environment: `man -M /opt/barman-cloud/share/man barman-cloud-backup`.",
     ]
     for name, summary in SUMMARIES.items():
         parser = Parser(prog=f"barman-cloud {name}")
@@ -79,7 +84,7 @@ Made by `make docs` from `errors.py`. An error is one line on stderr; what to do
 | --- | --- |
 | 0 | done, or nothing to do |
 | 1 | the store answered, but what was asked can't be done; `wal-restore`: not in the archive |
-| 2 | the store can't be reached (`wal-restore`, `check-wal-archive`, `--test`) |
+| 2 | the store can't be reached (`wal-restore`, `check-wal-archive`, `check`, `verify`, `doctor`, `--test`) |
 | 3 | bad command line, retention policy, tablespace rule or WAL name |
 | 4 | everything else; for the other commands a lost connection too |
 | 63 | `backup` as Barman's hook: the backup isn't DONE |

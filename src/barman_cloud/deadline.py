@@ -35,6 +35,7 @@ TOTAL = {
     "backup-list": 60.0,
     "backup-show": 60.0,
     "backup-keep": 60.0,
+    "doctor": 120.0,
 }
 """Seconds within which a command ends, without ``--timeout``."""
 TEST = 30.0

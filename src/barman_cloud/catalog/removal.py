@@ -145,7 +145,7 @@ def _refuse_if_locked(catalog: Catalog, backup_id: str, keys: Sequence[str]) -> 
     """Ask about every object before the first is deleted."""
     locks = [lock for lock in catalog.map(catalog.store.object_lock, keys) if lock]
     for lock in locks:
-        log.error("%s is locked: %s", catalog.store.object_url(lock.key), lock.reason)
+        log.info("%s is locked: %s", catalog.store.object_url(lock.key), lock.reason)
     if locks:
         raise LockedError(
             f"backup {backup_id} is not deleted: {len(locks)} of its {counted(len(keys), 'object')} "

@@ -78,7 +78,7 @@ def main(
         give_up_stdout()  # the reader of our output went away
         return 4
     except OSError as error:
-        _log_error(describe(error), None)
+        _log_error(describe(error), _hint_of(error))
         return 4
     except (SystemExit, GeneratorExit):
         raise
@@ -100,6 +100,7 @@ def parse(command: Command, words: list[str], prog: str | None = None) -> Argume
         from barman_cloud.cli.parser import Parser
 
         parser = Parser(prog=prog or f"barman-cloud-{command.name}", description=SUMMARIES[command.name])
+        parser.command = command.name
         command.add_arguments(parser)
         args = parser.parse_args(words, Arguments())
     args.command_line = words
@@ -162,6 +163,18 @@ def describe(error: BaseException) -> str:
         return describe_os_error(error)
     lines = str(error).split("\n", 1)[0].strip()
     return f"unexpected {type(error).__name__}: {lines or 'no message'}"
+
+
+def _hint_of(error: OSError) -> str | None:
+    """Return what to do about the errors of a file system that people meet at night."""
+    import errno
+
+    return {
+        errno.ENOSPC: "free some room there, and run the command again",
+        errno.EDQUOT: "raise the quota of this user, or free some room, and run the command again",
+        errno.EROFS: "the file system is read-only: see dmesg for why, and mount it read-write",
+        errno.EACCES: "let this user read and write it, or run the command as the user that PostgreSQL runs as",
+    }.get(error.errno or 0)
 
 
 def _log_error(message: str, hint: str | None) -> None:

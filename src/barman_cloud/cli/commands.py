@@ -19,8 +19,10 @@ OWN = {
     "check": "Tell whether backups and WAL are whole and fresh, from listings alone.",
     "cleanup": "Remove what runs that were killed left in the bucket.",
     "consolidate": "Make a full backup out of a chain of incremental ones, from bucket to bucket.",
+    "doctor": "Find everything that stops a set-up from working: credentials, bucket, rights, settings.",
     "drill": "Restore, recover and start a backup in private: does it work, and how long does that take?",
     "report": "Show what can be recovered, how it grows and what it costs, in the terminal or as a page.",
+    "setup": "Print what a set-up needs: policies, roles, settings, systemd units; nothing is changed.",
     "verify": "Read backups and WAL, and tell what is broken and what can be restored.",
     "wal-receive": "Receive WAL from a server as it is written, and store it.",
 }

@@ -31,6 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"barman-cloud: error: {error}{hint}", file=sys.stderr)
             return error.exit_code
         return run_command(command, words, prog=f"barman-cloud {name}")
+    if name in ("completion", "__complete"):
+        from barman_cloud.cli import completion
+
+        return completion.main(arguments[1:]) if name == "completion" else completion.answer("".join(arguments[1:2]))
     if name in ("-V", "--version"):
         write(f"barman-cloud {__version__}\n")
         return 0
@@ -60,5 +64,6 @@ def _help() -> str:
             *(f"  {name:{width}}  {summary}" for name, summary in PROGRAMS.items()),
             "",
             "'barman-cloud COMMAND --help' tells the options of one.",
+            "'barman-cloud completion bash' (or zsh, fish) prints what makes a shell complete them.",
         ]
     )

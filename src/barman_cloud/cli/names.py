@@ -58,7 +58,7 @@ def with_configuration(command: Command, words: list[str], file: str | None) -> 
 def _sorted(parser: ArgumentParser, words: list[str]) -> tuple[list[int], list[str]]:
     """Return the places of the positionals in ``words``, and the names of the options."""
     positionals, given = [], []
-    for number, option in _walk(parser, words):
+    for number, option in walk(parser, words):
         if option is None:
             positionals.append(number)
         else:
@@ -75,7 +75,7 @@ def _place_of_server(parser: ArgumentParser, words: list[str], positionals: list
     return positionals[0] + has_url if positionals else len(words)
 
 
-def _walk(parser: ArgumentParser, words: list[str]) -> Iterator[tuple[int, str | None]]:
+def walk(parser: ArgumentParser, words: list[str]) -> Iterator[tuple[int, str | None]]:
     """Yield the place of each positional with None, and of each option with its name."""
     number = 0
     while number < len(words):

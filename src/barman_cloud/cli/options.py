@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from barman_cloud.api import Repository
     from barman_cloud.catalog.layout import Layout
     from barman_cloud.cli.plain import Arguments, Declarations
-    from barman_cloud.store.base import ObjectStore
+    from barman_cloud.store.base import ObjectStore, StoreURL
 
 AZURE_CREDENTIALS = ("azure-cli", "managed-identity", "default")
 SSE_KINDS = ("AES256", "aws:kms")
@@ -200,6 +200,13 @@ def layout_from(args: Arguments, store: ObjectStore) -> Layout:
     from barman_cloud.catalog.layout import Layout
 
     return Layout.of(store.url, args.server_name)
+
+
+def layout_of(url: StoreURL, server: str) -> Layout:
+    """Return the key builder for a URL that isn't opened; ``UsageError`` for a name that can't be a key."""
+    from barman_cloud.catalog.layout import Layout
+
+    return Layout.of(url, server)
 
 
 def writes_unicode() -> bool:

@@ -27,6 +27,8 @@ class Parser(argparse.ArgumentParser):
         """A trailing optional positional: filled from what argparse, before Python 3.13, finds behind later options."""
         self._words: list[str] = []
         """The command line."""
+        self.command: str | None = None
+        """The command whose examples follow the options in the help."""
         kwargs.setdefault("add_help", False)
         kwargs.setdefault("formatter_class", _HelpFormatter)
         super().__init__(*args, **kwargs)
@@ -38,6 +40,14 @@ class Parser(argparse.ArgumentParser):
         """Declare an option of ours that can't be abbreviated."""
         self._extensions.update(flags)
         return (group or self).add_argument(*flags, **kwargs)
+
+    def format_help(self) -> str:
+        text = super().format_help()
+        if self.command is None:
+            return text
+        from barman_cloud.cli.examples import help_text
+
+        return text + help_text(self.command, self.prog)
 
     def error(self, message: str) -> NoReturn:
         """End with 3 and one line: what is wrong comes before what all the options are."""

@@ -17,13 +17,18 @@ if TYPE_CHECKING:
     from barman_cloud.verify.findings import Report
 
 
-def show(args: Arguments, report: Report) -> int:
-    """Print a report as ``--format`` says, and return the exit code: 1 if something is wrong or couldn't be told."""
+def show(args: Arguments, report: Report, *, timeline: bool = True) -> int:
+    """Print a report as ``--format`` says, and return the exit code: 1 if something is wrong or couldn't be told.
+
+    ``timeline``: with a picture of what can be restored.
+    """
     if args.format == "json":
         write(f"{render.as_json([report])}\n")
     else:
         stream = sys.stdout
         terminal = stream is not None and stream.isatty()
-        picture = draw(report.backup_times, report.recoverable, report.moment, unicode=options.writes_unicode())
+        picture = None
+        if timeline:
+            picture = draw(report.backup_times, report.recoverable, report.moment, unicode=options.writes_unicode())
         write(f"{render.text(report, colour=terminal and not os.environ.get('NO_COLOR'), picture=picture)}\n")
     return 1 if report.level in (Level.CRITICAL, Level.UNKNOWN) else 0

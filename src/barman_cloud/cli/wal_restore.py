@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 log = logs.get_logger(__name__)
 
 
+_AT_THE_END = "normal at the end of the archive; a standby asks again; 'barman-cloud check' tells of gaps"
+
+
 def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "source_url")
     parser.add_argument("wal_name", help="name of the WAL file (%%f of restore_command)")
@@ -64,7 +67,7 @@ def _say_missing(name: str, error: NotFoundError) -> int:
         level = logs.WARNING if by_hand else logs.INFO
         log.log(level, "%s: normal at this point, there is no newer timeline", error)
     else:
-        log.warning("%s (hint: %s)", error, error.hint or "normal at the end of the archive; a standby asks again")
+        log.warning("%s (hint: %s)", error, error.hint or _AT_THE_END)
     return error.exit_code
 
 

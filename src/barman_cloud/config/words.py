@@ -26,7 +26,7 @@ _OF_OTHERS = {
     "compression": WAL_COMMANDS, "compression_level": WAL_COMMANDS, "history_tags": WAL_COMMANDS,
     "cloud_wal_archive_parallel": {"wal-archive"}, "cloud_wal_restore_parallel": {"wal-restore"},
     "base_compression": {"backup"}, "base_compression_level": {"backup"},
-    "retention_policy": {"backup-delete"}, "conninfo": {"backup", "check", "wal-receive"},
+    "retention_policy": {"backup-delete", "setup"}, "conninfo": {"backup", "check", "doctor", "wal-receive"},
 }  # fmt: skip
 """Keys whose option means something else, or nothing, in other commands."""
 

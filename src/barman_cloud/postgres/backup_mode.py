@@ -19,7 +19,8 @@ import psycopg
 
 from barman_cloud import logs
 from barman_cloud.errors import OperationError
-from barman_cloud.postgres.connection import Connection, first_line, may_read_settings, name_of, unconverted_text
+from barman_cloud.postgres.connection import Connection, first_line, name_of, unconverted_text
+from barman_cloud.postgres.rights import has, quoted, rights_of_backups, statement
 from barman_cloud.postgres.wal import parse_lsn
 
 log = logs.get_logger(__name__)
@@ -65,35 +66,18 @@ class BackupStop:
 
 def check_privileges(connection: Connection, *, in_recovery: bool) -> None:
     """Raise ``OperationError`` naming what the role lacks to take a backup, before anything has begun."""
-    new = connection.info.server_version >= 150000
-    functions = {
-        "pg_backup_start": "pg_catalog.pg_backup_start(text, boolean)",
-        "pg_backup_stop": "pg_catalog.pg_backup_stop(boolean)",
-    }
-    if not new:
-        functions = {
-            "pg_start_backup": "pg_catalog.pg_start_backup(text, boolean, boolean)",
-            "pg_stop_backup": "pg_catalog.pg_stop_backup(boolean, boolean)",
-        }
-    if not in_recovery:
-        functions["pg_switch_wal"] = "pg_catalog.pg_switch_wal()"
-        functions["pg_create_restore_point"] = "pg_catalog.pg_create_restore_point(text)"
+    rights = rights_of_backups(connection.info.server_version, in_recovery=in_recovery)
     try:
         with unconverted_text(connection):
             row = connection.execute("SELECT CURRENT_USER::pg_catalog.text").fetchone()
-        missing = [] if may_read_settings(connection) else ["membership in pg_monitor"]
-        for name, signature in functions.items():
-            allowed = connection.execute(
-                "SELECT pg_catalog.has_function_privilege(%s, 'EXECUTE')", (signature,)
-            ).fetchone()
-            if not (allowed and allowed[0]):
-                missing.append(f"EXECUTE on {name}")
+        missing = [right for right in rights if not has(connection, right)]
     except psycopg.Error as error:
         raise OperationError(f"cannot read the privileges of the role: {first_line(error)}") from error
     if missing:
+        role = name_of(row[0], connection) if row else "?"
         raise OperationError(
-            f"role {name_of(row[0], connection) if row else '?'} lacks {', '.join(missing)}",
-            hint="grant it, or connect as a superuser",
+            f"role {role} lacks {', '.join(right.name for right in missing)}",
+            hint="as a superuser: " + " ".join(statement(right, quoted(role)) for right in missing),
         )
 
 

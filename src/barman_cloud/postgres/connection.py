@@ -56,6 +56,14 @@ _SESSION_SETTINGS: tuple[tuple[int, str, str], ...] = (
 )
 
 
+MAY_READ_SETTINGS: LiteralString = (
+    "SELECT rolsuper OR pg_catalog.pg_has_role('pg_monitor', 'MEMBER')"
+    " OR (pg_catalog.pg_has_role('pg_read_all_settings', 'MEMBER')"
+    " AND pg_catalog.pg_has_role('pg_read_all_stats', 'MEMBER'))"
+    " FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionParameters:
     """Where to connect, as the command line says; what is None is left to libpq."""
@@ -166,15 +174,7 @@ def read_system_identifier(connection: Connection) -> str:
 
 def may_read_settings(connection: Connection) -> bool:
     """Tell whether the role sees all settings and sizes: superuser, pg_monitor, or the two roles that it stands for."""
-    return bool(
-        _value(
-            connection,
-            "SELECT rolsuper OR pg_catalog.pg_has_role('pg_monitor', 'MEMBER')"
-            " OR (pg_catalog.pg_has_role('pg_read_all_settings', 'MEMBER')"
-            " AND pg_catalog.pg_has_role('pg_read_all_stats', 'MEMBER'))"
-            " FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER",
-        )
-    )
+    return bool(_value(connection, MAY_READ_SETTINGS))
 
 
 @contextmanager

@@ -32,6 +32,8 @@ from barman_cloud.errors import ObjectTooLargeError, OperationError
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from barman_cloud.store.facts import Facts
+
 Tags: TypeAlias = Mapping[str, str]
 
 ObjectKind: TypeAlias = Literal["archive", "wal", "metadata"]
@@ -267,6 +269,24 @@ class ObjectStore(ABC):
         from barman_cloud.errors import ConfigurationError
 
         raise ConfigurationError(f"{self.url.text}: this kind of store has no object lock")
+
+    def facts(self) -> Facts | None:
+        """Return what can be asked about the bucket and the way to it; None where there is neither."""
+        return None
+
+    def creates_once(self, key: str) -> bool:
+        """Try whether a conditional create finds an object at ``key``, which is there afterwards."""
+        from barman_cloud.errors import ObjectExistsError
+
+        try:
+            for _ in range(2):
+                self.put(key, b"x", if_absent=True)
+        except ObjectExistsError:
+            return True
+        return False
+
+    def try_upload(self, key: str) -> None:  # noqa: B027 - many stores have no uploads in parts
+        """Begin an upload in parts and abort it; nothing is stored."""
 
     def object_url(self, key: str) -> str:
         """Return the object's name for messages, such as ``s3://bucket/a/b``."""

@@ -273,5 +273,23 @@ class CloudStore(CloudClient):
         prefix = f"{self.url.path}/" if self.url.path else ""
         self.attempt("check", None, lambda: self.provider_api.check(prefix))
 
+    def creates_once(self, key: str) -> bool:
+        # Asked directly: ``put`` would first find out what the store does, by another object.
+        view = memoryview(b"x")
+        attributes = Attributes(metadata=metadata_of(view))
+        try:
+            for _ in range(2):
+                self.attempt(
+                    "put", key, lambda: self.provider_api.put(key, view, if_absent=True, attributes=attributes)
+                )
+        except ObjectExistsError:
+            return True
+        return False
+
+    def try_upload(self, key: str) -> None:
+        parts = self.parts_api
+        upload = self.attempt("multipart", key, lambda: parts.begin(key, Attributes()))
+        self.attempt("multipart", key, lambda: parts.abort(key, upload))
+
     def create_bucket(self) -> None:
         self.attempt("create", None, lambda: self.provider_api.create_bucket())

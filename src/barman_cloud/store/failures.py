@@ -129,9 +129,16 @@ def to_error(failure: Failure, bucket_url: str, object_url: str | None) -> Barma
             f"{bucket_url}: the bucket doesn't exist", hint="check the URL, or create the bucket"
         )
     if failure.code in _LOCK_CODES:
-        return LockedError(f"{name} is locked ({what})")
+        return LockedError(
+            f"{name} is locked ({what})",
+            hint="repeat the command when the lock has ended; --check-object-lock tells when",
+        )
     if failure.status in _TRANSIENT_STATUS or failure.code in _TRANSIENT_CODES:
-        return TransientError(f"{name}: the store keeps failing ({what})", answered=True)
+        return TransientError(
+            f"{name}: the store keeps failing ({what})",
+            hint="it is overloaded or down: see its status page, and run the command again as it is",
+            answered=True,
+        )
     if failure.status == 407:
         return AccessDeniedError(
             f"{name}: the proxy refuses the connection ({what})", hint="check user and password of the proxy's URL"

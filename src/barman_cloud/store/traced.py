@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from barman_cloud import logs
 from barman_cloud.store.base import (
@@ -18,6 +19,9 @@ from barman_cloud.store.base import (
     PendingUpload,
     Tags,
 )
+
+if TYPE_CHECKING:
+    from barman_cloud.store.facts import Facts
 
 log = logs.get_logger(__name__)
 
@@ -140,6 +144,19 @@ class TracedStore(ObjectStore):
     def create_bucket(self) -> None:
         with _traced("create_bucket", ""):
             self._inner.create_bucket()
+
+    def facts(self) -> Facts | None:
+        return self._inner.facts()
+
+    def creates_once(self, key: str) -> bool:
+        with _traced("creates_once", key) as result:
+            once = self._inner.creates_once(key)
+            result.text = "yes" if once else "no"
+        return once
+
+    def try_upload(self, key: str) -> None:
+        with _traced("try_upload", key):
+            self._inner.try_upload(key)
 
     def object_lock(self, key: str) -> ObjectLock | None:
         with _traced("object_lock", key) as result:

@@ -33,6 +33,10 @@ class Finding:
     objects: tuple[str, ...] = ()
     """What it is about: backup ids, WAL files, URLs of objects."""
 
+    @property
+    def problem(self) -> bool:
+        return self.level is not Level.OK
+
     def to_json(self) -> dict[str, Any]:
         return {
             "subject": self.subject,

@@ -155,6 +155,14 @@ def _write(data: Iterable[Buffer], file: int, path: str, noted: list[int]) -> No
         if noted:  # making the pieces, decompression for one, may take long
             raise InterruptedError(f"{path}: stopped by signal {noted[0]}")
         rest = memoryview(piece)
-        while rest:
-            rest = rest[os.write(file, rest) :]
-    os.fsync(file)
+        try:
+            while rest:
+                rest = rest[os.write(file, rest) :]
+        except OSError as error:
+            error.filename = path  # a descriptor has no name
+            raise
+    try:
+        os.fsync(file)
+    except OSError as error:
+        error.filename = path
+        raise

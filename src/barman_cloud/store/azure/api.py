@@ -178,6 +178,10 @@ class AzureApi:
             self._held = headers.get("x-ms-has-legal-hold", "").lower() == "true"
         return self._held
 
+    def properties(self, key: str) -> Mapping[str, str]:
+        """Return the headers that tell of a blob, or of the container if ``key`` is empty."""
+        return object_headers(self._send("HEAD", key, None if key else _CONTAINER))
+
     def check(self, prefix: str) -> None:
         query = {"restype": "container", "comp": "list", "prefix": prefix, "maxresults": "1"}
         self._page(self._send("GET", "", query).body, prefix)

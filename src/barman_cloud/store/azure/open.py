@@ -49,8 +49,9 @@ def _authorize(
         if connection := environ.get("AZURE_STORAGE_CONNECTION_STRING"):
             return _from_connection_string(settings, connection)
         if sas := environ.get("AZURE_STORAGE_SAS_TOKEN"):
-            return settings, _static_sas(sas)
+            return replace(settings, origin="AZURE_STORAGE_SAS_TOKEN of the environment"), _static_sas(sas)
         if key := environ.get("AZURE_STORAGE_KEY"):
+            settings = replace(settings, origin="AZURE_STORAGE_KEY of the environment", renewed=True)
             return settings, _from_key(
                 environ.get("AZURE_STORAGE_ACCOUNT") or settings.account, settings.container, key
             )
@@ -61,7 +62,9 @@ def _authorize(
             )
     from barman_cloud.store.azure.identity import find_identity
 
-    return settings, Refreshing(find_identity(options.azure_credential or "default", environ, settings.ca_file))
+    kind = options.azure_credential or "default"
+    settings = replace(settings, origin=f"Microsoft Entra ID ({kind})", renewed=True)
+    return settings, Refreshing(find_identity(kind, environ, settings.ca_file))
 
 
 def _from_connection_string(settings: AzureSettings, text: str) -> tuple[AzureSettings, AzureSource]:
@@ -87,11 +90,12 @@ def _from_connection_string(settings: AzureSettings, text: str) -> tuple[AzureSe
         endpoint = f"{protocol}://{account}.blob.{fields.get('endpointsuffix') or 'core.windows.net'}"
     if endpoint:
         endpoint = clean_url(endpoint, "the endpoint in AZURE_STORAGE_CONNECTION_STRING")
-    settings = replace(settings, account=account, endpoint=endpoint or settings.endpoint)
+    origin = "AZURE_STORAGE_CONNECTION_STRING of the environment"
+    settings = replace(settings, account=account, endpoint=endpoint or settings.endpoint, origin=origin)
     if sas := fields.get("sharedaccesssignature"):
         return settings, _static_sas(sas)
     if key := fields.get("accountkey"):
-        return settings, _from_key(account, settings.container, key)
+        return replace(settings, renewed=True), _from_key(account, settings.container, key)
     raise _bad_connection_string()
 
 

@@ -22,6 +22,10 @@ class AzureSettings:
     concurrency: int = 4
     access_tier: str | None = None
     """Of archives and WAL segments."""
+    origin: str = ""
+    """Where the credentials were found, for people."""
+    renewed: bool = False
+    """New credentials are asked for, or derived, before these expire."""
 
     @property
     def emulator(self) -> bool:

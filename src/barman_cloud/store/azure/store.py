@@ -18,6 +18,7 @@ from barman_cloud.store.retry import Retry
 
 if TYPE_CHECKING:
     from barman_cloud.store.azure.api import AzureApi
+    from barman_cloud.store.azure.facts import AzureFacts
     from barman_cloud.store.azure.parts import AzureParts
 
 
@@ -143,3 +144,9 @@ class AzureStore(CloudStore):
 
     def object_lock(self, key: str) -> ObjectLock | None:
         return self.attempt("lock", key, lambda: self._azure_api.object_lock(key))
+
+    def facts(self) -> AzureFacts:
+        from barman_cloud.store.azure.facts import AzureFacts
+
+        attempt = lambda action: self.attempt("facts", None, action)  # noqa: E731
+        return AzureFacts(self._settings, self._credentials, lambda: self._azure_api, attempt)

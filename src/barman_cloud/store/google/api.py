@@ -134,6 +134,10 @@ class GoogleApi:
             return ObjectLock(key, f"retained until {until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}", until)
         return None
 
+    def bucket(self) -> dict[str, Any]:
+        """Return the resource of the bucket; needs ``storage.buckets.get``."""
+        return _object(self._send("GET", self._bucket).body, "the bucket's configuration")
+
     def check(self, prefix: str) -> None:
         query = {"prefix": prefix, "maxResults": "1", "fields": _LIST_FIELDS}
         self._page(self._send("GET", f"{self._bucket}/o", query).body, prefix)

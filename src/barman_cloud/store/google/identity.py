@@ -49,6 +49,14 @@ def find_identity(environ: Mapping[str, str]) -> tuple[GoogleSource, str | None]
     return lambda: _from_google_auth(path), None
 
 
+def origin_of(environ: Mapping[str, str]) -> str:
+    """Return where :func:`find_identity` finds credentials, for people."""
+    if named := environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+        return f"the file {named} (GOOGLE_APPLICATION_CREDENTIALS)"
+    path = _gcloud_file(environ)
+    return f"the file {path}" if path.is_file() else "the metadata server of this machine"
+
+
 def _gcloud_file(environ: Mapping[str, str]) -> Path:
     base = environ.get("CLOUDSDK_CONFIG") or f"{environ.get('HOME', '')}/.config/gcloud"
     return Path(base) / "application_default_credentials.json"

@@ -23,13 +23,15 @@ def open_google(url: StoreURL, options: StoreOptions, environ: Mapping[str, str]
         endpoint = emulator if "://" in emulator else f"http://{emulator}"
         anonymous = GoogleCredentials("anonymous")
         source = lambda: anonymous  # noqa: E731
+        origin = "none: STORAGE_EMULATOR_HOST names an emulator"
     else:
         from barman_cloud.store.expiring import Refreshing
-        from barman_cloud.store.google.identity import find_identity
+        from barman_cloud.store.google.identity import find_identity, origin_of
 
         endpoint = f"https://storage.{environ.get('GOOGLE_CLOUD_UNIVERSE_DOMAIN') or 'googleapis.com'}"
         found, project = find_identity(environ)
         source = Refreshing(found)
+        origin = origin_of(environ)
     settings = GoogleSettings(
         bucket=url.bucket,
         endpoint=clean_url(endpoint, "STORAGE_EMULATOR_HOST" if emulator else "GOOGLE_CLOUD_UNIVERSE_DOMAIN"),
@@ -37,5 +39,6 @@ def open_google(url: StoreURL, options: StoreOptions, environ: Mapping[str, str]
         ca_file=environ.get("REQUESTS_CA_BUNDLE") or None,
         storage_class=checked_class(options.storage_class, "Google", ("STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE")),
         project=environ.get("GOOGLE_CLOUD_PROJECT") or project,
+        origin=origin,
     )
     return GoogleStore(url, settings, source, retry=Retry(options.retry_until()), environ=environ)

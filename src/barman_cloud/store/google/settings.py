@@ -21,6 +21,8 @@ class GoogleSettings:
     """Of archives and WAL segments."""
     project: str | None = None
     """Where ``create_bucket`` creates it."""
+    origin: str = ""
+    """Where the credentials were found, for people."""
 
     def write_headers(self, attributes: Attributes) -> dict[str, str]:
         """The headers of a request of the XML API that makes an object; tags are custom metadata, as Barman has it."""

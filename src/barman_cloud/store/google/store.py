@@ -17,6 +17,7 @@ from barman_cloud.store.retry import Retry
 
 if TYPE_CHECKING:
     from barman_cloud.store.google.api import GoogleApi
+    from barman_cloud.store.google.facts import GoogleFacts
 
 
 class GoogleStore(CloudStore):
@@ -89,3 +90,9 @@ class GoogleStore(CloudStore):
 
     def object_lock(self, key: str) -> ObjectLock | None:
         return self.attempt("lock", key, lambda: self._google_api.object_lock(key))
+
+    def facts(self) -> GoogleFacts:
+        from barman_cloud.store.google.facts import GoogleFacts
+
+        attempt = lambda action: self.attempt("facts", None, action)  # noqa: E731
+        return GoogleFacts(self._settings, self.url.path, self._credentials, lambda: self._google_api, attempt)

@@ -21,13 +21,16 @@ from barman_cloud.store.s3.profile import Profile
 
 Source = Callable[[], AwsCredentials]
 
+_BY_BOTOCORE = ("role_arn", "sso_session", "sso_start_url", "login_session")
+"""Settings of a profile that only botocore can follow."""
+
 
 def find_credentials(environ: Mapping[str, str], profile: Profile, region: str, ca_file: str | None) -> Source:
     """Return a function that gives the key to use now. It raises ``AccessDeniedError`` or ``ConfigurationError``."""
     if not profile.chosen and (key := environ.get("AWS_ACCESS_KEY_ID")):
         static = _environment_key(key, environ)
         return lambda: static
-    if any(profile.get(name) for name in ("role_arn", "sso_session", "sso_start_url", "login_session")):
+    if any(profile.get(name) for name in _BY_BOTOCORE):
         return Refreshing(lambda: _from_botocore(profile, region))
     if key := profile.get("aws_access_key_id"):
         secret = profile.get("aws_secret_access_key")
@@ -40,6 +43,24 @@ def find_credentials(environ: Mapping[str, str], profile: Profile, region: str, 
     from barman_cloud.store.s3.metadata_service import MetadataSource
 
     return Refreshing(MetadataSource(environ, region, ca_file))
+
+
+def origin_of(environ: Mapping[str, str], profile: Profile) -> tuple[str, bool]:
+    """Return where :func:`find_credentials` looks, for people, and whether keys from there are renewed."""
+    where = f"profile {profile.name} of the AWS configuration files"
+    if not profile.chosen and environ.get("AWS_ACCESS_KEY_ID"):
+        return "AWS_ACCESS_KEY_ID of the environment", False
+    if any(profile.get(name) for name in _BY_BOTOCORE):
+        return f"{where}: a role or a login", True
+    if profile.get("aws_access_key_id"):
+        return where, False
+    if profile.get("credential_process"):
+        return f"{where}: credential_process", True
+    if environ.get("AWS_WEB_IDENTITY_TOKEN_FILE") and environ.get("AWS_ROLE_ARN"):
+        return f"web identity for {environ['AWS_ROLE_ARN']}", True
+    if environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") or environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI"):
+        return "the container's credentials service", True
+    return "the role of this instance", True
 
 
 def _environment_key(key: str, environ: Mapping[str, str]) -> AwsCredentials:

@@ -24,6 +24,7 @@ from barman_cloud.store.s3.settings import REGION_NAME, S3Settings
 
 if TYPE_CHECKING:
     from barman_cloud.store.s3.api import S3Api
+    from barman_cloud.store.s3.facts import S3Facts
 
 log = logs.get_logger(__name__)
 
@@ -204,6 +205,19 @@ class S3Store(CloudStore):
 
     def object_lock(self, key: str) -> ObjectLock | None:
         return self.attempt("lock", key, lambda: self._s3_api.object_lock(key))
+
+    def facts(self) -> S3Facts:
+        from barman_cloud.store.s3.facts import S3Facts
+
+        return S3Facts(
+            self._settings,
+            self.url.path,
+            self._region_address.partition("@")[0],
+            self._credentials,
+            self._environ,
+            lambda: self._s3_api,
+            lambda action: self.attempt("facts", None, action),
+        )
 
     def create_bucket(self) -> None:
         if self._settings.bucket.startswith("arn:"):

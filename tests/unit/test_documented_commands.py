@@ -1,0 +1,165 @@
+"""Every command line of ours in the documentation is one that our parsers take, and alerts ask for our metrics."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+
+from barman_cloud.cli.command import load
+from barman_cloud.cli.commands import PROGRAMS, SUMMARIES
+from barman_cloud.cli.completion import SHELLS
+from barman_cloud.cli.lines import judge
+from barman_cloud.errors import BarmanCloudError
+from barman_cloud.verify import render
+from barman_cloud.verify.check import check
+from barman_cloud.verify.limits import Limits
+from tests.unit.catalog.builders import backup, fill, memory_catalog, segment
+
+PROJECT = Path(__file__).parents[2]
+PAGES = sorted([*(PROJECT / "docs").rglob("*.md"), *PROJECT.glob("*.md")])
+LANGUAGES = ("console", "sh", "bash", "shell", "ini", "yaml")
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+NAMES = "|".join(PROGRAMS)
+PROGRAM = re.compile(rf"""(?<![\w.*-])(?P<quote>["']?)(?:/[\w./-]*/)?(?P<name>barman-cloud(?:-(?:{NAMES}))?)(?= )""")
+ENDS = ("&&", "||", "|", ";", "&", "#")
+WAL = "000000010000000000000042"
+ALERTS = PROJECT / "docs" / "how-to" / "barman-cloud-alerts.yml"
+
+
+def lines_of(page: Path) -> Iterator[str]:
+    """Yield the logical lines of a page's blocks that may hold commands; of a console only what is typed."""
+    for language, body in BLOCK.findall(page.read_text()):
+        if language not in LANGUAGES:
+            continue
+        for line in re.sub(r"\\\n\s*", "", body).splitlines():
+            if language == "console" and not re.match(r"\s*[$#>] ", line):
+                continue
+            if not (language in ("ini", "yaml") and line.strip().startswith("#")):
+                yield re.sub(r"^\s*[$>] ", "", line)
+
+
+def commands_of(page: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield program and words of each call of ours."""
+    for line in lines_of(page):
+        for found in PROGRAM.finditer(line):
+            rest = line[found.end() :]
+            before = line[: found.start()]
+            if re.search(r"--[a-z-]+[ =]$", before):
+                continue  # the value of an option
+            quote = found["quote"] or next((mark for mark in "'\"" if before.count(mark) % 2), "")
+            if quote:
+                rest = rest.partition(quote)[0] if "\\" + quote not in rest else rest
+            words = []
+            lexer = shlex.shlex(rest, posix=True, punctuation_chars="&|;<>")
+            lexer.whitespace_split = True
+            lexer.commenters = "#"
+            for word in lexer:
+                if word in ENDS or set(word) <= set("&|;<>"):
+                    break
+                words.append(word)
+            yield found["name"], words
+
+
+def problem(name: str, words: list[str]) -> str | None:
+    """Return what our parsers say against a call; None if they take it."""
+    if name == "barman-cloud":
+        while words[:1] in (["-c"], ["--config"]):
+            words = words[2:]
+        if not words or words[0] in ("--help", "--version", "-V", "COMMAND", "help"):
+            return None
+        if words[0] == "completion":
+            return None if words[1:] and set(words[1:]) <= set(SHELLS) else "no shell"
+        command, words = words[0], words[1:]
+    else:
+        command = name.removeprefix("barman-cloud-")
+    if command not in SUMMARIES:
+        return f"there is no command {command}"
+    if "--help" in words or "--version" in words:
+        return None
+    words = [word.replace("%p", WAL).replace("%f", WAL) for word in words]
+    wrong, args = judge(command, words)
+    is_hook = command == "wal-archive" and wrong is None and args.wal_path is None  # Barman names the file
+    if wrong is None and not is_hook and (validate := load(command).validate):
+        try:
+            validate(args)
+        except BarmanCloudError as error:
+            return str(error)
+    if wrong and not any("://" in word or word.startswith(("$", "URL")) for word in words):
+        wrong, _ = judge(command, ["s3://bucket", *words])  # by name: the URL is that of the configuration
+        if wrong:
+            wrong, _ = judge(command, [*words[:-1], "s3://bucket", *words[-1:]])
+    return wrong
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_every_command_line_is_understood(page: Path) -> None:
+    wrong = [(name, words, why) for name, words in commands_of(page) if (why := problem(name, words))]
+    assert wrong == []
+
+
+def test_enough_lines_were_found() -> None:
+    found = [command for page in PAGES for command in commands_of(page)]
+    assert len(found) > 100
+    assert {name for name, _ in found} >= {f"barman-cloud-{name}" for name in ("backup", "restore", "wal-archive")}
+    assert problem("barman-cloud", ["backup-list", "--nonsense", "s3://b", "main"]) is not None
+    assert problem("barman-cloud", ["nonsense"]) is not None
+
+
+def test_the_alerts_are_rules_about_metrics_that_there_are() -> None:
+    content = yaml.safe_load(ALERTS.read_text())
+    rules = [rule for group in content["groups"] for rule in group["rules"]]
+    assert len({rule["alert"] for rule in rules}) == len(rules) >= 6
+    now = datetime(2026, 11, 28, 12, tzinfo=UTC)
+    full = backup("20261126T030000", segment(2), end_xlog="0/2000100", xlog_segment_size=16 << 20, systemid="7")
+    catalog = fill(memory_catalog(), [full], [segment(2)])
+    report = check(catalog.store, catalog.layout, Limits(), now=now)
+    known = set(re.findall(r"^(barman_cloud_\w+)\{", render.prometheus([report]), re.MULTILINE))
+    assert len(known) >= 8
+    page = (PROJECT / "docs" / "how-to" / "prometheus.md").read_text()
+    assert set(re.findall(r"`(barman_cloud_\w+)`", page)) == known
+    for rule in rules:
+        assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
+        assert rule["labels"]["severity"] in ("critical", "warning")
+        assert set(rule["annotations"]) == {"summary", "description"}
+        assert re.fullmatch(r"\d+[smh]", rule.get("for", "0s"))
+        expression = rule["expr"]
+        named = set(re.findall(r"barman_cloud_\w+", expression))
+        assert named
+        assert named <= known
+        # What is left is arithmetic, and a function that Prometheus has.
+        rest = re.sub(r"barman_cloud_\w+", "1", expression)
+        assert re.fullmatch(r"[\d\s+*/()<>=.-]+", re.sub(r"\b(?:time|absent)(?=\()", "", rest)), expression
+        assert expression.count("(") == expression.count(")")
+        labels = set(re.findall(r"\$labels\.(\w+)", "".join(rule["annotations"].values())))
+        assert labels <= {"server", "command", "subject"}
+
+
+def test_every_finding_of_the_doctor_is_explained() -> None:
+    sources = [*(PROJECT / "src" / "barman_cloud" / "doctor").glob("*.py")]
+    sources.append(PROJECT / "src" / "barman_cloud" / "verify" / "server_state.py")
+    text = "\n".join(source.read_text() for source in sources)
+    subjects = set(
+        re.findall(r'(?:\b(?:ok|warning|critical|unknown|_untold)|self\._(?:try|judged))\(\s*"([a-z-]+)"', text)
+    )
+    assert len(subjects) > 20
+    page = (PROJECT / "docs" / "reference" / "doctor.md").read_text()
+    explained = {
+        name
+        for line in page.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`([a-z-]+)`", line.split("|")[1])
+    }
+    assert explained == subjects
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_blocks_of_yaml_can_be_read(page: Path) -> None:
+    for language, body in BLOCK.findall(page.read_text()):
+        if language == "yaml":
+            assert list(yaml.safe_load_all(body))
