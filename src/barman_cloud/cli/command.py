@@ -16,6 +16,7 @@ from barman_cloud.errors import BarmanCloudError, BucketNotFoundError, Connectiv
 
 if TYPE_CHECKING:
     from barman_cloud.cli.plain import Declarations
+    from barman_cloud.config.server import Server
 
 log = logs.get_logger("barman_cloud")
 
@@ -34,6 +35,17 @@ class Command(NamedTuple):
     """Exit code after SIGINT; None: the signal kills the process, as a shell expects."""
     has_own_test: bool = False
     """``--test`` is handled by ``run`` itself."""
+    configured: bool = False
+    """It works on the servers of the configuration: no URL is put before a server's name."""
+
+
+class Configured(NamedTuple):
+    """What a command line of the umbrella has to do with the configuration."""
+
+    file: str | None = None
+    """The main file, if it was named by ``-c``."""
+    server: Server | None = None
+    """The server whose name stood for a URL and options."""
 
 
 def load(name: str) -> Command:
@@ -45,7 +57,11 @@ def load(name: str) -> Command:
 
 
 def main(
-    command: Command, argv: Sequence[str] | None = None, prog: str | None = None, deadline: Deadline | None = None
+    command: Command,
+    argv: Sequence[str] | None = None,
+    prog: str | None = None,
+    deadline: Deadline | None = None,
+    configured: Configured | None = None,
 ) -> int:
     """Run ``command`` and return its exit code; errors are logged here and nowhere else.
 
@@ -53,6 +69,7 @@ def main(
     """
     words = list(sys.argv[1:] if argv is None else argv)
     args = parse(command, words, prog)
+    args.configuration_file, args.server = configured or Configured()
     args.deadline = deadline or args.deadline
     logs.configure(args.verbose - args.quiet)
     if command.interrupt_exit_code is None:

@@ -17,6 +17,8 @@ PROGRAMS = {
 
 OWN = {
     "check": "Tell whether backups and WAL are whole and fresh, from listings alone.",
+    "cron": "Start what is due for the servers of the configuration, and return.",
+    "config-switch": "Lay a model of the configuration over a server, or take it off.",
     "verify": "Read backups and WAL, and tell what is broken and what can be restored.",
     "wal-receive": "Receive WAL from a server as it is written, and store it.",
 }

@@ -25,15 +25,7 @@ def add_common(parser: Declarations, url: str) -> None:
     parser.add_argument("server_name", help="name of the server: the folder below the path")
     parser.set_defaults(url_argument=url)
 
-    parser.add_argument(
-        "-V", "--version", action="version", version=f"%(prog)s {__version__}", help="print the version and exit"
-    )
-    parser.add_argument("--help", action="help", help="print this help and exit")
-    level = parser.add_mutually_exclusive_group()
-    level.add_argument(
-        "-v", "--verbose", action="count", default=0, help="log what is done (-vv: also each request to the store)"
-    )
-    level.add_argument("-q", "--quiet", action="count", default=0, help="log less (-qq: nothing)")
+    _add_general(parser)
     parser.add_argument(
         "-t", "--test", action="store_true", help="check that the bucket exists and can be reached, then exit"
     )
@@ -70,6 +62,24 @@ def add_common(parser: Declarations, url: str) -> None:
         choices=AZURE_CREDENTIALS,
         help="how to sign in, before any environment variable",
     )
+
+
+def add_configured(parser: Declarations) -> None:
+    """Add what commands have that work on the servers of the configuration."""
+    _add_general(parser)
+    parser.set_defaults(timeout=None, test=False)
+
+
+def _add_general(parser: Declarations) -> None:
+    parser.add_argument(
+        "-V", "--version", action="version", version=f"%(prog)s {__version__}", help="print the version and exit"
+    )
+    parser.add_argument("--help", action="help", help="print this help and exit")
+    level = parser.add_mutually_exclusive_group()
+    level.add_argument(
+        "-v", "--verbose", action="count", default=0, help="log what is done (-vv: also each request to the store)"
+    )
+    level.add_argument("-q", "--quiet", action="count", default=0, help="log less (-qq: nothing)")
 
 
 def add_compression(parser: Declarations, short: dict[str, str], names: Sequence[str]) -> None:

@@ -12,11 +12,20 @@ _COMPRESSED_HERE = "PostgreSQL's own compression isn't used; see base_compressio
 
 _CONNECTION = (
     key("conninfo", "SM", kinds.text, None, "connection string for SQL", "--dbname")._replace(secret=True),
-    key("streaming_conninfo", "SM", kinds.text, "{conninfo}", "connection string for replication")._replace(
+    key(
+        "streaming_conninfo",
+        "SM",
+        kinds.text,
+        "{conninfo}",
+        "connection string for replication",
+        "--streaming-conninfo",
+    )._replace(secret=True),
+    key("wal_conninfo", "SM", kinds.text, None, "connection string of the server that gives WAL", "--dbname")._replace(
         secret=True
     ),
-    key("wal_conninfo", "SM", kinds.text, None, "connection string of the server that gives WAL")._replace(secret=True),
-    key("wal_streaming_conninfo", "SM", kinds.text, None, "the same for replication")._replace(secret=True),
+    key("wal_streaming_conninfo", "SM", kinds.text, None, "the same for replication", "--streaming-conninfo")._replace(
+        secret=True
+    ),
     key(
         "primary_conninfo",
         "SM",
@@ -43,8 +52,15 @@ _CONNECTION = (
 _WAL = (
     key("streaming_archiver", "GSM", kinds.boolean, False, "receive WAL by streaming replication"),
     key("archiver", "GSM", kinds.boolean, False, "WAL comes from archive_command"),
-    key("slot_name", "SM", kinds.text, None, "replication slot of receive-wal"),
-    key("create_slot", "GSM", kinds.one_of("manual", "auto"), "manual", "auto: the slot is made when it is missing"),
+    key("slot_name", "SM", kinds.text, None, "replication slot of receive-wal", "--slot"),
+    key(
+        "create_slot",
+        "GSM",
+        kinds.one_of("manual", "auto"),
+        "manual",
+        "auto: the slot is made when it is missing",
+        "--create-slot",
+    ),
     key("streaming_archiver_name", "GSM", kinds.text, "barman_receive_wal", "application_name of receive-wal"),
     key("archiver_batch_size", "GSM", kinds.natural, 0, "files that one archive-wal handles at most; 0: all"),
     key("streaming_archiver_batch_size", "GSM", kinds.natural, 0, "the same for streamed files"),
@@ -55,7 +71,14 @@ _WAL = (
         "{backup_directory}/incoming",
         "where put-wal's files wait for archive-wal",
     ),
-    key("streaming_wals_directory", "S", kinds.absolute_path, "{backup_directory}/streaming", "spool of receive-wal"),
+    key(
+        "streaming_wals_directory",
+        "S",
+        kinds.absolute_path,
+        "{backup_directory}/streaming",
+        "spool of receive-wal",
+        "--spool-dir",
+    ),
     key("errors_directory", "S", kinds.absolute_path, "{backup_directory}/errors", "files that archive-wal refused"),
     key("max_incoming_wals_queue", "GSM", kinds.natural, None, "check warns above so many waiting files"),
     key(

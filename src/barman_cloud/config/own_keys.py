@@ -43,6 +43,11 @@ OWN_KEYS: tuple[Key, ...] = (
     own("incremental_schedule", "GSM", kinds.schedule, None, "when it takes incremental ones"),
     own("verify_schedule", "GSM", kinds.schedule, None, "when it verifies"),
     own("drill_schedule", "GSM", kinds.schedule, None, "when it restores to see that it works"),
+    own("retention_schedule", "GSM", kinds.schedule, "0 * * * *", "when it enforces retention_policy"),
+    own("cleanup_schedule", "GSM", kinds.schedule, "30 3 * * *", "when it removes what lost processes have left"),
+    own(
+        "cron_jobs", "G", kinds.positive, 4, "jobs of cron at a time on this machine: so many long ones, and short ones"
+    ),
     own("schedule_time_zone", "GSM", kinds.time_zone, "UTC", "time zone of the schedules"),
     own("schedule_jitter", "GSM", kinds.natural, 0, "seconds by which starts are spread at random"),
     own("drill_directory", "GSM", kinds.absolute_path, None, "where drills restore to"),

@@ -27,6 +27,9 @@ _OF_OTHERS = {
     "cloud_wal_archive_parallel": {"wal-archive"}, "cloud_wal_restore_parallel": {"wal-restore"},
     "base_compression": {"backup"}, "base_compression_level": {"backup"},
     "retention_policy": {"backup-delete"}, "conninfo": {"backup", "check", "wal-receive"},
+    "streaming_conninfo": {"backup", "wal-receive"}, "wal_conninfo": {"wal-receive"},
+    "wal_streaming_conninfo": {"wal-receive"}, "slot_name": {"wal-receive"}, "create_slot": {"wal-receive"},
+    "streaming_wals_directory": {"wal-receive"},
 }  # fmt: skip
 """Keys whose option means something else, or nothing, in other commands."""
 
@@ -52,7 +55,7 @@ def options_for(command: str, server: Server, declares: Callable[[str], bool], g
     """
     written = set(given)
     words: list[str] = []
-    for name in server.places:
+    for name in _used_by(command, server):
         key = KEYS[name]
         if key.option is None or key.unused or command not in _OF_OTHERS.get(name, {command}):
             continue
@@ -60,6 +63,19 @@ def options_for(command: str, server: Server, declares: Callable[[str], bool], g
             if declares(flag) and flag not in written:
                 words += (word for value in values for word in ((flag, value) if value else (flag,)))
     return words
+
+
+def _used_by(command: str, server: Server) -> list[str]:
+    """Return the keys that count for a command: those that are set, but of two for one option the special one."""
+    names = dict.fromkeys(server.places)
+    if command == "wal-receive":
+        names["streaming_wals_directory"] = None  # its default counts too
+        for special, general in (("wal_conninfo", "conninfo"), ("wal_streaming_conninfo", "streaming_conninfo")):
+            if special in names:
+                names.pop(general, None)
+    elif server["backup_method"] != "postgres":
+        names.pop("streaming_conninfo", None)
+    return list(names)
 
 
 def _spelled(key: Key, value: Any) -> Iterator[tuple[str, list[str]]]:
@@ -71,6 +87,9 @@ def _spelled(key: Key, value: Any) -> Iterator[tuple[str, list[str]]]:
     elif key.name == "backup_method":
         if value in _METHODS:
             yield key.option, [_METHODS[value]]
+    elif key.name == "create_slot":
+        if value == "auto":
+            yield key.option, [""]
     elif key.name == "bandwidth_limit":
         yield key.option, [f"{value}KB"]
     elif isinstance(value, bool):
