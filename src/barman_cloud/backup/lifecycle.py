@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -70,6 +70,8 @@ class BackupRequest:
     """System identifier of a cluster that may share the archive of another one."""
     wal_timeout: float = 0
     """Seconds to wait until the backup's WAL is in the archive; 0: look once."""
+    before: Callable[[BackupInfo], None] | None = None
+    """Called once the backup has an id, before anything of it is stored; what it raises ends the backup."""
 
 
 class Run(Events):
@@ -157,6 +159,8 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
         except BarmanCloudError as error:
             raise OperationError(f"cannot begin a backup: {error}", hint=error.hint) from error
         info = BackupInfo(backup_id, server_name=method.server_name, mode=method.mode)
+        if request.before:
+            request.before(info)
         run = Run(store, layout, info, request)
         record = _Record(run)
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from barman_cloud.cli import options, values
@@ -11,10 +13,13 @@ from barman_cloud.cli.command import main as run_command
 from barman_cloud.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from barman_cloud.api import Repository
     from barman_cloud.backup.archive_backup import BackupOptions
     from barman_cloud.backup.lifecycle import BackupRequest
     from barman_cloud.backup.parent import IncrementRequest
+    from barman_cloud.catalog.backup_info import BackupInfo
     from barman_cloud.cli.plain import Arguments, Declarations
 
 DEFAULT_MAX_ARCHIVE_SIZE = 100 * 1024**3
@@ -267,7 +272,28 @@ def _run(args: Arguments, repository: Repository) -> None:
         if args.method == "stream":
             raise ConfigurationError("--method stream can't be given in a hook script: Barman has made the backup")
         run_hook_backup(repository.store, repository.layout, os.environ, settings)
-    elif args.snapshot_instance or args.snapshot_disks:
+        return
+    with _scripts(args, repository) as before:
+        settings = replace(settings, request=replace(settings.request, before=before))
+        _take(args, repository, settings)
+
+
+@contextmanager
+def _scripts(args: Arguments, repository: Repository) -> Iterator[Callable[[BackupInfo], None] | None]:
+    """Run the server's hook scripts: what is yielded is to be called when the backup has an id."""
+    from barman_cloud.cli.hooks import BackupHooks, hooks_of
+
+    hooks = hooks_of(args, "backup")
+    if hooks is None:
+        yield None
+        return
+    around = BackupHooks(hooks, repository.store, repository.layout)
+    with around.at_the_end():
+        yield around.before
+
+
+def _take(args: Arguments, repository: Repository, settings: BackupOptions) -> None:
+    if args.snapshot_instance or args.snapshot_disks:
         _run_snapshot_backup(args, repository, settings.request)
     else:
         repository.take_backup(settings, streamed=args.method == "stream")

@@ -6,7 +6,7 @@ A command module holds ``COMMAND`` and a ``main()`` of one line; what it is abou
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from barman_cloud import logs
@@ -15,6 +15,7 @@ from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError, BucketNotFoundError, ConnectivityError
 
 if TYPE_CHECKING:
+    from barman_cloud.cli.names import LinesForAll
     from barman_cloud.cli.plain import Declarations
     from barman_cloud.config.server import Server
 
@@ -35,6 +36,11 @@ class Command(NamedTuple):
     """Exit code after SIGINT; None: the signal kills the process, as a shell expects."""
     has_own_test: bool = False
     """``--test`` is handled by ``run`` itself."""
+    run_all: Callable[[Arguments, Sequence[Arguments], Mapping[str, str]], int] | None = None
+    """Runs it for all servers of the configuration, which are called ``all``, and returns its exit code.
+
+    It gets what is common, what is meant for each server, and why some servers can't be used, by their names.
+    """
     configured: bool = False
     """It works on the servers of the configuration: no URL is put before a server's name."""
 
@@ -69,15 +75,21 @@ def main(
     """
     words = list(sys.argv[1:] if argv is None else argv)
     args = parse(command, words, prog)
-    args.configuration_file, args.server = configured or Configured()
+    if configured:
+        args.configuration_file, args.server = configured
     args.deadline = deadline or args.deadline
+    return guarded(command, args, lambda: _run(command, args))
+
+
+def guarded(command: Command, args: Arguments, run: Callable[[], int]) -> int:
+    """Return what ``run`` returns, or the exit code of the error that it raises, which is logged."""
     logs.configure(args.verbose - args.quiet)
     if command.interrupt_exit_code is None:
         import signal
 
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        code = _run(command, args)
+        code = run()
         if "barman_cloud.report.terminal" in sys.modules:  # or nothing was written
             from barman_cloud.report.terminal import flush
 
@@ -106,6 +118,19 @@ def main(
         return 4
 
 
+def run_for_all(command: Command, lines: LinesForAll, prog: str, file: str | None) -> int:
+    """Run ``command`` for many servers at once and return its exit code; each has a command line of its own."""
+    shared = parse(command, lines.shared, prog)
+    given = []
+    for words, server in lines.servers:
+        args = parse(command, words, prog)
+        args.configuration_file, args.server = file, server
+        given.append(args)
+    assert command.run_all is not None
+    run_all = command.run_all
+    return guarded(command, shared, lambda: run_all(shared, given, lines.errors))
+
+
 def parse(command: Command, words: list[str], prog: str | None = None) -> Arguments:
     """Return the values of a command line, itself, and the deadline that begins now.
 
@@ -124,6 +149,7 @@ def parse(command: Command, words: list[str], prog: str | None = None) -> Argume
     args.command_line = words
     args.deadline = Deadline.of_command(command.name, args.timeout, test=args.test)
     args.is_umbrella = prog is not None
+    args.configuration_file, args.server = Configured()
     return args
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from barman_cloud import logs
 from barman_cloud.cli import options
 from barman_cloud.cli.command import load, parse
+from barman_cloud.cli.hooks import hook_archiver
 from barman_cloud.cli.names import completed
 from barman_cloud.cli.wal_archive import archiver_from
 from barman_cloud.errors import BarmanCloudError, ConflictError, IntegrityError
@@ -42,6 +43,8 @@ def archive_incoming(configuration: Configuration, server: Server) -> int:
     set_aside = 0
     with options.store_from(args) as store:
         archiver = archiver_from(args, store)
+        args.configuration_file, args.server = configuration.file, server
+        hook_archiver(args, archiver, store, options.layout_from(args, store))
         for path in files:
             set_aside += not _archived(archiver, server, path)
     return 1 if set_aside else 0

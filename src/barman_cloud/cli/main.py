@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from barman_cloud import __version__
-from barman_cloud.cli.command import Configured, load
+from barman_cloud.cli.command import Configured, load, run_for_all
 from barman_cloud.cli.command import main as run_command
 from barman_cloud.cli.commands import OWN, PROGRAMS, SUMMARIES
-from barman_cloud.cli.names import resolved
+from barman_cloud.cli.names import lines_for_all, resolved
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.report.terminal import write
 
@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = load(name)
         words, server = arguments[1:], None
         try:
+            if command.run_all and (lines := lines_for_all(command, words, file)):
+                return run_for_all(command, lines, f"barman-cloud {name}", file)
             if not command.configured:
                 words, server = resolved(command, words, file)
         except BarmanCloudError as error:

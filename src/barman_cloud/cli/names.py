@@ -5,14 +5,29 @@ from __future__ import annotations
 import os
 from argparse import Action, ArgumentParser
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from barman_cloud.cli.parser import Parser
+from barman_cloud.errors import BarmanCloudError, ConfigurationError
 
 if TYPE_CHECKING:
     from barman_cloud.cli.command import Command
     from barman_cloud.config.reader import Configuration
     from barman_cloud.config.server import Server
+
+
+ALL = "all"
+"""Every server of the configuration that is active."""
+
+
+class LinesForAll(NamedTuple):
+    """The command lines of one command for all servers."""
+
+    shared: list[str]
+    """The line without a server, for what is common."""
+    servers: list[tuple[list[str], Server]]
+    errors: dict[str, str]
+    """Why servers can't be used, by their names."""
 
 
 def with_configuration(command: Command, words: list[str], file: str | None) -> list[str]:
@@ -43,6 +58,29 @@ def resolved(command: Command, words: list[str], file: str | None) -> tuple[list
     if region := server["aws_region"]:
         os.environ.setdefault("AWS_DEFAULT_REGION", region)
     return completed(command, words, configuration, server)
+
+
+def lines_for_all(command: Command, words: list[str], file: str | None) -> LinesForAll | None:
+    """Return a command line for each active server of the configuration, None if it isn't ``all`` that is meant."""
+    parser = Parser()
+    command.add_arguments(parser)
+    positionals, _ = _taken_apart(parser, words)
+    if not positionals or words[positionals[0]] != ALL or len(positionals) > 1:
+        return None
+    from barman_cloud.config.reader import load
+
+    configuration = load(file)
+    active = [server for server in configuration.servers() if server["active"]]
+    if not active:
+        raise ConfigurationError(f"there are no active servers in {configuration.file}", hint="add a section for one")
+    first, servers, errors = positionals[0], [], {}
+    for server in active:
+        line = [*words[:first], server.name, *words[first + 1 :]]
+        try:
+            servers.append(completed(command, line, configuration, _effective(configuration, server.name)))
+        except BarmanCloudError as error:
+            errors[server.name] = str(error)
+    return LinesForAll([*words[:first], "file:///", ALL, *words[first + 1 :]], servers, errors)
 
 
 def completed(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from barman_cloud import __version__, logs
@@ -152,7 +153,12 @@ def store_from(args: Arguments) -> ObjectStore:
     from barman_cloud.store.options import StoreOptions
 
     given = {name: getattr(args, name) for name in StoreOptions._fields if getattr(args, name, None) is not None}
-    store = open_store(url_from(args), args.cloud_provider, StoreOptions(**given))
+    environ: Mapping[str, str] = os.environ
+    if args.server is not None:
+        from barman_cloud.config.repository import environment_of
+
+        environ = environment_of(args.server)
+    store = open_store(url_from(args), args.cloud_provider, StoreOptions(**given), environ)
     if logs.enabled(logs.DEBUG):
         from barman_cloud.store.traced import TracedStore
 

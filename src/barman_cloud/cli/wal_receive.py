@@ -118,7 +118,12 @@ def _receive(args: Arguments, store: ObjectStore, spool: object, check_lease: Ca
     def drop_partial(segment: str) -> None:
         store.delete([item.key for item in store.list(layout.wal_prefix(f"{segment}.partial"))])
 
-    uploader = Uploader(Archiver(store, layout, how, identity), args.jobs, drop_partial)
+    archiver = Archiver(store, layout, how, identity)
+    if args.server is not None:
+        from barman_cloud.cli.hooks import hook_archiver
+
+        hook_archiver(args, archiver, store, layout)
+    uploader = Uploader(archiver, args.jobs, drop_partial)
     receiver = Receiver(
         _source(args),
         store,

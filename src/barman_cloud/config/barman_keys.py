@@ -33,15 +33,15 @@ _CONNECTION = (
         None,
         "connection string of the primary, for backups of a standby; restore --standby-mode writes it",
     )._replace(secret=True),
-    key(
+    unused(
         "primary_checkpoint_timeout",
         "SM",
-        kinds.natural,
         0,
-        "seconds to wait for WAL of a standby before the primary is asked to switch",
+        "the server isn't asked to switch WAL for a backup of a standby; backup --wal-timeout waits for it",
+        kinds.natural,
     ),
     key("ssh_command", "SM", kinds.text, None, "how to look at the mounts of a snapshot server's machine"),
-    key("path_prefix", "GSM", kinds.text, None, "directories to search for PostgreSQL's programs"),
+    key("path_prefix", "GSM", kinds.text, None, "directory of PostgreSQL's programs, for drills", "--pg-bin"),
     unused("network_compression", "GSM", False, _RSYNC, kinds.boolean),
     unused(
         "primary_ssh_command", "SM", None, "a passive node copies from another Barman; the bucket is shared instead"
@@ -63,7 +63,7 @@ _WAL = (
     ),
     key("streaming_archiver_name", "GSM", kinds.text, "barman_receive_wal", "application_name of receive-wal"),
     key("archiver_batch_size", "GSM", kinds.natural, 0, "files that one archive-wal handles at most; 0: all"),
-    key("streaming_archiver_batch_size", "GSM", kinds.natural, 0, "the same for streamed files"),
+    unused("streaming_archiver_batch_size", "GSM", 0, "received WAL is stored as it comes", kinds.natural),
     key(
         "incoming_wals_directory",
         "S",
@@ -139,7 +139,7 @@ _BACKUP = (
         "--keepalive-interval",
     ),
     key("streaming_backup_name", "GSM", kinds.text, "barman_streaming_backup", "application_name of streamed backups"),
-    key("check_timeout", "GSM", kinds.natural, 30, "seconds after which check gives up"),
+    key("check_timeout", "GSM", kinds.natural, 30, "seconds after which check gives up", "--timeout"),
     key(
         "cloud_upload_max_archive_size",
         "GSM",
@@ -337,7 +337,7 @@ _PROVIDERS = (
 _GLOBAL = (
     key("barman_home", "G", kinds.absolute_path, "/var/lib/barman", "directory of caches and spools"),
     key("barman_lock_directory", "G", kinds.absolute_path, "{barman_home}", "where this machine's lock files are"),
-    key("barman_user", "G", kinds.text, None, "user that runs the commands; others are refused"),
+    key("barman_user", "G", kinds.text, None, "user that runs cron and config-switch; others are refused there"),
     key(
         "configuration_files_directory",
         "G",
@@ -345,13 +345,13 @@ _GLOBAL = (
         None,
         "directory of more files (*.conf) with servers and models",
     ),
-    key("log_file", "G", kinds.absolute_path, None, "file that messages are also written to"),
-    key(
+    key("log_file", "G", kinds.absolute_path, None, "file that cron and what it starts write their messages to"),
+    unused(
         "log_level",
         "G",
-        kinds.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
         "INFO",
-        "the least important of them",
+        "-v and -q of each command decide",
+        kinds.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
     ),
     unused("config_changes_queue", "G", None, "config-update isn't supported"),
     unused("lock_directory_cleanup", "G", True, "leases in the bucket end by themselves", kinds.boolean),

@@ -50,6 +50,8 @@ OWN_KEYS: tuple[Key, ...] = (
     ),
     own("schedule_time_zone", "GSM", kinds.time_zone, "UTC", "time zone of the schedules"),
     own("schedule_jitter", "GSM", kinds.natural, 0, "seconds by which starts are spread at random"),
-    own("drill_directory", "GSM", kinds.absolute_path, None, "where drills restore to"),
+    own("hook_timeout", "GSM", kinds.positive, 3600, "seconds after which a hook script is killed"),
+    own("hook_retries", "GSM", kinds.natural, 30, "how often a retry script is run again, with up to 30 s between"),
+    own("drill_directory", "GSM", kinds.absolute_path, None, "where drills restore to", "--directory"),
     own("verify_maximum_age", "GSM", kinds.age, None, "verify again what was verified longer ago", "--max-age"),
 )

@@ -29,7 +29,8 @@ _OF_OTHERS = {
     "retention_policy": {"backup-delete"}, "conninfo": {"backup", "check", "wal-receive"},
     "streaming_conninfo": {"backup", "wal-receive"}, "wal_conninfo": {"wal-receive"},
     "wal_streaming_conninfo": {"wal-receive"}, "slot_name": {"wal-receive"}, "create_slot": {"wal-receive"},
-    "streaming_wals_directory": {"wal-receive"},
+    "streaming_wals_directory": {"wal-receive"}, "check_timeout": {"check"}, "path_prefix": {"drill"},
+    "drill_directory": {"drill"}, "verify_maximum_age": {"verify"},
 }  # fmt: skip
 """Keys whose option means something else, or nothing, in other commands."""
 
@@ -68,6 +69,8 @@ def options_for(command: str, server: Server, declares: Callable[[str], bool], g
 def _used_by(command: str, server: Server) -> list[str]:
     """Return the keys that count for a command: those that are set, but of two for one option the special one."""
     names = dict.fromkeys(server.places)
+    if command == "check" and ("check_timeout" in names or server["check_timeout"] == 0):
+        names.pop("command_timeout" if server["check_timeout"] else "check_timeout", None)
     if command == "wal-receive":
         names["streaming_wals_directory"] = None  # its default counts too
         for special, general in (("wal_conninfo", "conninfo"), ("wal_streaming_conninfo", "streaming_conninfo")):

@@ -157,7 +157,9 @@ def acquire(
             ) from None
     if current is not None:
         log.info("took over the lease %s from %s", name, current.owner)
-        store.delete(_key(layout, name, old) for old in range(max(1, number - 8), number))
+        # The number before stays. The listing of a directory isn't of one moment: one that misses both the new number,
+        # just made, and the old, just removed, would take the lease for one that nobody ever had.
+        store.delete(_key(layout, name, old) for old in range(max(1, number - 8), number - 1))
     return Lease(store, layout, name, holding, duration, clock)
 
 

@@ -59,6 +59,7 @@ def test_a_server_that_streams_to_the_cloud(tmp_path: Path, more: Path) -> None:
         "backup_options",
         "cloud_staging_directory",
         "cloud_staging_max_size",
+        "log_level",
     }
 
 
