@@ -37,7 +37,8 @@ file, `-c FILE` or else the first of {", ".join(f"`{name}`" for name in SEARCH_P
 exists. The nine `barman-cloud-*` programs never read it.
 
 `barman-cloud COMMAND SERVER` takes URL and options from the section of that name, and runs its
-[hook scripts](../how-to/hook-scripts.md). `barman-cloud cron` does what is [scheduled](../how-to/scheduled-maintenance.md).
+[hook scripts](../how-to/hook-scripts.md). `barman-cloud cron` does what is
+[scheduled](../how-to/scheduled-maintenance.md).
 Keys of Barman's that have no effect here are in the last table, with the reason; `barman-cloud check SERVER` names
 those that are set. `barman-cloud check all` checks every server that is active.
 

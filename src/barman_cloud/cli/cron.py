@@ -62,22 +62,32 @@ def server_names(configuration: Configuration, given: str) -> list[str]:
     return active_names(configuration) if given == ALL else [configuration.server(given).name]
 
 
-def _pass(args: Arguments, configuration: Configuration, names: list[str]) -> int:
+def start_due(
+    configuration: Configuration, names: list[str], *, attached: bool = False, receivers: bool = True
+) -> Pass | None:
+    """Start what is due for the servers and return what was started; None if another pass for them runs here.
+
+    What is started writes to the log of the configuration, or if ``attached`` to standard error. Errors of single
+    servers are part of the result.
+    """
     from barman_cloud.cli.commands import SUMMARIES
     from barman_cloud.schedule import local
     from barman_cloud.schedule.maintain import How, run_pass
 
-    lock = local.try_lock(local.lock_path(local.lock_directory(configuration.common), args.server_name, "cron"))
+    name = names[0] if len(names) == 1 else ALL
+    lock = local.try_lock(local.lock_path(local.lock_directory(configuration.common), name, "cron"))
     if lock is None:
         log.info("another pass runs on this machine")
-        return 0
+        return None
     with lock:
-        output = 2 if args.wait else local.open_log(configuration.common)
-        done = run_pass(
-            configuration,
-            names,
-            How(program(configuration), output, SUMMARIES, not args.no_receivers and not args.wait),
-        )
+        output = 2 if attached else local.open_log(configuration.common)
+        return run_pass(configuration, names, How(program(configuration), output, SUMMARIES, receivers))
+
+
+def _pass(args: Arguments, configuration: Configuration, names: list[str]) -> int:
+    done = start_due(configuration, names, attached=args.wait, receivers=not args.no_receivers and not args.wait)
+    if done is None:
+        return 0
     _tell(args, done)
     code = 1 if any(look.error for look in done.looks) else 0
     if args.wait:

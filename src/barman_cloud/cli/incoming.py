@@ -53,7 +53,11 @@ def archive_incoming(configuration: Configuration, server: Server) -> int:
 def _archived(archiver: Archiver, server: Server, path: Path) -> bool:
     try:
         archiver.archive(str(path))
-    except (ConflictError, IntegrityError) as error:
+    except (BarmanCloudError, OSError) as error:
+        if not path.exists():
+            return True  # somebody else has archived and removed it
+        if not isinstance(error, ConflictError | IntegrityError):
+            raise
         if isinstance(error, IntegrityError) and time.time() - path.stat().st_mtime < _SETTLED:
             log.info("%s isn't whole yet: %s", path, error)
             return True

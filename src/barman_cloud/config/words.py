@@ -21,6 +21,7 @@ BACKUP_COMMANDS = frozenset(("backup-list", "backup-show", "backup-keep", "backu
 """Commands that only touch base backups. All others need both in one place."""
 
 _METHODS = {"postgres": "stream", "local-to-cloud": "files"}
+_COPIES = frozenset(("rsync", "local-rsync"))
 _OLD_NAMES = {"pygzip": "gzip", "pybzip2": "bzip2"}
 _OF_OTHERS = {
     "compression": WAL_COMMANDS, "compression_level": WAL_COMMANDS, "history_tags": WAL_COMMANDS,
@@ -55,6 +56,12 @@ def options_for(command: str, server: Server, declares: Callable[[str], bool], g
     ``declares`` tells whether the command has an option; ``given`` are the options that the user has written.
     """
     written = set(given)
+    if command == "backup" and server["backup_method"] in _COPIES and "--method" not in written:
+        place = server.places.get("backup_method", server.name)
+        raise ConfigurationError(
+            f"{place}: backup_method {server['backup_method']} can't store backups in a bucket",
+            hint="set backup_method = postgres, local-to-cloud or snapshot",
+        )
     words: list[str] = []
     for name in _used_by(command, server):
         key = KEYS[name]
