@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,13 @@ class Host:
         self.file.write_text(text.replace("HOME", str(self.home)).replace("STORE", str(directory / "store")))
         self.stores = directory / "store"
 
-    def run(self, *words: str, now: str | None = None, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *words: str, now: str | None = None, timeout: float = 120.0, environ: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run ``barman-cloud -c FILE …``; schedules take the time for ``now``."""
         return subprocess.run(
             self.command(*words), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-            env=self.environ(now), timeout=timeout,
+            env=self.environ(now, environ), timeout=timeout,
         )  # fmt: skip
 
     def start(self, *words: str, now: str | None = None) -> subprocess.Popen[str]:
@@ -45,8 +48,8 @@ class Host:
     def command(self, *words: str) -> list[str]:
         return [program("x").removesuffix("-x"), "-c", str(self.file), *words]
 
-    def environ(self, now: str | None) -> dict[str, str]:
-        return command_environment({"BARMAN_CLOUD_NOW": now} if now else None)
+    def environ(self, now: str | None, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        return command_environment({**(more or {}), **({"BARMAN_CLOUD_NOW": now} if now else {})})
 
     def cron(self, *words: str, now: str) -> str:
         """Run a pass, which must succeed, and return what it printed."""

@@ -21,6 +21,14 @@ BACKUP_COMMANDS = frozenset(("backup-list", "backup-show", "backup-keep", "backu
 """Commands that only touch base backups. All others need both in one place."""
 
 _METHODS = {"postgres": "stream", "local-to-cloud": "files"}
+_SNAPSHOTS = frozenset(
+    ("snapshot_provider", "snapshot_instance", "snapshot_disks", "ssh_command", "snapshot_gcp_project", "snapshot_zone",
+     "gcp_project", "gcp_zone", "azure_subscription_id", "azure_resource_group", "aws_snapshot_lock_mode",
+     "aws_snapshot_lock_duration", "aws_snapshot_lock_cool_off_period", "aws_snapshot_lock_expiration_date",
+     "aws_await_snapshots_timeout")
+)  # fmt: skip
+"""Keys that only count where ``backup_method`` is snapshot; a configuration may hold them for a model's sake."""
+_NOT_OF_SNAPSHOTS = frozenset(("base_compression", "base_compression_level"))
 _COPIES = frozenset(("rsync", "local-rsync"))
 _OLD_NAMES = {"pygzip": "gzip", "pybzip2": "bzip2"}
 _OF_OTHERS = {
@@ -85,6 +93,12 @@ def _used_by(command: str, server: Server) -> list[str]:
                 names.pop(general, None)
     elif server["backup_method"] != "postgres":
         names.pop("streaming_conninfo", None)
+    if command == "backup":
+        for name in _NOT_OF_SNAPSHOTS if server["backup_method"] == "snapshot" else _SNAPSHOTS:
+            names.pop(name, None)
+    for newer, older in (("gcp_project", "snapshot_gcp_project"), ("gcp_zone", "snapshot_zone")):
+        if newer in names:
+            names.pop(older, None)
     return list(names)
 
 

@@ -77,7 +77,7 @@ def test_a_server_of_snapshots_with_a_model(tmp_path: Path, more: Path) -> None:
     assert configuration.names == ["volumes"]
     server = configuration.server("volumes")
     assert server["snapshot_disks"] == ("vol-data", "vol-tablespace")
-    assert server.base_url == "file:///var/lib/barman"
+    assert server.base_url == "s3://backups/prod"  # metadata alone, which goes with the WAL
     assert server.wal_url == "s3://backups/prod"
     moved = configuration.server("volumes", "volumes:failover")
     assert moved["snapshot_disks"] == ("vol-data2",)
