@@ -118,10 +118,7 @@ def test_scripts_run_around_everything(
     assert stopped.returncode == 1
     assert "pre_delete_retry_script of main says that it must not be done" in stopped.stderr
     scripts.calls()
-    assert (
-        host.run("backup-list", "main").stdout.count("DONE") == 2
-        or backups[0] in host.run("backup-list", "main").stdout
-    )
+    assert backups[0] in host.run("backup-list", "main").stdout
     assert scripts.calls() == []
     assert run("backup-delete", "main", "-b", "first", "--dry-run") == []
     calls = run("backup-delete", "main", "-b", "first")

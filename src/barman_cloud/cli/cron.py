@@ -90,9 +90,21 @@ def _pass(args: Arguments, configuration: Configuration, names: list[str]) -> in
         return 0
     _tell(args, done)
     code = 1 if any(look.error for look in done.looks) else 0
-    if args.wait:
-        code = max([code, *(1 if process.wait() else 0 for process in done.processes)])
-    return code
+    return max(code, _wait(done)) if args.wait else code
+
+
+def _wait(done: Pass) -> int:
+    """Wait for the supervisors, end them in order when this process is to end, and return 1 if a job failed."""
+    import signal
+
+    def end(*_: object) -> None:
+        for process in done.processes:
+            if process.poll() is None:
+                process.terminate()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    return max((1 if process.wait() else 0 for process in done.processes), default=0)
 
 
 def program(configuration: Configuration) -> list[str]:

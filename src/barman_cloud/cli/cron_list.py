@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from barman_cloud import logs
 from barman_cloud.cli.commands import SUMMARIES
 from barman_cloud.config.repository import open_wal_store
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.report.terminal import write
 from barman_cloud.schedule.active_model import with_active_model
-from barman_cloud.schedule.maintain import THREADS
+from barman_cloud.schedule.maintain import PATIENCE, THREADS
 from barman_cloud.schedule.overview import ServerStatus, overview
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def show(args: Arguments, configuration: Configuration, names: list[str]) -> int
 def _look(configuration: Configuration, name: str) -> ServerStatus | str:
     try:
         server = configuration.server(name)
-        store, layout = open_wal_store(server)
+        store, layout = open_wal_store(server, Deadline(PATIENCE))
         with store:
             return overview(store, layout, with_active_model(configuration, server, store, layout), SUMMARIES)
     except BarmanCloudError as error:

@@ -19,6 +19,7 @@ from barman_cloud import logs
 from barman_cloud.config.reader import Configuration
 from barman_cloud.config.repository import open_wal_store
 from barman_cloud.config.server import Server
+from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.schedule import clock, jobs, local, receivers
 from barman_cloud.schedule import state as states
@@ -29,6 +30,8 @@ log = logs.get_logger(__name__)
 
 THREADS = 8
 """Servers that are looked at at a time."""
+PATIENCE = 30.0
+"""Seconds of failures after which the store of one server is given up; the next pass asks again."""
 
 
 @dataclass(slots=True)
@@ -88,7 +91,7 @@ def run_pass(configuration: Configuration, names: Sequence[str], how: How) -> Pa
 def _look_safely(configuration: Configuration, name: str, how: How, now: datetime) -> Look:
     try:
         server = configuration.server(name)
-        store, layout = open_wal_store(server)
+        store, layout = open_wal_store(server, Deadline(PATIENCE))
         with store:
             server = with_active_model(configuration, server, store, layout)
             look = Look(name)
