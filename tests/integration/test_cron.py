@@ -11,10 +11,15 @@ from pathlib import Path
 import pytest
 
 from barman_cloud.archive.compression import decompress_stream
+from barman_cloud.catalog.layout import Layout
+from barman_cloud.schedule.history import last_runs
+from barman_cloud.store.open import open_store
+from barman_cloud.store.options import StoreOptions
 from tests.support.maintenance import Host
 from tests.support.ports import wait_for
 from tests.support.postgres import PostgresServer
 from tests.support.segments import segment, segment_name
+from tests.support.servers import StoreServer
 
 NOON, NIGHT, NEXT_NIGHT = "2026-11-28T12:00:00Z", "2026-11-29T03:00:00Z", "2026-11-30T03:00:00Z"
 STORE = """
@@ -75,16 +80,19 @@ def test_a_pass_does_what_is_due_once_and_a_failure_stops_nobody_else(hosts: Cal
     assert "next 2026-12-09 02:00:00Z" in listed.stdout
 
 
-def test_two_hosts_at_once_run_a_job_once(hosts: Callable[..., Host]) -> None:
-    text = section("main", "retention_policy = REDUNDANCY 2") + section("other", "retention_policy = REDUNDANCY 1")
+def test_two_hosts_at_once_run_a_job_once(hosts: Callable[..., Host], moto: StoreServer) -> None:
+    url = moto.new_bucket()
+    place = f"basebackups_directory = {url}/p\nwals_directory = {url}/p\nendpoint_url = {moto.endpoint}\n"
+    text = "".join(f"[{name}]\n{place}retention_policy = REDUNDANCY 2\n" for name in ("main", "other"))
     one, two = hosts(text, "one"), hosts(text, "two")
-    one.cron(now=NOON)
-    passes = [host.start("cron", "--wait", now=NIGHT) for host in (one, two, one, two)]
+    assert one.run("cron", now=NOON, environ=moto.environ).returncode == 0
+    passes = [host.start("cron", "--wait", now=NIGHT, environ=moto.environ) for host in (one, two, one, two)]
     for process in passes:
         output, _ = process.communicate(timeout=60)
         assert process.returncode == 0, output
+    store = open_store(url, options=StoreOptions(endpoint_url=moto.endpoint), environ=moto.environ)
     for server in ("main", "other"):
-        assert [run.exit_code for run in one.runs(server, "retention")] == [0]
+        assert [run.exit_code for run in last_runs(store, Layout("p", server), "retention", 10)] == [0]
 
 
 def test_a_job_whose_process_was_killed_is_run_again_and_not_for_ever(hosts: Callable[..., Host]) -> None:

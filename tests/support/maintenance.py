@@ -39,10 +39,12 @@ class Host:
             env=self.environ(now, environ), timeout=timeout,
         )  # fmt: skip
 
-    def start(self, *words: str, now: str | None = None) -> subprocess.Popen[str]:
+    def start(
+        self, *words: str, now: str | None = None, environ: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         return subprocess.Popen(
             self.command(*words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=self.environ(now),
+            env=self.environ(now, environ),
         )  # fmt: skip
 
     def command(self, *words: str) -> list[str]:

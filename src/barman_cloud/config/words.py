@@ -70,7 +70,9 @@ def options_for(command: str, server: Server, declares: Callable[[str], bool], g
             f"{place}: backup_method {server['backup_method']} can't store backups in a bucket",
             hint="set backup_method = postgres, local-to-cloud or snapshot",
         )
-    words: list[str] = []
+    words: list[str] = _named_stream(command, server) if "--streaming-conninfo" not in written else []
+    if words:
+        written.add("--streaming-conninfo")
     for name in _used_by(command, server):
         key = KEYS[name]
         if key.option is None or key.unused or command not in _OF_OTHERS.get(name, {command}):
@@ -79,6 +81,24 @@ def options_for(command: str, server: Server, declares: Callable[[str], bool], g
             if declares(flag) and flag not in written:
                 words += (word for value in values for word in ((flag, value) if value else (flag,)))
     return words
+
+
+def _named_stream(command: str, server: Server) -> list[str]:
+    """Return the connection of a stream under the name that the server is to show, if one is set."""
+    if command == "wal-receive" and "streaming_archiver_name" in server:
+        conninfo, name = server["wal_streaming_conninfo"] or server["streaming_conninfo"], "streaming_archiver_name"
+    elif command == "backup" and server["backup_method"] == "postgres" and "streaming_backup_name" in server:
+        conninfo, name = server["streaming_conninfo"], "streaming_backup_name"
+    else:
+        return []
+    from psycopg import Error
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+    try:
+        own_name = conninfo_to_dict(conninfo or "").get("application_name")
+        return ["--streaming-conninfo", make_conninfo(conninfo or "", application_name=own_name or server[name])]
+    except Error:
+        return []  # who connects says what is wrong with it
 
 
 def _used_by(command: str, server: Server) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -23,11 +22,10 @@ def test_snapshots_of_another_machine_by_the_configuration(
     machine = tmp_path / "machine"
     recorded_host(machine, aws, MOUNTS)
     url = moto.new_bucket()
-    endpoint = re.sub(r"^.*=", "", next(word for word in moto.options if "://" in word))
     host = Host(
         tmp_path,
         "[barman]\nbarman_home = HOME\n[volumes]\nbackup_method = snapshot\nimmediate_checkpoint = on\n"
-        f"conninfo = {postgres.conninfo}\nendpoint_url = {endpoint}\nwals_directory = {url}/prod\n"
+        f"conninfo = {postgres.conninfo}\nendpoint_url = {moto.endpoint}\nwals_directory = {url}/prod\n"
         f"snapshot_provider = aws\nsnapshot_instance = {aws.instance}\nsnapshot_disks = {', '.join(DISKS)}\n"
         f"ssh_command = {fake_ssh(machine)}\naws_region = {REGION}\nretention_policy = REDUNDANCY 1\n"
         "base_compression = zstd\n",
