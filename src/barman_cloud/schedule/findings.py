@@ -26,6 +26,10 @@ def findings(store: ObjectStore, layout: Layout, server: Server, commands: Conta
 
 def _findings(store: ObjectStore, layout: Layout, server: Server, commands: Container[str]) -> Iterator[Finding]:
     yield from configuration_findings(server, commands)
+    if server["backup_method"] == "snapshot":
+        from barman_cloud.schedule.snapshot_findings import snapshot_finding
+
+        yield snapshot_finding(server)
     status = overview(store, layout, server, commands)
     if status.receiver:
         yield ok("receiver", f"WAL is received by {status.receiver}")

@@ -37,6 +37,12 @@ def test_snapshots_of_another_machine_by_the_configuration(
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def checked() -> dict[str, str]:
+        done = host.run("check", "volumes", "--format", "json", environ=environ)
+        (report,) = json.loads(done.stdout)["servers"]
+        (found,) = [finding for finding in report["findings"] if finding["subject"] == "snapshots"]
+        return {found["level"]: found["message"]}
+
     for name in ("one", "two"):
         run("backup", "volumes", "--wal-timeout", "0", "--name", name)
     assert len(aws.snapshot_names()) == 2 * len(DISKS)
@@ -44,6 +50,10 @@ def test_snapshots_of_another_machine_by_the_configuration(
     snapshots = shown["snapshots_info"]
     assert snapshots["provider"] == "aws"
     assert [one["mount"]["mount_point"] for one in snapshots["snapshots"]] == [MOUNTS[disk][0] for disk in DISKS]
+    places = ", ".join(sorted(where for where, _ in MOUNTS.values()))
+    assert checked() == {"ok": f"the disks of {aws.instance} are attached, and mounted on {places}"}
+    recorded_host(machine, aws, MOUNTS, unmounted=(DISKS[1],))
+    assert checked() == {"critical": f"disk {DISKS[1]} (/dev/xvdg) is not mounted"}
     run("backup-delete", "volumes")
     assert len(aws.snapshot_names()) == len(DISKS)
     assert [
