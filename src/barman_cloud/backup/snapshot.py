@@ -92,7 +92,7 @@ class SnapshotMethod:
         places = [metadata.data_directory, *(location for _, _, location in metadata.tablespaces)]
         if metadata.data_directory:
             places.append(f"{metadata.data_directory}/pg_wal")
-        for place in filter(None, places) if self._host.root == Path("/") else ():  # of another machine: unknown
+        for place in filter(None, places) if not self._host.remote else ():
             if not _is_on(place, self._mounts.values()):
                 log.warning("%s is on none of the disks: the backup will lack it", place)
 

@@ -67,7 +67,7 @@ def look_at(ssh_command: str, directory: Path) -> Host:
             f"ssh_command '{ssh_command}' failed: {said}", hint="try it by hand; it must not ask for a password"
         )
     _rebuild(answer.stdout, directory, ssh_command)
-    return Host(directory)
+    return Host(directory, remote=True)
 
 
 def _rebuild(text: str, root: Path, ssh_command: str) -> None:
