@@ -15,6 +15,17 @@ from tests.support.segments import segment, segment_name
 
 WORKS = ("backup", "archive", "delete", "wal_delete", "recovery")
 ORDER = ["pre plain", "pre retry", "post retry", "post plain"]
+_COMMON = {"CONFIGURATION", "ERROR", "HOOK", "PHASE", "RETRY", "SERVER", "VERSION"}
+_BACKUP = {*_COMMON, "BACKUP_DIR", "BACKUP_ID", "BACKUP_INFO_PATH", "NEXT_ID", "PREVIOUS_ID", "STATUS"}
+_WAL = {*_COMMON, "COMPRESSION", "FILE", "SEGMENT", "SIZE", "TIMESTAMP"}
+VARIABLES = {
+    "backup": _BACKUP,
+    "delete": _BACKUP,
+    "archive": _WAL,
+    "wal_delete": _WAL,
+    "recovery": {*_BACKUP, "DESTINATION_DIRECTORY", "RECOVER_OPTIONS", "REMOTE_COMMAND", "TABLESPACES"},
+}
+"""What a script of Barman 3.20.1 is told, without ``BARMAN_``: as seen by scripts that it ran."""
 SCRIPT = """#!/bin/sh
 # Appends what it is told to LOG, and ends as the file beside it says, which counts down.
 { echo "$1"; env | grep ^BARMAN_; echo; } >> LOG
@@ -90,6 +101,7 @@ def test_scripts_run_around_everything(
         calls = scripts.calls()
         for call in calls:
             assert (call["SERVER"], call["CONFIGURATION"], call["ERROR"]) == ("main", str(host.file), "")
+            assert set(call) == VARIABLES[call["HOOK"].removesuffix("_script").removesuffix("_retry")]
         return calls
 
     backups = []
