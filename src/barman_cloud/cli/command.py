@@ -149,7 +149,6 @@ def parse(command: Command, words: list[str], prog: str | None = None) -> Argume
     args.command_line = words
     args.deadline = Deadline.of_command(command.name, args.timeout, test=args.test)
     args.is_umbrella = prog is not None
-    args.configuration_file, args.server = Configured()
     return args
 
 

@@ -24,7 +24,7 @@ def add_common(parser: Declarations, url: str) -> None:
     """Add what every command has; ``url`` names the first positional (``source_url`` or ``destination_url``)."""
     parser.add_argument(url, help="URL of the bucket and path, such as s3://bucket/path")
     parser.add_argument("server_name", help="name of the server: the folder below the path")
-    parser.set_defaults(url_argument=url)
+    parser.set_defaults(url_argument=url, server=None, configuration_file=None)
 
     _add_general(parser)
     parser.add_argument(
@@ -68,7 +68,7 @@ def add_common(parser: Declarations, url: str) -> None:
 def add_configured(parser: Declarations) -> None:
     """Add what commands have that work on the servers of the configuration."""
     _add_general(parser)
-    parser.set_defaults(timeout=None, test=False)
+    parser.set_defaults(timeout=None, test=False, server=None, configuration_file=None)
 
 
 def _add_general(parser: Declarations) -> None:
