@@ -7,14 +7,17 @@ listing alone tells when a job ran last, and how that ended; old runs are remove
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from barman_cloud import logs
 from barman_cloud.catalog.layout import Layout
-from barman_cloud.errors import ObjectNotFoundError
+from barman_cloud.errors import AccessDeniedError, ObjectNotFoundError, OperationError
 from barman_cloud.store.base import ObjectStore
+
+log = logs.get_logger(__name__)
 
 KEPT = 100
 """Runs of each job that are remembered."""
@@ -62,7 +65,7 @@ def record(store: ObjectStore, layout: Layout, run: JobRun) -> None:
     ending = "" if run.ended is None else f".{_LOST if run.exit_code is None else run.exit_code}"
     store.put(f"{started}{ending}", json.dumps(document).encode())
     if ending:
-        store.delete([started])
+        remove(store, [started])
 
 
 def listed_runs(folder: str, keys: Iterable[str]) -> list[ListedRun]:
@@ -103,8 +106,16 @@ def read(store: ObjectStore, job: str, listed: ListedRun) -> JobRun | None:
 def forget_old(store: ObjectStore, layout: Layout, job: str) -> None:
     """Remove all but the newest :data:`KEPT` runs of a job."""
     old = _listed(store, layout, job)[:-KEPT]
-    if old:
-        store.delete(run.key for run in old)
+    remove(store, [run.key for run in old])
+
+
+def remove(store: ObjectStore, keys: Sequence[str]) -> None:
+    """Delete what is no longer needed; a store that keeps it, by a lock or a policy, does no harm."""
+    try:
+        if keys:
+            store.delete(keys)
+    except (OperationError, AccessDeniedError) as error:
+        log.info("old records stay: %s", error)
 
 
 def runs_folder(layout: Layout) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 from barman_cloud import logs
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import ConflictError, IntegrityError, ObjectExistsError, ObjectNotFoundError
+from barman_cloud.schedule.history import remove
 from barman_cloud.store.base import ObjectStore
 
 log = logs.get_logger(__name__)
@@ -159,7 +160,7 @@ def acquire(
         log.info("took over the lease %s from %s", name, current.owner)
         # The number before stays. The listing of a directory isn't of one moment: one that misses both the new number,
         # just made, and the old, just removed, would take the lease for one that nobody ever had.
-        store.delete(_key(layout, name, old) for old in range(max(1, number - 8), number - 1))
+        remove(store, [_key(layout, name, old) for old in range(max(1, number - 8), number - 1)])
     return Lease(store, layout, name, holding, duration, clock)
 
 

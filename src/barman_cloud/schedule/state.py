@@ -60,8 +60,7 @@ def remember_schedule(
     folder = f"{_anchors_folder(layout)}{job}/"
     store.put(f"{folder}{_anchor(since, fingerprint)}", b"")
     old = list(state.anchors.get(job, ()))[: -(KEPT_ANCHORS - 1)]
-    if old:
-        store.delete(f"{folder}{_anchor(*found)}" for found in old)
+    history.remove(store, [f"{folder}{_anchor(*found)}" for found in old])
 
 
 def _anchors_folder(layout: Layout) -> str:
