@@ -133,6 +133,15 @@ def _tell(args: Arguments, done: Pass) -> None:
         write("".join(f"{line}\n" for line in lines))
 
 
+def lines_as_barman(done: Pass) -> list[str]:
+    """Return what was started in the words of Barman's ``cron``, and in like words what Barman hasn't."""
+    lines = [f"Starting streaming archiver for server {name}" for name in done.receivers]
+    for one, _ in done.started:
+        what = "WAL archiving" if not one.job.words else one.job.name
+        lines.append(f"Starting {what} for server {one.job.server}")
+    return lines
+
+
 def _as_json(done: Pass) -> dict[str, object]:
     jobs = [
         {"server": one.job.server, "job": one.job.name, "since": one.since.isoformat(), "state": state}
