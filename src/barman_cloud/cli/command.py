@@ -15,7 +15,6 @@ from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError, BucketNotFoundError, ConnectivityError
 
 if TYPE_CHECKING:
-    from barman_cloud.cli.names import LinesForAll
     from barman_cloud.cli.plain import Declarations
     from barman_cloud.config.server import Server
 
@@ -52,6 +51,16 @@ class Configured(NamedTuple):
     """The main file, if it was named by ``-c``."""
     server: Server | None = None
     """The server whose name stood for a URL and options."""
+
+
+class LinesForAll(NamedTuple):
+    """The command lines of one command for all servers."""
+
+    shared: list[str]
+    """The line without a server, for what is common."""
+    servers: list[tuple[list[str], Server]]
+    errors: dict[str, str]
+    """Why servers can't be used, by their names."""
 
 
 def load(name: str) -> Command:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from argparse import Action, ArgumentParser
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from barman_cloud.cli.command import LinesForAll
 from barman_cloud.cli.parser import Parser
 from barman_cloud.errors import BarmanCloudError, ConfigurationError
 
@@ -18,16 +19,6 @@ if TYPE_CHECKING:
 
 ALL = "all"
 """Every server of the configuration that is active."""
-
-
-class LinesForAll(NamedTuple):
-    """The command lines of one command for all servers."""
-
-    shared: list[str]
-    """The line without a server, for what is common."""
-    servers: list[tuple[list[str], Server]]
-    errors: dict[str, str]
-    """Why servers can't be used, by their names."""
 
 
 def with_configuration(command: Command, words: list[str], file: str | None) -> list[str]:
