@@ -108,13 +108,13 @@ def test_a_job_whose_process_was_killed_is_run_again_and_not_for_ever(hosts: Cal
             wait_for(lambda: host.processes("backup"), what="the backup to start")
             assert host.listed(now=now)["main"]["jobs"][0]["result"] == "running"
             assert host.cron(now=now) == ""
-            (supervisor,) = host.processes("--run")
+            (supervisor,) = host.processes("--run", "backup@main")
             os.kill(supervisor.pid, signal.SIGKILL)
             wait_for(lambda: not host.processes("backup"), what="the backup to end with its supervisor")
         assert host.cron(now="2026-11-29T03:05:00Z") == ""  # lost three times: not before its next time
         assert "backup started" in host.cron(now=NEXT_NIGHT)
         wait_for(lambda: host.processes("backup"), what="the backup to start")
-        (supervisor,) = host.processes("--run")
+        (supervisor,) = host.processes("--run", "backup@main")
         supervisor.terminate()  # an orderly end is recorded
         wait_for(lambda: not host.processes(), what="the processes to end")
     runs = host.runs("main", "backup")

@@ -17,8 +17,11 @@ PROGRAMS = {
 
 OWN = {
     "check": "Tell whether backups and WAL are whole and fresh, from listings alone.",
+    "cleanup": "Remove what runs that were killed left in the bucket.",
+    "consolidate": "Make a full backup out of a chain of incremental ones, from bucket to bucket.",
     "cron": "Start what is due for the servers of the configuration, and return.",
     "config-switch": "Lay a model of the configuration over a server, or take it off.",
+    "drill": "Restore, recover and start a backup in private: does it work, and how long does that take?",
     "verify": "Read backups and WAL, and tell what is broken and what can be restored.",
     "wal-receive": "Receive WAL from a server as it is written, and store it.",
 }
