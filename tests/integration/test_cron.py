@@ -63,6 +63,7 @@ def test_a_pass_does_what_is_due_once_and_a_failure_stops_nobody_else(hosts: Cal
     assert sorted(waited.stdout.splitlines()) == [
         "main: backup started (due since 2026-11-29 02:00:00Z)",
         "main: retention started (due since 2026-11-29 03:00:00Z)",
+        "other: cleanup started (due since 2026-11-29 02:30:00Z)",
         "other: retention started (due since 2026-11-29 03:00:00Z)",
     ]
     assert "main backup: " in waited.stderr
@@ -70,7 +71,8 @@ def test_a_pass_does_what_is_due_once_and_a_failure_stops_nobody_else(hosts: Cal
     assert again.stdout == ""
     (run,) = host.runs("main", "backup")
     assert (run.exit_code, run.message.split(":")[0]) == (1, "cannot connect to PostgreSQL")
-    assert [run.exit_code for run in host.runs("other", "retention")] == [0]
+    for job in ("retention", "cleanup"):
+        assert [run.exit_code for run in host.runs("other", job)] == [0]
     assert host.runs("off", "retention") == []
     # Days without a pass: once, not once a day, and in time for a job with a time zone of its own.
     assert "backup started" in host.run("cron", "main", "--wait", now="2026-12-09T01:00:00Z").stdout
