@@ -36,10 +36,11 @@ Made by `make docs` from the table of keys. The umbrella command `barman-cloud` 
 file, `-c FILE` or else the first of {", ".join(f"`{name}`" for name in SEARCH_PATH)} that
 exists. The nine `barman-cloud-*` programs never read it.
 
-`barman-cloud COMMAND SERVER` takes URL and options from the section of that name. So the keys that take effect are
-those with an option in the tables below, and the two directories. All others are read and checked, so that a file of
-Barman's works as it is, and wait for what they are for: `cron`, schedules, hooks and the server's own commands aren't
-part of this release.
+`barman-cloud COMMAND SERVER` takes URL and options from the section of that name, and runs its
+[hook scripts](../how-to/hook-scripts.md). `barman-cloud cron` does what is
+[scheduled](../how-to/scheduled-maintenance.md).
+Keys of Barman's that have no effect here are in the last table, with the reason; `barman-cloud check SERVER` names
+those that are set. `barman-cloud check all` checks every server that is active.
 
 * `[barman]` holds what is common; every other section is a server, or, with `model = true` and `cluster = NAME`, a
   model: a set of values that `config-switch` lays over those of a server of that cluster.

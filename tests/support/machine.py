@@ -39,6 +39,17 @@ def recorded_host(
     return Host(root)
 
 
+def fake_ssh(root: Path) -> str:
+    """Return an ``ssh_command`` that looks at the tree ``root`` in place of another machine."""
+    program = root / "fake-ssh"
+    program.write_text(
+        "#!/bin/sh\n# fake-ssh HOST SCRIPT\n"
+        f"""exec sh -c "$(printf '%s' "$2" | sed '1s|^cd / |cd {root} |')"\n"""
+    )
+    program.chmod(0o755)
+    return f"{program} postgres@db1"
+
+
 class LoopDisks:
     """File systems in files on loop devices, mounted below one directory; a copy of a file is a disk's snapshot."""
 

@@ -65,6 +65,8 @@ class BackupRequest:
     """System identifier of a cluster that may share the archive of another one."""
     wal_timeout: float = 0
     """Seconds to wait until the backup's WAL is in the archive; 0: look once."""
+    before: Callable[[BackupInfo], None] | None = None
+    """Called once the backup has an id, before anything of it is stored; what it raises ends the backup."""
 
 
 class Run(Events):
@@ -156,6 +158,8 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
         except BarmanCloudError as error:
             raise OperationError(f"cannot begin a backup: {error}", hint=error.hint) from error
         info = BackupInfo(backup_id, server_name=method.server_name, mode=method.mode)
+        if request.before:
+            request.before(info)
         run = Run(store, layout, info, request)
         record = Record(store, layout, info, request.tags)
         at_end.callback(run.heartbeat.stop)

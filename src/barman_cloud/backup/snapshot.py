@@ -38,16 +38,17 @@ def run_snapshot_backup(
     disks: Sequence[str],
     options: SnapshotOptions,
     host: Host | None = None,
+    kind: str | None = None,
 ) -> BackupInfo:
-    """Take a backup by snapshots of ``disks``, which are attached to ``instance`` and mounted on this machine.
+    """Take a backup by snapshots of ``disks``, which are attached to ``instance`` and mounted on ``host`` (this one).
 
-    The kind of store decides whose disks they are. What is wrong with options, instance, disks or mounts is raised
-    before anything is made (``ConfigurationError``, ``SnapshotError``); a later failure removes the snapshots, marks
-    the backup FAILED and raises ``OperationError``.
+    ``kind`` tells whose disks they are (``aws``, ``azure``, ``gcp``), or else the store. What is wrong with options,
+    instance, disks or mounts is raised before anything is made (``ConfigurationError``, ``SnapshotError``); a later
+    failure removes the snapshots, marks the backup FAILED and raises ``OperationError``.
     """
     if not instance or not disks:
         raise ConfigurationError("a snapshot backup needs --snapshot-instance and at least one --snapshot-disk")
-    with open_provider(kind_of_store(store.url.provider), options) as provider:
+    with open_provider(kind or kind_of_store(store.url.provider), options) as provider:
         method = SnapshotMethod(provider, layout.server, instance, disks, host or Host())
         try:
             return take_backup(store, layout, request, method)
@@ -92,7 +93,7 @@ class SnapshotMethod:
         places = [metadata.data_directory, *(location for _, _, location in metadata.tablespaces)]
         if metadata.data_directory:
             places.append(f"{metadata.data_directory}/pg_wal")
-        for place in filter(None, places):
+        for place in filter(None, places) if not self._host.remote else ():
             if not _is_on(place, self._mounts.values()):
                 log.warning("%s is on none of the disks: the backup will lack it", place)
 

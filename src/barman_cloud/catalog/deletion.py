@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import islice
 
 from barman_cloud import logs
 from barman_cloud.catalog import dry_run, keep, retention
@@ -28,6 +29,8 @@ from barman_cloud.report.text import counted
 from barman_cloud.store.base import DeleteFailedError
 
 log = logs.get_logger(__name__)
+
+_HOOK_BATCH = 1000
 
 
 def delete_by_id(
@@ -130,7 +133,7 @@ def _delete(
             info = view.backups[backup_id]
             if (by_policy or len(backup_ids) > 1) and not options.dry_run and info.deletion != BEGUN:
                 refuse_if_kept(catalog, backup_id)
-            deleted.append(remove_data(catalog, info, options))
+            deleted.append(_remove(catalog, info, options))
         except BarmanCloudError as error:
             failure = error
             break
@@ -150,8 +153,23 @@ def _delete(
         progress.current().notes["backups"] = [objects.backup_id for objects in deleted]
         progress.current().notes["archives"] = sum(len(objects.archives) for objects in deleted)
         _tell_parents(catalog, view, [objects.backup_id for objects in deleted])
+        for objects in deleted if options.hooks else ():
+            assert options.hooks is not None
+            options.hooks.after_backup(objects.backup_id, None)
     if failure:
         raise failure
+
+
+def _remove(catalog: Catalog, info: BackupInfo, options: DeletionOptions) -> BackupObjects:
+    """Delete a backup's data, with what is to be called before that, and after it if it fails."""
+    if options.hooks is None or options.dry_run:
+        return remove_data(catalog, info, options)
+    options.hooks.before_backup(info)
+    try:
+        return remove_data(catalog, info, options)
+    except BaseException as error:
+        options.hooks.after_backup(info.backup_id, error)
+        raise
 
 
 def _tell_parents(catalog: Catalog, view: CatalogView, deleted: Sequence[str]) -> None:
@@ -199,7 +217,7 @@ def _clean_wal(catalog: Catalog, plans: Sequence[WalCleanup], options: DeletionO
             yield taken.key
 
     try:
-        catalog.store.delete(keys(), batch_size=options.batch_size)
+        _delete_wal(catalog, keys(), options)
     except DeleteFailedError as error:
         work.notes["wal_files"] = count - len(error.failures)
         for key, reason in error.failures.items():
@@ -215,3 +233,19 @@ def _clean_wal(catalog: Catalog, plans: Sequence[WalCleanup], options: DeletionO
     else:
         work.notes["wal_files"] = count
         log.info("deleted %s", counted(count, "WAL object"))
+
+
+def _delete_wal(catalog: Catalog, keys: Iterator[str], options: DeletionOptions) -> None:
+    """Delete WAL objects, batch by batch if something is to be called around that."""
+    hooks = options.hooks
+    if hooks is None:
+        catalog.store.delete(keys, batch_size=options.batch_size)
+        return
+    while batch := list(islice(keys, _HOOK_BATCH)):
+        allowed = hooks.before_wal(batch)
+        try:
+            catalog.store.delete(allowed, batch_size=options.batch_size)
+        except BaseException as error:
+            hooks.after_wal(allowed, error)
+            raise
+        hooks.after_wal(allowed, None)

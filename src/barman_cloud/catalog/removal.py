@@ -27,6 +27,18 @@ log = logs.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class DeletionHooks:
+    """What is called around deletions; not in dry runs."""
+
+    before_backup: Callable[[BackupInfo], None]
+    """What it raises ends the deletion before anything of the backup is gone."""
+    after_backup: Callable[[str, BaseException | None], None]
+    before_wal: Callable[[Sequence[str]], list[str]]
+    """Gets the keys of WAL files that are to go, and returns those that may."""
+    after_wal: Callable[[Sequence[str], BaseException | None], None]
+
+
+@dataclass(frozen=True, slots=True)
 class DeletionOptions:
     """How to delete. ``batch_size`` is in objects per request; None means as many as the store takes."""
 
@@ -37,6 +49,7 @@ class DeletionOptions:
     """Raises if one of the volume snapshots of a snapshot backup must not be deleted, or can't be now."""
     delete_snapshots: Callable[[BackupInfo], None] | None = None
     """Deletes the volume snapshots; raises if one of them is still there afterwards."""
+    hooks: DeletionHooks | None = None
 
 
 def remove_data(catalog: Catalog, info: BackupInfo, options: DeletionOptions) -> BackupObjects:

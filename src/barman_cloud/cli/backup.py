@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from barman_cloud.cli import options, values
@@ -11,12 +16,15 @@ from barman_cloud.cli.command import main as run_command
 from barman_cloud.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from barman_cloud.api import Repository
     from barman_cloud.backup.archive_backup import BackupOptions
     from barman_cloud.backup.lifecycle import BackupRequest
     from barman_cloud.backup.parent import IncrementRequest
     from barman_cloud.catalog.backup_info import BackupInfo
     from barman_cloud.cli.plain import Arguments, Declarations
+    from barman_cloud.snapshots.mounts import Host
 
 DEFAULT_MAX_ARCHIVE_SIZE = 100 * 1024**3
 MAX_TAGS = 10
@@ -150,6 +158,15 @@ def _add_snapshots(parser: Declarations) -> None:
     snapshot.add_argument(
         "--snapshot-disk", dest="snapshot_disks", action="append", default=[], metavar="NAME", help="a disk; repeatable"
     )
+    extend = partial(parser.add_extension, group=snapshot)
+    extend(
+        "--snapshot-provider", choices=("aws", "azure", "gcp"), help="whose disks they are (default: told by the URL)"
+    )
+    extend(
+        "--snapshot-ssh-command",
+        metavar="COMMAND",
+        help="look at the machine's mounts by this command, such as 'ssh postgres@db1' (default: on this machine)",
+    )
     snapshot.add_argument("--gcp-zone", "--snapshot-zone", dest="gcp_zone", help="Google: zone of machine and disks")
     snapshot.add_argument("--gcp-project", "--snapshot-gcp-project", dest="gcp_project", help="Google: project")
     snapshot.add_argument("--aws-region", help="AWS: region of machine and disks")
@@ -270,6 +287,26 @@ def _run(args: Arguments, repository: Repository) -> BackupInfo:
         if args.method == "stream":
             raise ConfigurationError("--method stream can't be given in a hook script: Barman has made the backup")
         return run_hook_backup(repository.store, repository.layout, os.environ, settings)
+    with _scripts(args, repository) as before:
+        settings = replace(settings, request=replace(settings.request, before=before))
+        return _take(args, repository, settings)
+
+
+@contextmanager
+def _scripts(args: Arguments, repository: Repository) -> Iterator[Callable[[BackupInfo], None] | None]:
+    """Run the server's hook scripts: what is yielded is to be called when the backup has an id."""
+    from barman_cloud.cli.hooks import BackupHooks, hooks_of
+
+    hooks = hooks_of(args, "backup")
+    if hooks is None:
+        yield None
+        return
+    around = BackupHooks(hooks, repository.store, repository.layout)
+    with around.at_the_end():
+        yield around.before
+
+
+def _take(args: Arguments, repository: Repository, settings: BackupOptions) -> BackupInfo:
     if args.snapshot_instance or args.snapshot_disks:
         return _run_snapshot_backup(args, repository, settings.request)
     return repository.take_backup(settings, streamed=args.method == "stream")
@@ -328,7 +365,22 @@ def _run_snapshot_backup(args: Arguments, repository: Repository, request: Backu
     given = {name: getattr(args, name) for name in SnapshotOptions.names() if name != "tags"}
     snapshots = SnapshotOptions(**given, tags=request.tags or {})
     instance, disks = args.snapshot_instance, args.snapshot_disks
-    return run_snapshot_backup(repository.store, repository.layout, request, instance, disks, snapshots)
+    with _machine(args.snapshot_ssh_command) as host:
+        return run_snapshot_backup(
+            repository.store, repository.layout, request, instance, disks, snapshots, host, args.snapshot_provider
+        )
+
+
+@contextmanager
+def _machine(ssh_command: str | None) -> Iterator[Host | None]:
+    """Look at another machine's devices and mounts; None: this one's."""
+    if ssh_command is None:
+        yield None
+        return
+    from barman_cloud.snapshots.remote import look_at
+
+    with TemporaryDirectory(prefix="barman-cloud-mounts-") as directory:
+        yield look_at(ssh_command, Path(directory))
 
 
 COMMAND = Command("backup", add_arguments, run, validate=validate, interrupt_exit_code=1)

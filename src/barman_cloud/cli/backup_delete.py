@@ -11,7 +11,9 @@ from barman_cloud.cli.command import Command
 from barman_cloud.cli.command import main as run_command
 
 if TYPE_CHECKING:
+    from barman_cloud.api import Repository
     from barman_cloud.catalog.backup_info import BackupInfo
+    from barman_cloud.catalog.removal import DeletionHooks
     from barman_cloud.cli.plain import Arguments, Declarations
     from barman_cloud.store.base import ObjectStore
 
@@ -65,6 +67,7 @@ def run(args: Arguments) -> int | None:
             check_object_lock=_can_check_locks(args, repository.store),
             check_snapshots=partial(_for_snapshots, args, "check_snapshots"),
             delete_snapshots=partial(_for_snapshots, args, "delete_snapshots"),
+            hooks=_hooks(args, repository),
         )
         policy, least, out = args.retention_policy, args.minimum_redundancy, StandardOutput()
         if policy is not None:
@@ -81,6 +84,14 @@ def _can_check_locks(args: Arguments, store: ObjectStore) -> bool:
     if args.check_object_lock and not store.capabilities.object_lock:
         log.warning("--check-object-lock is ignored: %s knows no object locks", store.url.text)
     return args.check_object_lock and store.capabilities.object_lock
+
+
+def _hooks(args: Arguments, repository: Repository) -> DeletionHooks | None:
+    if args.server is None or args.dry_run:
+        return None
+    from barman_cloud.cli.hooks import deletion_hooks
+
+    return deletion_hooks(args, repository.store, repository.layout)
 
 
 def _for_snapshots(args: Arguments, action: str, info: BackupInfo) -> None:

@@ -6,13 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from barman_cloud.cli import options, values
-from barman_cloud.cli.command import Command
+from barman_cloud.cli.command import Command, describe_os_error
+from barman_cloud.errors import BarmanCloudError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from barman_cloud.api import Repository
     from barman_cloud.cli.plain import Arguments, Declarations
     from barman_cloud.verify.findings import Finding, Report
     from barman_cloud.verify.limits import Limits
+
+
+_AT_A_TIME = 8
+"""Servers that are checked at a time, of all."""
 
 
 def add_arguments(parser: Declarations) -> None:
@@ -60,15 +67,63 @@ def add_arguments(parser: Declarations) -> None:
 
 
 def run(args: Arguments) -> int | None:
+    return _tell(args, [_report(args)])
+
+
+def run_all(shared: Arguments, given: Sequence[Arguments], errors: Mapping[str, str]) -> int:
+    """Check many servers; one that can't be looked at doesn't stop the others, and is UNKNOWN."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        reports = list(pool.map(_report_safely, given))
+    reports += [_unknown("", server, error) for server, error in errors.items()]
+    return _tell(shared, sorted(reports, key=lambda report: report.server))
+
+
+def _report(args: Arguments) -> Report:
+    limits = _limits(args)
+    with options.repository_from(args) as repository:
+
+        def more() -> tuple[Finding, ...]:
+            return (*_server_findings(args, limits, repository), *_configuration_findings(args, repository))
+
+        return repository.check(limits, extra=more)
+
+
+def _report_safely(args: Arguments) -> Report:
+    try:
+        return _report(args)
+    except BarmanCloudError as error:
+        return _unknown(options.url_from(args), args.server_name, str(error), error.hint)
+    except OSError as error:
+        return _unknown(options.url_from(args), args.server_name, describe_os_error(error))
+
+
+def _unknown(url: str, server: str, message: str, hint: str | None = None) -> Report:
+    """Return the report of a server that can't be looked at."""
+    from datetime import UTC, datetime
+
+    from barman_cloud.verify.findings import Report, unknown
+
+    return Report("check", url, server, datetime.now(UTC), (unknown("store", message, hint),))
+
+
+def _configuration_findings(args: Arguments, repository: Repository) -> tuple[Finding, ...]:
+    if args.server is None:
+        return ()
+    from barman_cloud.cli.commands import SUMMARIES
+    from barman_cloud.schedule.findings import findings
+
+    return findings(repository.store, repository.layout, args.server, SUMMARIES)
+
+
+def _tell(args: Arguments, reports: list[Report]) -> int:
     from barman_cloud.report.files import write_atomically
     from barman_cloud.verify import render
 
-    limits = _limits(args)
-    with options.repository_from(args) as repository:
-        report = repository.check(limits, extra=lambda: _server_findings(args, limits, repository))
     if args.prometheus:
-        write_atomically(Path(args.prometheus), render.prometheus([report]))
-    return _show(args, report)
+        write_atomically(Path(args.prometheus), render.prometheus(reports))
+    return _show(args, reports)
 
 
 def _limits(args: Arguments) -> Limits:
@@ -97,17 +152,17 @@ def _server_findings(args: Arguments, limits: Limits, repository: Repository) ->
     return look_at_server(parameters, limits, repository.receiver())
 
 
-def _show(args: Arguments, report: Report) -> int:
+def _show(args: Arguments, reports: list[Report]) -> int:
     if not args.nagios:
         from barman_cloud.cli.reports import show
 
-        return show(args, report)
+        return show(args, *reports)
     from barman_cloud.report.terminal import write
     from barman_cloud.verify import render
 
-    line, code = render.nagios([report])
+    line, code = render.nagios(reports)
     write(f"{line}\n")
     return code
 
 
-COMMAND = Command("check", add_arguments, run, connectivity_exit_code=2)
+COMMAND = Command("check", add_arguments, run, connectivity_exit_code=2, run_all=run_all)

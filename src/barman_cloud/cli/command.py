@@ -6,7 +6,7 @@ A command module holds ``COMMAND`` and a ``main()`` of one line; what it is abou
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from barman_cloud import logs
@@ -16,6 +16,7 @@ from barman_cloud.errors import BarmanCloudError, BucketNotFoundError, Connectiv
 
 if TYPE_CHECKING:
     from barman_cloud.cli.plain import Declarations
+    from barman_cloud.config.server import Server
 
 log = logs.get_logger("barman_cloud")
 
@@ -34,6 +35,32 @@ class Command(NamedTuple):
     """Exit code after SIGINT; None: the signal kills the process, as a shell expects."""
     has_own_test: bool = False
     """``--test`` is handled by ``run`` itself."""
+    run_all: Callable[[Arguments, Sequence[Arguments], Mapping[str, str]], int] | None = None
+    """Runs it for all servers of the configuration, which are called ``all``, and returns its exit code.
+
+    It gets what is common, what is meant for each server, and why some servers can't be used, by their names.
+    """
+    configured: bool = False
+    """It works on the servers of the configuration: no URL is put before a server's name."""
+
+
+class Configured(NamedTuple):
+    """What a command line of the umbrella has to do with the configuration."""
+
+    file: str | None = None
+    """The main file, if it was named by ``-c``."""
+    server: Server | None = None
+    """The server whose name stood for a URL and options."""
+
+
+class LinesForAll(NamedTuple):
+    """The command lines of one command for all servers."""
+
+    shared: list[str]
+    """The line without a server, for what is common."""
+    servers: list[tuple[list[str], Server]]
+    errors: dict[str, str]
+    """Why servers can't be used, by their names."""
 
 
 def load(name: str) -> Command:
@@ -45,7 +72,11 @@ def load(name: str) -> Command:
 
 
 def main(
-    command: Command, argv: Sequence[str] | None = None, prog: str | None = None, deadline: Deadline | None = None
+    command: Command,
+    argv: Sequence[str] | None = None,
+    prog: str | None = None,
+    deadline: Deadline | None = None,
+    configured: Configured | None = None,
 ) -> int:
     """Run ``command`` and return its exit code; errors are logged here and nowhere else.
 
@@ -53,14 +84,21 @@ def main(
     """
     words = list(sys.argv[1:] if argv is None else argv)
     args = parse(command, words, prog)
+    if configured:
+        args.configuration_file, args.server = configured
     args.deadline = deadline or args.deadline
+    return guarded(command, args, lambda: _run(command, args))
+
+
+def guarded(command: Command, args: Arguments, run: Callable[[], int]) -> int:
+    """Return what ``run`` returns, or the exit code of the error that it raises, which is logged."""
     logs.configure(args.verbose - args.quiet)
     if command.interrupt_exit_code is None:
         import signal
 
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        code = _run(command, args)
+        code = run()
         if "barman_cloud.report.terminal" in sys.modules:  # or nothing was written
             from barman_cloud.report.terminal import flush
 
@@ -85,6 +123,19 @@ def main(
     except BaseException as error:  # noqa: BLE001 - the last resort: one line for the user, the trace for -vv
         _log_error(describe(error), None)
         return 4
+
+
+def run_for_all(command: Command, lines: LinesForAll, prog: str, file: str | None) -> int:
+    """Run ``command`` for many servers at once and return its exit code; each has a command line of its own."""
+    shared = parse(command, lines.shared, prog)
+    given = []
+    for words, server in lines.servers:
+        args = parse(command, words, prog)
+        args.configuration_file, args.server = file, server
+        given.append(args)
+    assert command.run_all is not None
+    run_all = command.run_all
+    return guarded(command, shared, lambda: run_all(shared, given, lines.errors))
 
 
 def parse(command: Command, words: list[str], prog: str | None = None) -> Arguments:

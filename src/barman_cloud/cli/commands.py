@@ -20,6 +20,8 @@ OWN = {
     "cleanup": "Remove what runs that were killed left in the bucket.",
     "consolidate": "Make a full backup out of a chain of incremental ones, from bucket to bucket.",
     "doctor": "Find everything that stops a set-up from working: credentials, bucket, rights, settings.",
+    "cron": "Start what is due for the servers of the configuration, and return.",
+    "config-switch": "Lay a model of the configuration over a server, or take it off.",
     "drill": "Restore, recover and start a backup in private: does it work, and how long does that take?",
     "report": "Show what can be recovered, how it grows and what it costs, in the terminal or as a page.",
     "setup": "Print what a set-up needs: policies, roles, settings, systemd units; nothing is changed.",

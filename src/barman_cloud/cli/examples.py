@@ -52,6 +52,14 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("tell what would be removed", "--dry-run s3://backups/prod main"),
         ("remove it", "s3://backups/prod main"),
     ),
+    "cron": (
+        ("each minute, for all servers of the configuration", ""),
+        ("what ran last, and what runs next", "--list main"),
+    ),
+    "config-switch": (
+        ("lay a model over a server", "main main-after-failover"),
+        ("and take it off", "main --reset"),
+    ),
     "consolidate": (
         ("the newest chain", "s3://backups/prod main last"),
         ("with a name of its own", "--name weekly --jobs 4 s3://backups/prod main 20261126T030000"),

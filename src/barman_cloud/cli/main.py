@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from barman_cloud import __version__
-from barman_cloud.cli.command import load
+from barman_cloud.cli.command import Configured, load, run_for_all
 from barman_cloud.cli.command import main as run_command
 from barman_cloud.cli.commands import OWN, PROGRAMS, SUMMARIES
-from barman_cloud.cli.names import with_configuration
+from barman_cloud.cli.names import lines_for_all, resolved
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.report.terminal import write
 
@@ -24,13 +24,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = arguments[0] if arguments else None
     if name in SUMMARIES:
         command = load(name)
+        words, server = arguments[1:], None
         try:
-            words = with_configuration(command, arguments[1:], file)
+            if command.run_all and (lines := lines_for_all(command, words, file)):
+                return run_for_all(command, lines, f"barman-cloud {name}", file)
+            if not command.configured:
+                words, server = resolved(command, words, file)
         except BarmanCloudError as error:
             hint = f" (hint: {error.hint})" if error.hint else ""
             print(f"barman-cloud: error: {error}{hint}", file=sys.stderr)
             return error.exit_code
-        return run_command(command, words, prog=f"barman-cloud {name}")
+        return run_command(command, words, prog=f"barman-cloud {name}", configured=Configured(file, server))
     if name in ("completion", "__complete"):
         from barman_cloud.cli import completion
 

@@ -7,44 +7,93 @@ from argparse import Action, ArgumentParser
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from barman_cloud.cli.command import LinesForAll
 from barman_cloud.cli.parser import Parser
+from barman_cloud.errors import BarmanCloudError, ConfigurationError
 
 if TYPE_CHECKING:
     from barman_cloud.cli.command import Command
+    from barman_cloud.config.reader import Configuration
+    from barman_cloud.config.server import Server
+
+
+ALL = "all"
+"""Every server of the configuration that is active."""
 
 
 def with_configuration(command: Command, words: list[str], file: str | None) -> list[str]:
-    """Return the whole command line: as it is where it has a URL, else filled up from the configuration.
+    """Return the whole command line; see :func:`resolved`."""
+    return resolved(command, words, file)[0]
 
-    Without a configuration, ``BARMAN_CLOUD_URL`` is the URL. ``BARMAN_CLOUD_SERVER`` is the server where the line has
-    one positional less than the command needs, so that none of them can be it. Raises ``ConfigurationError`` for files
-    and names.
+
+def resolved(command: Command, words: list[str], file: str | None) -> tuple[list[str], Server | None]:
+    """Return the whole command line, and the server of the configuration that it is for.
+
+    The line is as it was where it has a URL, else filled up from the configuration; without one, ``BARMAN_CLOUD_URL``
+    is the URL. ``BARMAN_CLOUD_SERVER`` is the server where the line has one positional less than the command needs, so
+    that none of them can be it. Raises ``ConfigurationError`` for files and names.
     """
     parser = Parser()
     command.add_arguments(parser)
-    positionals, given = _sorted(parser, words)
+    positionals, given = _taken_apart(parser, words)
     if "--help" in given or "--version" in given:
-        return words
+        return words, None
     if (name := os.environ.get("BARMAN_CLOUD_SERVER")) and (
         place := _place_of_server(parser, words, positionals)
     ) is not None:
         words = [*words[:place], name, *words[place:]]
-        positionals, _ = _sorted(parser, words)
+        positionals, _ = _taken_apart(parser, words)
     if not positionals and command.name == "report" and (url := os.environ.get("BARMAN_CLOUD_URL")):
-        return [*words, url]  # all servers
+        return [*words, url], None  # all servers
     if not positionals or "://" in words[positionals[0]]:
-        return words
+        return words, None
     first = positionals[0]
     if file is None and (url := os.environ.get("BARMAN_CLOUD_URL")):
-        return [*words[:first], url, *words[first:]]
+        return [*words[:first], url, *words[first:]], None
     from barman_cloud.config.reader import find_file, load
-    from barman_cloud.config.words import options_for, url_for
 
     if file is None and find_file(None) is None:
-        return words  # the parser says what is missing
-    server = load(file).server(words[first])
+        return words, None  # the parser says what is missing
+    configuration = load(file)
+    server = _effective(configuration, words[first])
     if region := server["aws_region"]:
         os.environ.setdefault("AWS_DEFAULT_REGION", region)
+    return completed(command, words, configuration, server)
+
+
+def lines_for_all(command: Command, words: list[str], file: str | None) -> LinesForAll | None:
+    """Return a command line for each active server of the configuration, None if it isn't ``all`` that is meant."""
+    parser = Parser()
+    command.add_arguments(parser)
+    positionals, _ = _taken_apart(parser, words)
+    if not positionals or words[positionals[0]] != ALL or len(positionals) > 1:
+        return None
+    from barman_cloud.config.reader import load
+
+    configuration = load(file)
+    active = [server for server in configuration.servers() if server["active"]]
+    if not active:
+        raise ConfigurationError(f"there are no active servers in {configuration.file}", hint="add a section for one")
+    first, servers, errors = positionals[0], [], {}
+    for server in active:
+        line = [*words[:first], server.name, *words[first + 1 :]]
+        try:
+            servers.append(completed(command, line, configuration, _effective(configuration, server.name)))
+        except BarmanCloudError as error:
+            errors[server.name] = str(error)
+    return LinesForAll([*words[:first], "file:///", ALL, *words[first + 1 :]], servers, errors)
+
+
+def completed(
+    command: Command, words: list[str], configuration: Configuration, server: Server
+) -> tuple[list[str], Server]:
+    """Return the command line of a server that is known, with URL and options, and the server."""
+    from barman_cloud.config.words import options_for, url_for
+
+    parser = Parser()
+    command.add_arguments(parser)
+    positionals, given = _taken_apart(parser, words)
+    first = positionals[0]
 
     def declares(flag: str) -> bool:
         return flag in parser._option_string_actions
@@ -52,11 +101,24 @@ def with_configuration(command: Command, words: list[str], file: str | None) -> 
     # Of options that exclude each other, one that the user gave stands for all.
     written = [flag for option in given for flag in _same_place(parser, option)]
     added = options_for(command.name, server, declares, written)
-    return [*added, *words[:first], url_for(command.name, server), *words[first:]]
+    return [*added, *words[:first], url_for(command.name, server), *words[first:]], server
 
 
-def _sorted(parser: ArgumentParser, words: list[str]) -> tuple[list[int], list[str]]:
-    """Return the places of the positionals in ``words``, and the names of the options."""
+def _effective(configuration: Configuration, name: str) -> Server:
+    """Return a server with the values of its active model, for which the bucket is asked if there is any for it."""
+    server = configuration.server(name)
+    if not configuration.models:
+        return server
+    from barman_cloud.config.repository import open_wal_store
+    from barman_cloud.schedule.active_model import with_active_model
+
+    store, layout = open_wal_store(server)
+    with store:
+        return with_active_model(configuration, server, store, layout)
+
+
+def _taken_apart(parser: Parser, words: list[str]) -> tuple[list[int], list[str]]:
+    """Return the places of the positionals, and the names of the options."""
     positionals, given = [], []
     for number, option in walk(parser, words):
         if option is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from barman_cloud import __version__, logs
@@ -29,17 +30,9 @@ def add_common(parser: Declarations, url: str, *, several: bool = False) -> None
         parser.add_argument("server_name", nargs="*", help="names of servers (default: all below the path)")
     else:
         parser.add_argument("server_name", help="name of the server: the folder below the path")
-    parser.set_defaults(url_argument=url)
+    parser.set_defaults(url_argument=url, server=None, configuration_file=None)
 
-    parser.add_argument(
-        "-V", "--version", action="version", version=f"%(prog)s {__version__}", help="print the version and exit"
-    )
-    parser.add_argument("--help", action="help", help="print this help and exit")
-    level = parser.add_mutually_exclusive_group()
-    level.add_argument(
-        "-v", "--verbose", action="count", default=0, help="log what is done (-vv: also each request to the store)"
-    )
-    level.add_argument("-q", "--quiet", action="count", default=0, help="log less (-qq: nothing)")
+    _add_general(parser)
     parser.add_argument(
         "-t", "--test", action="store_true", help="check that the bucket exists and can be reached, then exit"
     )
@@ -76,6 +69,24 @@ def add_common(parser: Declarations, url: str, *, several: bool = False) -> None
         choices=AZURE_CREDENTIALS,
         help="how to sign in, before any environment variable",
     )
+
+
+def add_configured(parser: Declarations) -> None:
+    """Add what commands have that work on the servers of the configuration."""
+    _add_general(parser)
+    parser.set_defaults(timeout=None, test=False, server=None, configuration_file=None)
+
+
+def _add_general(parser: Declarations) -> None:
+    parser.add_argument(
+        "-V", "--version", action="version", version=f"%(prog)s {__version__}", help="print the version and exit"
+    )
+    parser.add_argument("--help", action="help", help="print this help and exit")
+    level = parser.add_mutually_exclusive_group()
+    level.add_argument(
+        "-v", "--verbose", action="count", default=0, help="log what is done (-vv: also each request to the store)"
+    )
+    level.add_argument("-q", "--quiet", action="count", default=0, help="log less (-qq: nothing)")
 
 
 def add_compression(parser: Declarations, short: dict[str, str], names: Sequence[str]) -> None:
@@ -163,7 +174,12 @@ def store_from(args: Arguments) -> ObjectStore:
     from barman_cloud.store.options import StoreOptions
 
     given = {name: getattr(args, name) for name in StoreOptions._fields if getattr(args, name, None) is not None}
-    store = open_store(url_from(args), args.cloud_provider, StoreOptions(**given))
+    environ: Mapping[str, str] = os.environ
+    if args.server is not None:
+        from barman_cloud.config.repository import environment_of
+
+        environ = environment_of(args.server)
+    store = open_store(url_from(args), args.cloud_provider, StoreOptions(**given), environ)
     if logs.enabled(logs.DEBUG):
         from barman_cloud.store.traced import TracedStore
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -133,16 +134,26 @@ def run(args: Arguments) -> None:
             _describe(args, store, layout, info, rules, settings)
             return
         report = None
-        if info.snapshots_info:
-            _restore_snapshots(args, store, layout, info, settings)
-        else:
-            report = _restore_archives(args, repository, info, rules, settings)
+        with _scripts(args, repository, info):
+            if info.snapshots_info:
+                _restore_snapshots(args, store, layout, info, settings)
+            else:
+                report = _restore_archives(args, repository, info, rules, settings)
         args.summary = of_restore(info, report, target, _restore_command(args), has_settings=settings is not None)
     if settings:
         changes = configuration.explain_changes(target.absolute(), info)
         write("".join(f"{line}\n" for line in [*recovery_settings.explain(settings, target), *changes]))
     else:
         configuration.warn_of_astray(target.absolute(), info)
+
+
+def _scripts(args: Arguments, repository: Repository, info: BackupInfo) -> AbstractContextManager[None]:
+    """Return the hook scripts of the command line's server as a context."""
+    if args.server is None:
+        return nullcontext()
+    from barman_cloud.cli.hooks import around_restore
+
+    return around_restore(args, repository.store, repository.layout, info)
 
 
 def _restore_archives(

@@ -79,7 +79,8 @@ def run(args: Arguments) -> None:
     from barman_cloud.wal import archive_spool
 
     path: str = args.wal_path
-    if args.parallel >= 2:
+    scripts = args.server is not None and _has_scripts(args)  # which nobody would run for files archived ahead
+    if args.parallel >= 2 and not scripts:
         try:
             directory = spool_directory(args)
         except SpoolError as error:
@@ -92,7 +93,18 @@ def run(args: Arguments) -> None:
                 archive_spool.release_cache(path)
                 return
     with options.store_from(args) as store:
-        archiver_from(args, store).archive(path)
+        archiver = archiver_from(args, store)
+        if scripts:
+            from barman_cloud.cli.hooks import hook_archiver
+
+            hook_archiver(args, archiver, store, options.layout_from(args, store))
+        archiver.archive(path)
+
+
+def _has_scripts(args: Arguments) -> bool:
+    from barman_cloud.cli.hooks import hooks_of
+
+    return hooks_of(args, "archive") is not None
 
 
 def spool_directory(args: Arguments) -> Directory:

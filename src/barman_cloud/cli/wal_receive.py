@@ -134,6 +134,10 @@ def _receive(args: Arguments, store: ObjectStore, spool: ReceiveSpool | None, le
     identity = ArchiveIdentity(store, layout, accepted=args.accept_cluster, tags=tags)
     how = ArchiveOptions(args.compression, args.compression_level, tags, options.tags_from(args, "history-"))
     archiver = Archiver(store, layout, how, identity)
+    if args.server is not None:
+        from barman_cloud.cli.hooks import hook_archiver
+
+        hook_archiver(args, archiver, store, layout)
     if args.mode == "spool":
         assert spool is not None
         sink: Sink = _spool_sink(args, store, archiver, spool)

@@ -12,11 +12,20 @@ _COMPRESSED_HERE = "PostgreSQL's own compression isn't used; see base_compressio
 
 _CONNECTION = (
     key("conninfo", "SM", kinds.text, None, "connection string for SQL", "--dbname")._replace(secret=True),
-    key("streaming_conninfo", "SM", kinds.text, "{conninfo}", "connection string for replication")._replace(
+    key(
+        "streaming_conninfo",
+        "SM",
+        kinds.text,
+        "{conninfo}",
+        "connection string for replication",
+        "--streaming-conninfo",
+    )._replace(secret=True),
+    key("wal_conninfo", "SM", kinds.text, None, "connection string of the server that gives WAL", "--dbname")._replace(
         secret=True
     ),
-    key("wal_conninfo", "SM", kinds.text, None, "connection string of the server that gives WAL")._replace(secret=True),
-    key("wal_streaming_conninfo", "SM", kinds.text, None, "the same for replication")._replace(secret=True),
+    key("wal_streaming_conninfo", "SM", kinds.text, None, "the same for replication", "--streaming-conninfo")._replace(
+        secret=True
+    ),
     key(
         "primary_conninfo",
         "SM",
@@ -24,15 +33,22 @@ _CONNECTION = (
         None,
         "connection string of the primary, for backups of a standby; restore --standby-mode writes it",
     )._replace(secret=True),
-    key(
+    unused(
         "primary_checkpoint_timeout",
         "SM",
-        kinds.natural,
         0,
-        "seconds to wait for WAL of a standby before the primary is asked to switch",
+        "the server isn't asked to switch WAL for a backup of a standby; backup --wal-timeout waits for it",
+        kinds.natural,
     ),
-    key("ssh_command", "SM", kinds.text, None, "how to look at the mounts of a snapshot server's machine"),
-    key("path_prefix", "GSM", kinds.text, None, "directories to search for PostgreSQL's programs"),
+    key(
+        "ssh_command",
+        "SM",
+        kinds.text,
+        None,
+        "how to look at the mounts of a snapshot server's machine",
+        "--snapshot-ssh-command",
+    ),
+    key("path_prefix", "GSM", kinds.text, None, "directory of PostgreSQL's programs, for drills", "--pg-bin"),
     unused("network_compression", "GSM", False, _RSYNC, kinds.boolean),
     unused(
         "primary_ssh_command", "SM", None, "a passive node copies from another Barman; the bucket is shared instead"
@@ -43,11 +59,18 @@ _CONNECTION = (
 _WAL = (
     key("streaming_archiver", "GSM", kinds.boolean, False, "receive WAL by streaming replication"),
     key("archiver", "GSM", kinds.boolean, False, "WAL comes from archive_command"),
-    key("slot_name", "SM", kinds.text, None, "replication slot of receive-wal"),
-    key("create_slot", "GSM", kinds.one_of("manual", "auto"), "manual", "auto: the slot is made when it is missing"),
+    key("slot_name", "SM", kinds.text, None, "replication slot of receive-wal", "--slot"),
+    key(
+        "create_slot",
+        "GSM",
+        kinds.one_of("manual", "auto"),
+        "manual",
+        "auto: the slot is made when it is missing",
+        "--create-slot",
+    ),
     key("streaming_archiver_name", "GSM", kinds.text, "barman_receive_wal", "application_name of receive-wal"),
     key("archiver_batch_size", "GSM", kinds.natural, 0, "files that one archive-wal handles at most; 0: all"),
-    key("streaming_archiver_batch_size", "GSM", kinds.natural, 0, "the same for streamed files"),
+    unused("streaming_archiver_batch_size", "GSM", 0, "received WAL is stored as it comes", kinds.natural),
     key(
         "incoming_wals_directory",
         "S",
@@ -55,7 +78,14 @@ _WAL = (
         "{backup_directory}/incoming",
         "where put-wal's files wait for archive-wal",
     ),
-    key("streaming_wals_directory", "S", kinds.absolute_path, "{backup_directory}/streaming", "spool of receive-wal"),
+    key(
+        "streaming_wals_directory",
+        "S",
+        kinds.absolute_path,
+        "{backup_directory}/streaming",
+        "spool of receive-wal",
+        "--spool-dir",
+    ),
     key("errors_directory", "S", kinds.absolute_path, "{backup_directory}/errors", "files that archive-wal refused"),
     key("max_incoming_wals_queue", "GSM", kinds.natural, None, "check warns above so many waiting files"),
     key(
@@ -116,7 +146,7 @@ _BACKUP = (
         "--keepalive-interval",
     ),
     key("streaming_backup_name", "GSM", kinds.text, "barman_streaming_backup", "application_name of streamed backups"),
-    key("check_timeout", "GSM", kinds.natural, 30, "seconds after which check gives up"),
+    key("check_timeout", "GSM", kinds.natural, 30, "seconds after which check gives up", "--timeout"),
     key(
         "cloud_upload_max_archive_size",
         "GSM",
@@ -271,9 +301,16 @@ _PROVIDERS = (
     key("azure_resource_group", "SM", kinds.text, None, "resource group of the disks", "--azure-resource-group"),
     key("gcp_project", "SM", kinds.text, None, "project of the disks", "--gcp-project"),
     key("gcp_zone", "SM", kinds.text, None, "zone of the disks", "--gcp-zone"),
-    key("snapshot_gcp_project", "SM", kinds.text, None, "older name of gcp_project"),
-    key("snapshot_zone", "SM", kinds.text, None, "older name of gcp_zone"),
-    key("snapshot_provider", "SM", kinds.one_of("aws", "azure", "gcp"), None, "cloud of the disks"),
+    key("snapshot_gcp_project", "SM", kinds.text, None, "older name of gcp_project", "--gcp-project"),
+    key("snapshot_zone", "SM", kinds.text, None, "older name of gcp_zone", "--gcp-zone"),
+    key(
+        "snapshot_provider",
+        "SM",
+        kinds.one_of("aws", "azure", "gcp"),
+        None,
+        "cloud of the disks",
+        "--snapshot-provider",
+    ),
     key("snapshot_instance", "SM", kinds.text, None, "machine whose disks hold the cluster", "--snapshot-instance"),
     key("snapshot_disks", "SM", kinds.words, None, "the disks, separated by commas", "--snapshot-disk"),
     key(
@@ -314,7 +351,7 @@ _PROVIDERS = (
 _GLOBAL = (
     key("barman_home", "G", kinds.absolute_path, "/var/lib/barman", "directory of caches and spools"),
     key("barman_lock_directory", "G", kinds.absolute_path, "{barman_home}", "where this machine's lock files are"),
-    key("barman_user", "G", kinds.text, None, "user that runs the commands; others are refused"),
+    key("barman_user", "G", kinds.text, None, "user that runs cron and config-switch; others are refused there"),
     key(
         "configuration_files_directory",
         "G",
@@ -322,13 +359,13 @@ _GLOBAL = (
         None,
         "directory of more files (*.conf) with servers and models",
     ),
-    key("log_file", "G", kinds.absolute_path, None, "file that messages are also written to"),
-    key(
+    key("log_file", "G", kinds.absolute_path, None, "file that cron and what it starts write their messages to"),
+    unused(
         "log_level",
         "G",
-        kinds.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
         "INFO",
-        "the least important of them",
+        "-v and -q of each command decide",
+        kinds.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
     ),
     unused("config_changes_queue", "G", None, "config-update isn't supported"),
     unused("lock_directory_cleanup", "G", True, "leases in the bucket end by themselves", kinds.boolean),

@@ -158,12 +158,28 @@ def schedule(value: str) -> str:
 
     from cronsim import CronSim, CronSimError
 
-    if len(value.split()) != 5:
+    fields = value.split()
+    if len(fields) != 5:
         raise ValueError(f"'{value}' is not a schedule of five fields: minute, hour, day of month, month, day of week")
     try:
         next(CronSim(value, datetime(2000, 1, 1, tzinfo=UTC)))
     except CronSimError as error:
+        # Each field by itself is one: it is the day that the month doesn't have.
+        if _is_schedule(f"{' '.join(fields[:3])} * {fields[4]}") and _is_schedule(f"* * * {fields[3]} *"):
+            raise ValueError(f"'{value}' is a schedule that never comes") from None
         raise ValueError(f"'{value}' is not a schedule: {error}") from None
     except StopIteration:
         raise ValueError(f"'{value}' is a schedule that never comes") from None
     return value
+
+
+def _is_schedule(value: str) -> bool:
+    from datetime import UTC, datetime
+
+    from cronsim import CronSim, CronSimError
+
+    try:
+        CronSim(value, datetime(2000, 1, 1, tzinfo=UTC))
+    except CronSimError:
+        return False
+    return True

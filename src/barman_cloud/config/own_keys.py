@@ -44,8 +44,15 @@ OWN_KEYS: tuple[Key, ...] = (
     own("incremental_schedule", "GSM", kinds.schedule, None, "when it takes incremental ones"),
     own("verify_schedule", "GSM", kinds.schedule, None, "when it verifies"),
     own("drill_schedule", "GSM", kinds.schedule, None, "when it restores to see that it works"),
+    own("retention_schedule", "GSM", kinds.schedule, "0 * * * *", "when it enforces retention_policy"),
+    own("cleanup_schedule", "GSM", kinds.schedule, "30 3 * * *", "when it removes what lost processes have left"),
+    own(
+        "cron_jobs", "G", kinds.positive, 4, "jobs of cron at a time on this machine: so many long ones, and short ones"
+    ),
     own("schedule_time_zone", "GSM", kinds.time_zone, "UTC", "time zone of the schedules"),
     own("schedule_jitter", "GSM", kinds.natural, 0, "seconds by which starts are spread at random"),
+    own("hook_timeout", "GSM", kinds.positive, 3600, "seconds after which a hook script is killed"),
+    own("hook_retries", "GSM", kinds.natural, 30, "how often a retry script is run again, with up to 30 s between"),
     own("drill_directory", "GSM", kinds.absolute_path, None, "where drills restore to", "--directory"),
     own("verify_maximum_age", "GSM", kinds.age, None, "verify again what was verified longer ago", "--max-age"),
 )

@@ -34,7 +34,12 @@ class Server:
 
     @property
     def base_url(self) -> str:
-        """URL for base backups; a local directory becomes a ``file://`` URL."""
+        """URL for base backups; a local directory becomes a ``file://`` URL.
+
+        Of a snapshot backup only metadata is stored: it goes with the WAL, unless another place is named.
+        """
+        if self["backup_method"] == "snapshot" and "basebackups_directory" not in self and "wals_directory" in self:
+            return self.wal_url
         return self._url("basebackups_directory", "base")
 
     @property

@@ -21,12 +21,25 @@ BACKUP_COMMANDS = frozenset(("backup-list", "backup-show", "backup-keep", "backu
 """Commands that only touch base backups. All others need both in one place."""
 
 _METHODS = {"postgres": "stream", "local-to-cloud": "files"}
+_SNAPSHOTS = frozenset(
+    ("snapshot_provider", "snapshot_instance", "snapshot_disks", "ssh_command", "snapshot_gcp_project", "snapshot_zone",
+     "gcp_project", "gcp_zone", "azure_subscription_id", "azure_resource_group", "aws_snapshot_lock_mode",
+     "aws_snapshot_lock_duration", "aws_snapshot_lock_cool_off_period", "aws_snapshot_lock_expiration_date",
+     "aws_await_snapshots_timeout")
+)  # fmt: skip
+"""Keys that only count where ``backup_method`` is snapshot; a configuration may hold them for a model's sake."""
+_NOT_OF_SNAPSHOTS = frozenset(("base_compression", "base_compression_level"))
+_COPIES = frozenset(("rsync", "local-rsync"))
 _OLD_NAMES = {"pygzip": "gzip", "pybzip2": "bzip2"}
 _OF_OTHERS = {
     "compression": WAL_COMMANDS, "compression_level": WAL_COMMANDS, "history_tags": WAL_COMMANDS,
     "cloud_wal_archive_parallel": {"wal-archive"}, "cloud_wal_restore_parallel": {"wal-restore"},
     "base_compression": {"backup"}, "base_compression_level": {"backup"},
     "retention_policy": {"backup-delete", "setup"}, "conninfo": {"backup", "check", "doctor", "wal-receive"},
+    "streaming_conninfo": {"backup", "wal-receive"}, "wal_conninfo": {"wal-receive"},
+    "wal_streaming_conninfo": {"wal-receive"}, "slot_name": {"wal-receive"}, "create_slot": {"wal-receive"},
+    "streaming_wals_directory": {"wal-receive"}, "check_timeout": {"check"}, "path_prefix": {"drill"},
+    "drill_directory": {"drill"}, "verify_maximum_age": {"verify"},
 }  # fmt: skip
 """Keys whose option means something else, or nothing, in other commands."""
 
@@ -51,8 +64,16 @@ def options_for(command: str, server: Server, declares: Callable[[str], bool], g
     ``declares`` tells whether the command has an option; ``given`` are the options that the user has written.
     """
     written = set(given)
-    words: list[str] = []
-    for name in server.places:
+    if command == "backup" and server["backup_method"] in _COPIES and "--method" not in written:
+        place = server.places.get("backup_method", server.name)
+        raise ConfigurationError(
+            f"{place}: backup_method {server['backup_method']} can't store backups in a bucket",
+            hint="set backup_method = postgres, local-to-cloud or snapshot",
+        )
+    words: list[str] = _named_stream(command, server) if "--streaming-conninfo" not in written else []
+    if words:
+        written.add("--streaming-conninfo")
+    for name in _used_by(command, server):
         key = KEYS[name]
         if key.option is None or key.unused or command not in _OF_OTHERS.get(name, {command}):
             continue
@@ -60,6 +81,45 @@ def options_for(command: str, server: Server, declares: Callable[[str], bool], g
             if declares(flag) and flag not in written:
                 words += (word for value in values for word in ((flag, value) if value else (flag,)))
     return words
+
+
+def _named_stream(command: str, server: Server) -> list[str]:
+    """Return the connection of a stream under the name that the server is to show, if one is set."""
+    if command == "wal-receive" and "streaming_archiver_name" in server:
+        conninfo, name = server["wal_streaming_conninfo"] or server["streaming_conninfo"], "streaming_archiver_name"
+    elif command == "backup" and server["backup_method"] == "postgres" and "streaming_backup_name" in server:
+        conninfo, name = server["streaming_conninfo"], "streaming_backup_name"
+    else:
+        return []
+    from psycopg import Error
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+    try:
+        own_name = conninfo_to_dict(conninfo or "").get("application_name")
+        return ["--streaming-conninfo", make_conninfo(conninfo or "", application_name=own_name or server[name])]
+    except Error:
+        return []  # who connects says what is wrong with it
+
+
+def _used_by(command: str, server: Server) -> list[str]:
+    """Return the keys that count for a command: those that are set, but of two for one option the special one."""
+    names = dict.fromkeys(server.places)
+    if command == "check" and ("check_timeout" in names or server["check_timeout"] == 0):
+        names.pop("command_timeout" if server["check_timeout"] else "check_timeout", None)
+    if command == "wal-receive":
+        names["streaming_wals_directory"] = None  # its default counts too
+        for special, general in (("wal_conninfo", "conninfo"), ("wal_streaming_conninfo", "streaming_conninfo")):
+            if special in names:
+                names.pop(general, None)
+    elif server["backup_method"] != "postgres":
+        names.pop("streaming_conninfo", None)
+    if command == "backup":
+        for name in _NOT_OF_SNAPSHOTS if server["backup_method"] == "snapshot" else _SNAPSHOTS:
+            names.pop(name, None)
+    for newer, older in (("gcp_project", "snapshot_gcp_project"), ("gcp_zone", "snapshot_zone")):
+        if newer in names:
+            names.pop(older, None)
+    return list(names)
 
 
 def _spelled(key: Key, value: Any) -> Iterator[tuple[str, list[str]]]:
@@ -71,6 +131,9 @@ def _spelled(key: Key, value: Any) -> Iterator[tuple[str, list[str]]]:
     elif key.name == "backup_method":
         if value in _METHODS:
             yield key.option, [_METHODS[value]]
+    elif key.name == "create_slot":
+        if value == "auto":
+            yield key.option, [""]
     elif key.name == "bandwidth_limit":
         yield key.option, [f"{value}KB"]
     elif isinstance(value, bool):

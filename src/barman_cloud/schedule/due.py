@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
@@ -35,14 +35,28 @@ class Schedule:
 
 
 def is_due(schedule: Schedule, job: str, last_start: datetime | None, known_since: datetime, now: datetime) -> bool:
-    """Whether ``job`` is to be started now.
+    """Whether ``job`` is to be started now; see :func:`due_since`."""
+    return due_since(schedule, job, last_start, known_since, now) is not None
 
-    It is when a time of the schedule has come since it was last started (or, if it never was, since ``known_since``).
-    Times that were missed are made up for once, not one by one. Jitter delays each job by an amount of its own, always
-    the same, so that many servers with one schedule don't start together.
+
+def due_since(
+    schedule: Schedule, job: str, last_start: datetime | None, known_since: datetime, now: datetime
+) -> datetime | None:
+    """Return the time of the schedule (in UTC) that ``job`` is to be started for now, None if it isn't due.
+
+    It is due when a time of the schedule has come since it was last started and since the schedule is known. Times that
+    were missed are made up for once, not one by one. Jitter delays each job by an amount of its own, always the same,
+    so that many servers with one schedule don't start together.
     """
-    planned = schedule.last_until(now - delay_of(schedule, job), last_start or known_since)
-    return planned is not None
+    since = known_since if last_start is None else max(last_start, known_since)
+    planned = schedule.last_until(now - delay_of(schedule, job), since)
+    return planned.astimezone(UTC) if planned else None
+
+
+def next_start(schedule: Schedule, job: str, now: datetime) -> datetime:
+    """Return when (in UTC) ``job`` is started next, if that isn't now."""
+    delay = delay_of(schedule, job)
+    return (schedule.next_after(now - delay) + delay).astimezone(UTC)
 
 
 def delay_of(schedule: Schedule, job: str) -> timedelta:

@@ -21,6 +21,7 @@ from pathlib import Path
 from barman_cloud import logs
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import ConflictError, IntegrityError, ObjectExistsError, ObjectNotFoundError
+from barman_cloud.schedule.history import remove
 from barman_cloud.store.base import ObjectStore
 
 log = logs.get_logger(__name__)
@@ -157,7 +158,9 @@ def acquire(
             ) from None
     if current is not None:
         log.info("took over the lease %s from %s", name, current.owner)
-        store.delete(_key(layout, name, old) for old in range(max(1, number - 8), number))
+        # The number before stays. The listing of a directory isn't of one moment: one that misses both the new number,
+        # just made, and the old, just removed, would take the lease for one that nobody ever had.
+        remove(store, [_key(layout, name, old) for old in range(max(1, number - 8), number - 1)])
     return Lease(store, layout, name, holding, duration, clock)
 
 
@@ -211,9 +214,13 @@ def _boot_id() -> str:
 
 
 def _start_of(pid: int) -> int:
-    """Return the start time of a process in ticks (proc(5), field 22), 0 if there is none."""
+    """Return the start time of a process in ticks (proc(5), field 22), 0 if there is none.
+
+    A dead one that its parent hasn't collected is none: in a container it may never be.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+            fields = file.read().rpartition(b")")[2].split()
+        return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
     except (OSError, IndexError, ValueError):
         return 0

@@ -40,6 +40,8 @@ class Host:
     """The machine's devices and mounts below ``root``: ``/``, or a recorded tree (``sys``, ``dev``, ``proc``)."""
 
     root: Path = Path("/")
+    remote: bool = False
+    """The tree is of another machine: only what is in it is known."""
 
     def by_nvme_serial(self, serial: str) -> str | None:
         """Return the NVMe device with this serial number."""

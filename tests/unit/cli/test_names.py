@@ -146,3 +146,65 @@ def test_two_places_are_refused_where_one_is_needed(file: str) -> None:
 def test_an_unknown_name_is_one_line(file: str) -> None:
     with pytest.raises(ConfigurationError, match="no server 'mian'"):
         expanded("backup-list", file, "mian")
+
+
+def test_a_receiver_gets_slot_spool_and_connections(tmp_path: Path) -> None:
+    path = tmp_path / "barman.conf"
+    path.write_text(
+        "[barman]\nbarman_home = /srv/barman\n[main]\nconninfo = host=pg user=barman\nslot_name = barman\n"
+        "streaming_conninfo = host=pg user=stream\ncreate_slot = auto\nbackup_method = postgres\n"
+        "streaming_backup_name = nightly\nbasebackups_directory = s3://b/p\nwals_directory = s3://b/p\n"
+        "[other]\nconninfo = host=pg\nwal_conninfo = host=standby\nwal_streaming_conninfo = host=standby user=s\n"
+        "streaming_conninfo = host=pg user=stream\nstreaming_archiver_name = receiver\nspool_max = 1Gi\n"
+        "backup_method = local-to-cloud\nbasebackups_directory = s3://b/p\nwals_directory = s3://b/p\n"
+        "streaming_wals_directory = /srv/spool\n"
+    )
+    line = expanded("wal-receive", str(path), "main")
+    for part in (
+        "--dbname host=pg user=barman", "--streaming-conninfo host=pg user=stream", "--slot barman", "--create-slot",
+        "--spool-dir /srv/barman/main/streaming",
+    ):  # fmt: skip
+        assert part in line
+    assert "--streaming-conninfo user=stream host=pg application_name=nightly" in expanded("backup", str(path), "main")
+    line = expanded("wal-receive", str(path), "other")
+    assert "--streaming-conninfo user=s host=standby application_name=receiver" in line
+    assert "--dbname host=standby " in f"{line} "
+    assert "user=stream" not in line
+    assert "--spool-dir /srv/spool" in line
+    assert "--create-slot" not in line
+    # A connection for streams means nothing to a backup of local files.
+    assert "--streaming-conninfo" not in expanded("backup", str(path), "other")
+
+
+def test_snapshots_have_keys_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "barman.conf"
+    text = (
+        "[main]\nconninfo = host=pg\nbackup_method = METHOD\nsnapshot_provider = gcp\nsnapshot_instance = vm\n"
+        "snapshot_disks = a, b\nsnapshot_zone = old\ngcp_zone = new\nsnapshot_gcp_project = p\n"
+        "ssh_command = ssh pg\nbase_compression = zstd\nwals_directory = s3://wal/prod\n"
+        "BASE"
+    )
+    path.write_text(text.replace("METHOD", "snapshot").replace("BASE", ""))
+    line = expanded("backup", str(path), "main")
+    for part in (
+        "--snapshot-provider gcp", "--snapshot-instance vm", "--snapshot-disk a --snapshot-disk b", "--gcp-zone new",
+        "--gcp-project p", "--snapshot-ssh-command ssh pg", "s3://wal/prod main",
+    ):  # fmt: skip
+        assert part in line
+    for part in ("--zstd", "--method", "old"):
+        assert part not in line
+    path.write_text(text.replace("METHOD", "postgres").replace("BASE", "basebackups_directory = s3://base/prod\n"))
+    line = expanded("backup", str(path), "main")
+    assert "--zstd" in line
+    assert "snapshot" not in line
+    assert "gcp" not in line
+
+
+@pytest.mark.parametrize("method", ["rsync", "local-rsync"])
+def test_copies_by_rsync_are_refused_for_backups_alone(tmp_path: Path, method: str) -> None:
+    path = tmp_path / "barman.conf"
+    path.write_text(f"[main]\nbackup_method = {method}\nbasebackups_directory = s3://b/p\nwals_directory = s3://b/p\n")
+    with pytest.raises(ConfigurationError, match=f"barman.conf:2: backup_method {method} can't store backups"):
+        expanded("backup", str(path), "main")
+    assert expanded("backup", str(path), "--method", "files", "main").endswith("s3://b/p main")
+    assert expanded("backup-list", str(path), "main").endswith("s3://b/p main")

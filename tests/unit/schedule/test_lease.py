@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -121,3 +122,23 @@ def test_what_is_no_lease_is_told(store: ObjectStore, clock: Clock) -> None:
     store.put("prod/main/maintenance/leases/cron/000000000002", b"<html>")
     with pytest.raises(IntegrityError, match="not a lease"):
         take(store, clock)
+
+
+def test_a_dead_process_that_nobody_collects_is_gone() -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    try:
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        started = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[19])
+        assert replace(Owner.this_process(), pid=child, started=started).is_gone()
+        assert not Owner.this_process().is_gone()
+    finally:
+        os.waitpid(child, 0)
+
+
+def test_the_number_before_stays_for_those_who_list_meanwhile(store: ObjectStore, clock: Clock) -> None:
+    for _ in range(4):
+        take(store, clock).release()
+    keys = [item.key.rpartition("/")[2].lstrip("0") for item in store.list("prod/main/maintenance/leases/cron/")]
+    assert keys == ["3", "4"]

@@ -9,6 +9,8 @@ import pytest
 
 from barman_cloud.errors import SnapshotError
 from barman_cloud.snapshots.mounts import Host, Mount
+from barman_cloud.snapshots.remote import look_at
+from tests.support.machine import fake_ssh
 
 Tree = Mapping[str, str]
 """Path -> content; a content that begins with ``->`` is a symbolic link."""
@@ -22,6 +24,22 @@ MOUNTINFO = """\
 40 21 8:50 / /srv/one rw,relatime shared:6 - ext4 /dev/sdd1 rw
 41 21 8:51 / /srv/two rw,relatime shared:7 - ext4 /dev/sdd2 rw
 """
+
+
+@pytest.fixture(autouse=True, params=["here", "over ssh"])
+def _machine(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Look at each tree as this machine's, and as that of another one."""
+    if request.param == "here":
+        return
+    original = plant
+
+    def planted(root: Path, tree: Tree) -> Host:
+        original(root, {"proc/self/mountinfo": MOUNTINFO, **tree})
+        return look_at(fake_ssh(root), tmp_path_factory.mktemp("seen"))
+
+    monkeypatch.setitem(globals(), "plant", planted)
 
 
 def plant(root: Path, tree: Tree) -> Host:

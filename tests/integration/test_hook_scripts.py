@@ -1,0 +1,192 @@
+"""Hook scripts of the configuration, run as Barman runs them: real scripts around real commands."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.maintenance import Host
+from tests.support.postgres import PostgresServer
+from tests.support.segments import segment, segment_name
+
+WORKS = ("backup", "archive", "delete", "wal_delete", "recovery")
+ORDER = ["pre plain", "pre retry", "post retry", "post plain"]
+_COMMON = {"CONFIGURATION", "ERROR", "HOOK", "PHASE", "RETRY", "SERVER", "VERSION"}
+_BACKUP = {*_COMMON, "BACKUP_DIR", "BACKUP_ID", "BACKUP_INFO_PATH", "NEXT_ID", "PREVIOUS_ID", "STATUS"}
+_WAL = {*_COMMON, "COMPRESSION", "FILE", "SEGMENT", "SIZE", "TIMESTAMP"}
+VARIABLES = {
+    "backup": _BACKUP,
+    "delete": _BACKUP,
+    "archive": _WAL,
+    "wal_delete": _WAL,
+    "recovery": {*_BACKUP, "DESTINATION_DIRECTORY", "RECOVER_OPTIONS", "REMOTE_COMMAND", "TABLESPACES"},
+}
+"""What a script of Barman 3.20.1 is told, without ``BARMAN_``: as seen by scripts that it ran."""
+SCRIPT = """#!/bin/sh
+# Appends what it is told to LOG, and ends as the file beside it says, which counts down.
+{ echo "$1"; env | grep ^BARMAN_; echo; } >> LOG
+[ -e "CODE.$1" ] || exit 0
+read -r code rest < "CODE.$1"
+echo "$rest" > "CODE.$1"
+[ "$code" = hang ] && sleep 600
+exit "${code:-0}"
+"""
+
+
+class Scripts:
+    """The script, its log, and how it is to end."""
+
+    def __init__(self, directory: Path) -> None:
+        self.log = directory / "log"
+        self.codes = directory
+        self.path = directory / "script"
+        self.path.write_text(SCRIPT.replace("LOG", str(self.log)).replace("CODE", str(directory / "code")))
+        self.path.chmod(0o755)
+
+    def keys(self, *works: str) -> str:
+        """Return the keys that have it run at every place of ``works``."""
+        return "".join(
+            f"{phase}_{work}{suffix}_script = {self.path} {phase}_{work}{suffix}\n"
+            for work in works
+            for phase in ("pre", "post")
+            for suffix in ("", "_retry")
+        )
+
+    def end_with(self, place: str, codes: str) -> None:
+        (self.codes / f"code.{place}").write_text(codes)
+
+    def calls(self) -> list[dict[str, str]]:
+        """Return the variables of each call since the last look, without ``BARMAN_``."""
+        if not self.log.exists():
+            return []
+        blocks = self.log.read_text().strip().split("\n\n")
+        self.log.unlink()
+        lines = [[line.removeprefix("BARMAN_").partition("=")[::2] for line in b.splitlines()[1:]] for b in blocks]
+        return [dict(pairs) for pairs in lines]
+
+
+def places(calls: list[dict[str, str]]) -> list[str]:
+    return [f"{call['PHASE']} {'retry' if call['RETRY'] == '1' else 'plain'}" for call in calls]
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Scripts:
+    directory = tmp_path / "scripts"
+    directory.mkdir()
+    return Scripts(directory)
+
+
+def make_host(tmp_path: Path, scripts: Scripts, *lines: str, works: tuple[str, ...] = WORKS) -> Host:
+    (tmp_path / "store").mkdir()
+    text = (
+        "[barman]\nbarman_home = HOME\n[main]\nbackup_method = postgres\n"
+        "basebackups_directory = STORE/main/base\nwals_directory = STORE/main/wals\n" + scripts.keys(*works)
+    )
+    return Host(tmp_path, text + "".join(f"{line}\n" for line in lines))
+
+
+def test_scripts_run_around_everything(
+    tmp_path: Path, scripts: Scripts, new_postgres: Callable[..., PostgresServer]
+) -> None:
+    server = new_postgres(initdb=("--wal-segsize=1",))
+    host = make_host(tmp_path, scripts, f"conninfo = {server.conninfo}", "immediate_checkpoint = on")
+
+    def run(*words: str) -> list[dict[str, str]]:
+        done = host.run(*words)
+        assert done.returncode == 0, done.stderr
+        calls = scripts.calls()
+        for call in calls:
+            assert (call["SERVER"], call["CONFIGURATION"], call["ERROR"]) == ("main", str(host.file), "")
+            assert set(call) == VARIABLES[call["HOOK"].removesuffix("_script").removesuffix("_retry")]
+        return calls
+
+    backups = []
+    for number in range(2):
+        calls = run("backup", "main", "--wal-timeout", "0")
+        assert places(calls) == ORDER
+        assert {call["HOOK"] for call in calls} == {"backup_script", "backup_retry_script"}
+        assert [call["STATUS"] for call in calls] == ["EMPTY", "EMPTY", "DONE", "DONE"]
+        (backup_id,) = {call["BACKUP_ID"] for call in calls}
+        backups.append(backup_id)
+        assert {call["PREVIOUS_ID"] for call in calls} == {backups[0] if number else ""}
+        assert calls[0]["BACKUP_DIR"].endswith(f"/store/main/base/{backup_id}")
+        segments = sorted(path for path in (server.data / "pg_wal").iterdir() if len(path.name) == 24)
+        calls = run("wal-archive", "main", str(segments[0]), "--parallel", "4")
+        assert places(calls) == ORDER
+        assert calls[0]["FILE"] == str(segments[0])
+        assert calls[0]["SIZE"] == str(1 << 20)
+        assert calls[3]["FILE"].endswith(f"/main/wals/{segments[0].name[:16]}/{segments[0].name}")
+        server.switch_wal()
+    calls = run("restore", "main", "first", str(tmp_path / "restored"), "--target-name", "x", "--force")
+    assert places(calls) == ORDER
+    assert calls[0]["DESTINATION_DIRECTORY"] == str(tmp_path / "restored")
+    assert (calls[0]["NEXT_ID"], calls[0]["RECOVER_OPTIONS"]) == (backups[1], '{"name": "x"}')
+    scripts.end_with("pre_delete_retry", "63")
+    stopped = host.run("backup-delete", "main", "-b", "first")
+    assert stopped.returncode == 1
+    assert "pre_delete_retry_script of main says that it must not be done" in stopped.stderr
+    scripts.calls()
+    assert backups[0] in host.run("backup-list", "main").stdout
+    assert scripts.calls() == []
+    assert run("backup-delete", "main", "-b", "first", "--dry-run") == []
+    calls = run("backup-delete", "main", "-b", "first")
+    of_wal = [call for call in calls if call["HOOK"].startswith("wal_delete")]
+    of_backup = [call for call in calls if call["HOOK"].startswith("delete")]
+    assert places(of_backup) == ORDER
+    assert places(of_wal)[:2] == ORDER[:2]
+    assert places(of_wal)[-2:] == ORDER[2:]
+    assert calls.index(of_backup[1]) < calls.index(of_wal[0]) < calls.index(of_wal[-1]) < calls.index(of_backup[2])
+    server.stop()
+    failed = host.run("restore", "main", backups[1], str(tmp_path / "restored"))
+    assert failed.returncode != 0
+    calls = scripts.calls()
+    assert places(calls) == ORDER
+    assert [bool(call["ERROR"]) for call in calls] == [False, False, True, True]
+
+
+def test_scripts_that_fail_hang_and_abort(tmp_path: Path, scripts: Scripts) -> None:
+    host = make_host(tmp_path, scripts, "hook_timeout = 1", "hook_retries = 2", works=("archive",))
+    path = tmp_path / segment_name(1)
+    path.write_bytes(segment(1))
+
+    def archive(expected: int) -> tuple[list[str], str]:
+        done = host.run("wal-archive", "main", str(path))
+        assert done.returncode == expected, done.stderr
+        return places(scripts.calls()), done.stderr
+
+    scripts.end_with("pre_archive_retry", "63")
+    called, said = archive(1)
+    assert called == ORDER[:2]
+    assert "says that it must not be done" in said
+    assert list((host.stores).iterdir()) == []
+    scripts.end_with("pre_archive", "7")  # a plain script is only told of
+    scripts.end_with("pre_archive_retry", "hang 62")  # killed, run again, and to be taken for success
+    scripts.end_with("post_archive_retry", "63")
+    called, said = archive(0)
+    assert called == ["pre plain", "pre retry", "pre retry", "post retry", "post plain"]
+    assert "pre_archive_script of main failed with 7" in said
+    assert "pre_archive_retry_script of main: killed after 1 s" in said
+    assert "post_archive_retry_script of main ended with 63; nothing is undone" in said
+    scripts.end_with("pre_archive_retry", "1 1 1 0")  # more often than it is tried
+    called, said = archive(1)
+    assert called == ["pre plain", "pre retry", "pre retry", "pre retry"]
+    assert "never succeeded" in said
+
+
+def test_commands_with_a_url_run_no_scripts(tmp_path: Path, scripts: Scripts) -> None:
+    host = make_host(tmp_path, scripts, works=("archive",))
+    path = tmp_path / segment_name(1)
+    path.write_bytes(segment(1))
+    assert host.run("wal-archive", f"file://{host.stores}", "main", os.fspath(path)).returncode == 0
+    assert scripts.calls() == []
+    incoming = host.home / "main" / "incoming"
+    incoming.mkdir(parents=True)
+    shutil.copy(path, incoming)
+    assert host.run("cron", "--wait").returncode == 0
+    calls = scripts.calls()
+    assert places(calls) == ORDER
+    assert calls[0]["FILE"] == str(incoming / path.name)
