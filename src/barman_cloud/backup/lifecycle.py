@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -70,6 +70,8 @@ class BackupRequest:
     """System identifier of a cluster that may share the archive of another one."""
     wal_timeout: float = 0
     """Seconds to wait until the backup's WAL is in the archive; 0: look once."""
+    announce: Callable[[BackupInfo], None] = lambda _info: None
+    """Called in the main thread when the catalog says STARTED, and when it says DONE, before WAL is waited for."""
 
 
 class Run(Events):
@@ -179,6 +181,7 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
             _fail(run, record, request, method, error)
             raise _failure(info, error) from error
         log.info("backup %s is done after %.1f s; it ends at %s", backup_id, time.monotonic() - began, info.end_xlog)
+        request.announce(info)
         if not request.include_wal:
             _look_for_wal(run, request)
     return info
@@ -289,6 +292,7 @@ def _take(connection: Connection, run: Run, record: _Record, request: BackupRequ
         info.status = backup_info.STARTED
         call_interruptibly(record.save)
         log.info("backup %s began at %s on timeline %d", info.backup_id, info.begin_xlog, start.timeline)
+        request.announce(info)
         method.copy(run)
         log.info("waiting for the server to stop the backup and to archive its WAL")
         stop = mode.stop()

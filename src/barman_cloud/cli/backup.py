@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from barman_cloud.backup.archive_backup import BackupOptions
     from barman_cloud.backup.lifecycle import BackupRequest
     from barman_cloud.backup.parent import IncrementRequest
+    from barman_cloud.catalog.backup_info import BackupInfo
     from barman_cloud.cli.plain import Arguments, Declarations
 
 DEFAULT_MAX_ARCHIVE_SIZE = 100 * 1024**3
@@ -61,6 +62,7 @@ def add_arguments(parser: Declarations) -> None:
     options.add_encryption(parser)
     options.add_storage_class(parser)
     _add_snapshots(parser)
+    parser.set_defaults(announce=None)
 
 
 def _add_server(parser: Declarations) -> None:
@@ -290,6 +292,7 @@ def _backup_options(args: Arguments) -> BackupOptions:
             tags=options.tags_from(args),
             accept_cluster=args.accept_cluster,
             wal_timeout=_wal_timeout(args),
+            announce=args.announce or _say_nothing,
         ),
         jobs=args.jobs,
         compression=args.compression,
@@ -311,6 +314,10 @@ def _increment(args: Arguments) -> IncrementRequest | None:
         return None
     timeout = SUMMARY_TIMEOUT if args.summary_timeout is None else args.summary_timeout
     return IncrementRequest(args.incremental, fallback_full=args.fallback_full, summary_timeout=timeout)
+
+
+def _say_nothing(info: BackupInfo) -> None:
+    pass
 
 
 def _wal_timeout(args: Arguments) -> int:

@@ -31,13 +31,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"barman-cloud: error: {error}{hint}", file=sys.stderr)
             return error.exit_code
         return run_command(command, words, prog=f"barman-cloud {name}")
+    if name == "server":
+        from barman_cloud.cli.server.main import main as run_server
+
+        return run_server(arguments[1:], file)
     if name in ("-V", "--version"):
         write(f"barman-cloud {__version__}\n")
         return 0
     if name in ("--help", "-h", "help"):
         write(f"{_help()}\n")
         return 0
-    close = get_close_matches(name or "", SUMMARIES, 1)
+    close = get_close_matches(name or "", [*SUMMARIES, "server"], 1)
     problem = f"unknown command '{name}'" if name else "a command is needed"
     if close:
         problem += f"; is it '{close[0]}'?"
@@ -53,6 +57,8 @@ def _help() -> str:
             "       barman-cloud [-c FILE] COMMAND [options] SERVER …      with a configuration, or BARMAN_CLOUD_URL",
             "",
             *(f"  {name:{width}}  {summary}" for name, summary in OWN.items()),
+            "",
+            f"  {'server':{width}}  Barman's server commands, word for word: 'barman-cloud server --help' lists them.",
             "",
             "Also installed as barman-cloud-COMMAND:",
             "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -88,6 +89,20 @@ def add_arguments(parser: Declarations) -> None:
         help="what to do there (PostgreSQL's default: pause)",
     )
     extend("--standby-mode", action="store_true", help="write standby.signal instead of recovery.signal")
+    extend("--primary-conninfo", metavar="CONNINFO", help="with --standby-mode: where the standby streams WAL from")
+    extend("--restore-command", metavar="COMMAND", help="write this restore_command instead of one for this archive")
+    extend(
+        "--wal-parallel",
+        type=values.non_negative,
+        default=0,
+        metavar="N",
+        help="let the restore_command fetch the next N-1 segments ahead",
+    )
+    extend(
+        "--recovery-conf-filename",
+        metavar="FILE",
+        help="write the settings to this file (default postgresql.auto.conf), which PostgreSQL has to include",
+    )
     extend(
         "--no-abort-recovery-on-error",
         action="store_true",
@@ -109,6 +124,19 @@ def add_arguments(parser: Declarations) -> None:
     snapshot.add_argument("--gcp-zone", "--snapshot-recovery-zone", dest="gcp_zone", help="Google: zone of the machine")
     snapshot.add_argument("--aws-region", help="AWS: region of the machine (default: that of the backup)")
     snapshot.add_argument("--azure-resource-group", help="Azure: resource group of the machine")
+    parser.set_defaults(tell=None)
+
+
+def validate(args: Arguments) -> None:
+    """Refuse combinations that the parser can't judge."""
+    if args.primary_conninfo and not args.standby_mode:
+        raise ConfigurationError("--primary-conninfo has no effect without --standby-mode")
+    for name in ("restore_command", "recovery_conf_filename", "wal_parallel"):
+        if getattr(args, name) and not any(getattr(args, setting) for setting in _SETTINGS):
+            raise ConfigurationError(
+                f"--{name.replace('_', '-')} has no effect without recovery settings",
+                hint="add --write-recovery-settings",
+            )
 
 
 def run(args: Arguments) -> None:
@@ -146,7 +174,11 @@ def run(args: Arguments) -> None:
             _restore_archives(args, repository, info, rules, settings)
     if settings:
         changes = configuration.explain_changes(target.absolute(), info)
-        write("".join(f"{line}\n" for line in [*recovery_settings.explain(settings, target), *changes]))
+        lines = [*recovery_settings.explain(settings, target), *changes]
+        if args.tell:
+            args.tell(lines)
+        else:
+            write("".join(f"{line}\n" for line in lines))
     else:
         configuration.warn_of_astray(target.absolute(), info)
 
@@ -266,14 +298,18 @@ def _settings_from(args: Arguments, time: datetime | None, lsn: int | None) -> R
 
     beside = Path(sys.argv[0]).resolve().with_name(_WAL_RESTORE)
     return RecoverySettings(
-        restore_command(
+        args.restore_command
+        or restore_command(
             str(beside) if beside.exists() else _WAL_RESTORE,
             _store_options(args),
             args.source_url,
             args.server_name,
             # A standby never ends recovery by itself: it asks again, or streams.
             abort_on_error=not args.no_abort_recovery_on_error and not args.standby_mode,
+            environ=_region(args),
         ),
+        primary_conninfo=args.primary_conninfo,
+        conf=args.recovery_conf_filename or "postgresql.auto.conf",
         time=time,
         lsn=lsn,
         name=args.target_name,
@@ -327,10 +363,20 @@ def _target_lsn(args: Arguments) -> int | None:
 def _store_options(args: Arguments) -> list[str]:
     """Return what PostgreSQL has to tell ``barman-cloud-wal-restore`` to find the same store."""
     given = {name: getattr(args, name) for name in _STORE_OPTIONS}
-    return [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
+    ahead = [f"--parallel={args.wal_parallel}"] if args.wal_parallel else []
+    return [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None] + ahead
 
 
-COMMAND = Command("restore", add_arguments, run, interrupt_exit_code=1)
+def _region(args: Arguments) -> dict[str, str]:
+    """Return the variable that says the bucket's region, if that comes from a configuration.
+
+    The recovered machine has neither that configuration nor, maybe, the variable.
+    """
+    region = args.aws_region
+    return {"AWS_DEFAULT_REGION": region} if region and os.environ.get("AWS_DEFAULT_REGION") == region else {}
+
+
+COMMAND = Command("restore", add_arguments, run, validate, interrupt_exit_code=1)
 
 
 def main() -> int:
