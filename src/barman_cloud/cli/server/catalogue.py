@@ -6,7 +6,7 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from barman_cloud.catalog import keep as annotations
+from barman_cloud.catalog import keep as keeps
 from barman_cloud.catalog.lineage import descendants
 from barman_cloud.catalog.needed_wal import missing_segments, needed_wal
 from barman_cloud.catalog.wal_archive import WalArchive
@@ -42,8 +42,8 @@ def keep(session: Session, args: Namespace) -> None:
     info = server.backup(args.backup_id)
     repository = server.base
     if args.status:
-        text = annotations.read(repository.catalog, info.backup_id)
-        shown = "nokeep" if text is None else annotations.label(text)
+        text = keeps.read(repository.catalog, info.backup_id)
+        shown = "nokeep" if text is None else keeps.label(text)
         session.output.text(f"Server {server.name}:\n\tKeep: {shown}\n")
         session.output.result(server.name, {"keep_status": {"description": "Keep", "message": shown}})
     elif args.release:
@@ -66,7 +66,7 @@ def delete(session: Session, args: Namespace) -> None:
     import_once(server)
     info = server.backup(args.backup_id)
     name = info.backup_id
-    if annotations.read(server.base.catalog, name) is not None:
+    if keeps.read(server.base.catalog, name) is not None:
         session.output.warning(
             f"Skipping delete of backup {name} for server {server.name} as it has a current keep request. "
             "If you really want to delete this backup please remove the keep and try again."

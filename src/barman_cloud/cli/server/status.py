@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from barman_cloud.cli.server.session import OneServer, Session
+    from barman_cloud.postgres.connection import Connection
 
 _Line = tuple[str, str, object]
 
@@ -65,7 +66,7 @@ def _of_postgres(server: OneServer) -> Iterator[_Line]:
         yield "pg_version", "PostgreSQL version", f"FAILED trying to get PostgreSQL version ({reason})"
 
 
-def _of_archiver(connection: postgres.Connection, command: str) -> Iterator[_Line]:
+def _of_archiver(connection: Connection, command: str) -> Iterator[_Line]:
     yield "archive_command", "PostgreSQL 'archive_command' setting", command
     row = connection.execute(
         "SELECT last_archived_wal::pg_catalog.text, last_archived_time::pg_catalog.text, failed_count,"
