@@ -86,7 +86,8 @@ def lines(server: OneServer, archive: Archive) -> Iterator[Line]:
     yield Line("retention policy settings", True)
     yield _backup_age(server, archive, now)
     yield _backup_size(server, archive)
-    yield _storage(server, archive)
+    if server.in_cloud or archive.problem:
+        yield _storage(server, archive)
     yield _wal_age(server, archive, now)
     yield Line("wal size", True, size(archive.wal_size))
     yield Line("compression settings", True)

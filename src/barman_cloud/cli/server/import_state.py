@@ -53,8 +53,12 @@ def import_state(session: Session, args: Namespace) -> None:
 
 def import_once(server: OneServer) -> None:
     """Import if there is something that never was; without Barman's directory this costs nothing."""
-    if _meta(server).is_dir() and not _was_imported(server):
+    if not _meta(server).is_dir() or _was_imported(server):
+        return
+    try:
         _import(server, again=False)
+    except ConflictError as error:
+        server.output.warning(f"what Barman has on this machine is not imported: {error} ({error.hint})")
 
 
 def _import(server: OneServer, *, again: bool) -> None:

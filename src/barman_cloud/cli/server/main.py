@@ -13,6 +13,7 @@ from barman_cloud.cli.command import describe
 from barman_cloud.cli.server import registry
 from barman_cloud.cli.server.output import Output
 from barman_cloud.errors import BarmanCloudError
+from barman_cloud.report.terminal import give_up_stdout
 
 _PROGRAM = "barman-cloud server"
 _LEVELS = ("NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -55,11 +56,11 @@ def _run(do: Any, args: argparse.Namespace, output: Output, file: str | None, le
             do(session, args)
     except BarmanCloudError as error:
         output.error(str(error), error.hint)
-        output.exit_code = max(output.exit_code, session_code(error))
     except KeyboardInterrupt:
         output.error("interrupted")
     except BrokenPipeError:
-        raise
+        give_up_stdout()  # the reader of our output went away
+        return 1
     except OSError as error:
         output.error(describe(error))
     except (SystemExit, GeneratorExit):
@@ -70,13 +71,13 @@ def _run(do: Any, args: argparse.Namespace, output: Output, file: str | None, le
 
             traceback.print_exc()
         output.error(describe(error))
-    output.finish()
+    try:
+        output.finish()
+    except OSError as error:
+        give_up_stdout()
+        print(f"{_PROGRAM}: {describe(error)}", file=sys.stderr)
+        return 1
     return output.exit_code
-
-
-def session_code(error: BarmanCloudError) -> int:
-    """Return the exit code of a failure: 1, as Barman's, for whatever it is."""
-    return 1 if error.exit_code else 0
 
 
 def _global_parser() -> Parser:

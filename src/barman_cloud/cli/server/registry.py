@@ -69,7 +69,11 @@ COMMANDS: dict[str, Entry] = {
         "Barman refuses this with cloud storage; here it takes the manifest out of the archive",
     ),
     "keep": Entry("catalogue", "Keep a backup regardless of the retention policy."),
-    "delete": Entry("catalogue", "Delete a backup, what builds on it, and WAL that nothing else needs."),
+    "delete": Entry(
+        "catalogue",
+        "Delete a backup, what builds on it, and WAL that nothing else needs.",
+        "the WAL files that go are not named one by one",
+    ),
     "restore": Entry(
         "restore",
         "Restore a backup and make PostgreSQL ready to recover.",

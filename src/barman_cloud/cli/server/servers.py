@@ -64,9 +64,6 @@ def effective(server: OneServer) -> dict[str, Any]:
         for name, key in KEYS.items()
         if key.scope != "G"
     }
-    for name in ("streaming_conninfo", "wal_conninfo", "wal_streaming_conninfo"):
-        if values.get(name) is None and name == "streaming_conninfo":
-            values[name] = values["conninfo"]
     return {**values, "name": server.name, "active_model": server.config.model, "disabled": False}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping
@@ -181,14 +180,17 @@ class OneServer:
             raise NotFoundError(f"{len(named)} backups of server '{self.name}' are named '{word}': {ids}")
         return named[0] if named else None
 
-    def plain(self, command: str, words: Iterable[str], *, log_lines: bool = False) -> Arguments:
+    def plain(self, command: str, words: Iterable[str]) -> Arguments:
         """Return the parsed command line of a plain command for this server, filled up from the configuration."""
         from barman_cloud.cli.command import load, parse
         from barman_cloud.cli.names import with_configuration
 
         found = load(command)
         complete = with_configuration(found, [self.name, *words], self.session.configuration.file)
-        args = parse(found, complete, f"barman-cloud {command}")
+        try:
+            args = parse(found, complete, f"barman-cloud {command}")
+        except SystemExit as ended:
+            raise SystemExit(2 if ended.code else 0) from None  # a wrong command line ends with 2 here
         if found.validate:
             found.validate(args)
         return args
@@ -250,7 +252,3 @@ def say_without_effect(session: Session, args: Namespace, reasons: Mapping[str, 
     for name, reason in reasons.items():
         if getattr(args, name, None) not in (None, False):
             session.output.warning(f"--{name.replace('_', '-')} has no effect: {reason}")
-
-
-def stderr_is_terminal() -> bool:
-    return sys.stderr is not None and sys.stderr.isatty()
