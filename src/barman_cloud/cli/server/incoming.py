@@ -79,7 +79,7 @@ def archive_waiting(server: OneServer, *, say_nothing: bool = False) -> int:
                 server.output.info("\tno file found")
             continue
         with archiver_of(server) as archiver, ThreadPoolExecutor(_JOBS, thread_name_prefix="archive") as pool:
-            # In order: history files first, and a failure of the store stops before what follows is removed.
+            # History files first. A failure of the store ends this, and whatever isn't stored stays.
             for path, error in zip(chosen, pool.map(lambda path: _archive(archiver, path), chosen), strict=True):
                 if error is None:
                     stored += 1
