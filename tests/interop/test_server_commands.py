@@ -90,6 +90,7 @@ class Both:
 def tidy(text: str) -> str:
     """Return output without what is known to differ: offsets and numbers of WAL, workers, our pids."""
     text = re.sub(r"^\d+ (receive-wal)$", r"PID \1", normalised(text), flags=re.MULTILINE)
+    text = re.sub("slot '(?:theirs|barman)'", "slot 'SLOT'", text)
     text = re.sub(r"(End Offset|Begin Offset|Number of files|Number of WALs)( *): \d+", r"\1\2: N", text)
     return re.sub(r"^ *WAL rate .*\n", "", text, flags=re.MULTILINE)
 

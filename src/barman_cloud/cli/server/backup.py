@@ -11,8 +11,7 @@ from barman_cloud.catalog.lineage import stored_sizes
 from barman_cloud.cli import values
 from barman_cloud.cli.server import locks
 from barman_cloud.cli.server.import_state import import_once
-from barman_cloud.cli.server.receiving import named
-from barman_cloud.cli.server.session import add_servers, say_without_effect
+from barman_cloud.cli.server.session import add_servers, say_without_effect, with_default
 from barman_cloud.errors import BarmanCloudError, ConfigurationError, OperationError
 from barman_cloud.report.text import duration, size
 
@@ -140,8 +139,12 @@ def backup_words(server: OneServer, args: Namespace, parent: BackupInfo | None) 
     if immediate:
         words.append("--immediate-checkpoint")
     if server.streams and server["streaming_conninfo"]:
-        words += ["--streaming-conninfo", named(server["streaming_conninfo"], server["streaming_backup_name"])]
+        words += ["--streaming-conninfo", _named(server)]
     return words
+
+
+def _named(server: OneServer) -> str:
+    return with_default(server["streaming_conninfo"], "application_name", server["streaming_backup_name"])
 
 
 class _Teller:

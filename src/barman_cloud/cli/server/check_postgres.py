@@ -52,7 +52,7 @@ def lines(server: OneServer, archive: Archive, timeout: int) -> Iterator[Line]:
 
 def _connection(server: OneServer, timeout: int) -> tuple[Connection | None, str]:
     try:
-        connection = server.connect()
+        connection = server.connect(timeout=timeout)
         if timeout:
             connection.execute("SELECT pg_catalog.set_config('statement_timeout', %s, false)", (f"{timeout}s",))
     except BarmanCloudError as error:

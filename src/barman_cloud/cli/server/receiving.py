@@ -11,7 +11,7 @@ import psycopg
 
 from barman_cloud.cli.server import incoming, locks, postgres
 from barman_cloud.cli.server.import_state import import_once
-from barman_cloud.cli.server.session import add_server, add_servers
+from barman_cloud.cli.server.session import add_server, add_servers, with_default
 from barman_cloud.errors import BarmanCloudError, ConfigurationError, ConflictError, NotFoundError, OperationError
 from barman_cloud.postgres.connection import first_line, read_metadata
 from barman_cloud.postgres.wal import parse_lsn, segment_name
@@ -80,14 +80,8 @@ def receiver_words(server: OneServer) -> list[str]:
     if conninfo := server["wal_conninfo"]:
         words += ["--dbname", conninfo]
     if conninfo := (server["wal_streaming_conninfo"] or server["streaming_conninfo"]):
-        words += ["--streaming-conninfo", named(conninfo, server["streaming_archiver_name"])]
+        words += ["--streaming-conninfo", with_default(conninfo, "application_name", server["streaming_archiver_name"])]
     return words
-
-
-def named(conninfo: str, application: str) -> str:
-    """Return a connection string under which the server shows a client as ``application``, unless it says another."""
-    parts = psycopg.conninfo.conninfo_to_dict(conninfo)
-    return psycopg.conninfo.make_conninfo(conninfo, application_name=parts.get("application_name") or application)
 
 
 def create_slot(server: OneServer, *, if_not_exists: bool = False) -> None:

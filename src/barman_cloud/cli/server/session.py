@@ -195,8 +195,11 @@ class OneServer:
             found.validate(args)
         return args
 
-    def connect(self, key: str = "conninfo") -> Connection:
-        """Connect to the server's PostgreSQL; ``ConfigurationError`` if no connection string is given."""
+    def connect(self, key: str = "conninfo", timeout: int | None = None) -> Connection:
+        """Connect to the server's PostgreSQL, within ``timeout`` seconds for each address if it is given.
+
+        ``ConfigurationError`` if there is no connection string, or it isn't understood.
+        """
         from barman_cloud.postgres.connection import ConnectionParameters, connect
 
         conninfo = self[key] or self["conninfo"]
@@ -204,6 +207,8 @@ class OneServer:
             raise ConfigurationError(
                 f"server {self.name} has no conninfo", hint=f"add conninfo = … to its section in {self._file}"
             )
+        if timeout:
+            conninfo = with_default(conninfo, "connect_timeout", str(timeout))
         return self._stack.enter_context(connect(ConnectionParameters(conninfo), "barman_cloud_server"))
 
     @property
@@ -228,6 +233,17 @@ class OneServer:
     def _environ(self) -> Mapping[str, str]:
         region = self["aws_region"]
         return {"AWS_DEFAULT_REGION": region, **os.environ} if region else os.environ
+
+
+def with_default(conninfo: str, parameter: str, value: str) -> str:
+    """Return a connection string that has ``parameter``, unless it can't be understood: libpq will say so."""
+    import psycopg
+
+    try:
+        parts = psycopg.conninfo.conninfo_to_dict(conninfo)
+        return psycopg.conninfo.make_conninfo(conninfo, **{parameter: str(parts.get(parameter) or value)})
+    except psycopg.Error:
+        return conninfo
 
 
 def _edge(backups: list[BackupInfo], *, newest: bool) -> BackupInfo | None:
