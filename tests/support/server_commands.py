@@ -115,6 +115,7 @@ def normalised(text: str) -> str:
         (r"less than one second|\d+ (?:second|minute|hour)s?(?:, \d+ seconds?)?", "DURATION"),
         (r"(?<=: )/\S+", "PATH"),
         (r"\(oid: \d+\)", "(oid: OID)"),
+        (r"(?<=Offset {9}: )\d+|(?<=Offset {11}: )\d+", "N"),
         (r"\b1[3-9]0\d{3}\b|\b1[3-9]\.\d+\b", "VERSION"),
     ):
         text = re.sub(pattern, word, text)
