@@ -74,6 +74,27 @@ def add_arguments(parser: Declarations) -> None:
     point = target.add_mutually_exclusive_group()
     point.add_argument("--target-lsn", metavar="LSN", help="recover to this LSN")
     point.add_argument("--target-time", metavar="TIME", help="recover to this time")
+    _add_settings(parser)
+    parser.add_extension(
+        "--delta",
+        action="store_true",
+        help="restore into a data directory of the same cluster: only what differs is written, what it lacks removed",
+    )
+    parser.add_extension("--dry-run", action="store_true", help="tell what would be done, and write nothing")
+    parser.add_extension(
+        "--force",
+        action="store_true",
+        help="restore although WAL, timeline or target is not in the archive, or there is too little room",
+    )
+    snapshot = parser.add_argument_group("backups that are disk snapshots")
+    snapshot.add_argument("--snapshot-recovery-instance", help="the machine that the restored disks are attached to")
+    snapshot.add_argument("--gcp-zone", "--snapshot-recovery-zone", dest="gcp_zone", help="Google: zone of the machine")
+    snapshot.add_argument("--aws-region", help="AWS: region of the machine (default: that of the backup)")
+    snapshot.add_argument("--azure-resource-group", help="Azure: resource group of the machine")
+    parser.set_defaults(tell=None)
+
+
+def _add_settings(parser: Declarations) -> None:
     settings = parser.add_argument_group("recovery settings", "With any of these, PostgreSQL is made ready to recover.")
     extend = partial(parser.add_extension, group=settings)
     extend(
@@ -108,23 +129,6 @@ def add_arguments(parser: Declarations) -> None:
         action="store_true",
         help="write a restore_command whose errors PostgreSQL takes for the end of the archive",
     )
-    parser.add_extension(
-        "--delta",
-        action="store_true",
-        help="restore into a data directory of the same cluster: only what differs is written, what it lacks removed",
-    )
-    parser.add_extension("--dry-run", action="store_true", help="tell what would be done, and write nothing")
-    parser.add_extension(
-        "--force",
-        action="store_true",
-        help="restore although WAL, timeline or target is not in the archive, or there is too little room",
-    )
-    snapshot = parser.add_argument_group("backups that are disk snapshots")
-    snapshot.add_argument("--snapshot-recovery-instance", help="the machine that the restored disks are attached to")
-    snapshot.add_argument("--gcp-zone", "--snapshot-recovery-zone", dest="gcp_zone", help="Google: zone of the machine")
-    snapshot.add_argument("--aws-region", help="AWS: region of the machine (default: that of the backup)")
-    snapshot.add_argument("--azure-resource-group", help="Azure: resource group of the machine")
-    parser.set_defaults(tell=None)
 
 
 def validate(args: Arguments) -> None:
