@@ -3,10 +3,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-JOBS ?= 2
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help venv peers demo test test-long test-store store-table torture fuzz test-versions test-all lint format docs bench bench-quick clean
+.PHONY: help venv peers demo test test-long coverage test-store store-table torture fuzz test-versions test-all lint format docs bench bench-quick clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 14
@@ -24,8 +24,8 @@ peers: venv ## install what tests compare with: real Barman, PostgreSQL 14, 16 a
 demo: venv ## show the main job for real: back up, archive, lose a table, restore (URL=… ENDPOINT=… for another store)
 	$(BIN)/python -m scripts.demo $(URL) $(if $(ENDPOINT),--endpoint-url $(ENDPOINT))
 
-test: peers lint ## lint, then run the tests on the newest PostgreSQL, with coverage
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --cov --cov-report=term -m "not long"
+test: peers lint ## lint, then run the tests on the newest PostgreSQL
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not long"
 
 test-long: peers ## the tests that are left out of `make test` because they take long; CI runs them too
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup -m long
@@ -33,6 +33,9 @@ test-long: peers ## the tests that are left out of `make test` because they take
 # What depends on the server's version; the rest of the tests doesn't need to run once for each.
 VERSION_TESTS := $(addprefix tests/integration/test_, \
     backup.py streamed_backup.py incremental_backup.py point_in_time_recovery.py wal_archive.py wal_receive.py wal_restore.py)
+
+coverage: peers ## which lines of src the tests run in their own process, branch by branch
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --cov --cov-report=term -m "not long"
 
 test-versions: peers ## test what depends on the server's version on every other PostgreSQL found
 	for major in $$($(BIN)/python -m tests.support.installations); do \

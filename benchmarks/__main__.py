@@ -18,7 +18,7 @@ from tests.support.privileges import server_account
 from tests.support.servers import rclone_s3
 
 import barman_cloud
-from benchmarks import bulk, catalog, limited, startup, streaming, wal
+from benchmarks import bulk, catalog, chains, limited, startup, streaming, wal
 from benchmarks.contestants import newest_for_pgbackrest
 from benchmarks.meter import adopt_orphans
 from benchmarks.results import Results
@@ -29,6 +29,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "catalog": catalog.run,
     "bulk": bulk.run,
     "streaming": streaming.run,
+    "chains": chains.run,
     "wal": wal.run,
     "limited": limited.run,
 }

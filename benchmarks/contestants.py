@@ -251,10 +251,15 @@ def others(major: int) -> list[Contestant]:
     """Return what is on the PATH; pgBackRest only if it knows this major version of PostgreSQL."""
     found: list[Contestant] = []
     if (program := shutil.which("pgbackrest")) and newest_for_pgbackrest(program) >= major:
-        found.append(PgBackRest(program, f"pgBackRest {_version(program, 'version')}"))
+        found.append(pgbackrest(program))
     if program := shutil.which("wal-g"):
         found.append(WalG(program, f"WAL-G {_version(program, '--version')}".removesuffix(f" {_UNKNOWN}")))
     return found
+
+
+def pgbackrest(program: str) -> PgBackRest:
+    """Return the one at this path."""
+    return PgBackRest(program, f"pgBackRest {_version(program, 'version')}")
 
 
 def newest_for_pgbackrest(program: str) -> int:

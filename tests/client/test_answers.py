@@ -157,6 +157,7 @@ def test_wal_restore_tells_missing_from_unreachable(pod: Pod) -> None:
     assert wal_restore(pod, missing, url="s3://no-such-bucket") == 4
 
 
+@pytest.mark.long
 def test_restore_tells_failed_from_unreachable(pod: Pod) -> None:
     def code(backup: str, *endpoint: str) -> int:
         target = pod.volume / "restored"
@@ -170,6 +171,7 @@ def test_restore_tells_failed_from_unreachable(pod: Pod) -> None:
     assert code("20260101T000000", "--endpoint-url", unreachable, "--read-timeout", "1") in (2, 4)
 
 
+@pytest.mark.long
 def test_what_must_not_succeed(pod: Pod, cluster: Cluster) -> None:
     wrong = ["--endpoint-url", f"http://127.0.0.1:{free_port()}"]
     path = cluster.add(1)

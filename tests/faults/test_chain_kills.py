@@ -23,6 +23,7 @@ def restore(chain: HandMadeChain, target: Path) -> None:
     restore_backup(chain.store, chain.layout, chain.newest, target, {"fast": str(target / "space")}, 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 def test_killed_at_every_step(chain: HandMadeChain, tmp_path: Path, before: bool) -> None:
     restore(chain, tmp_path / "whole")

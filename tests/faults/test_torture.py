@@ -44,7 +44,7 @@ def harness(made: Material, rclone_s3: StoreServer, tmp_path: Path) -> Harness:
     return Harness(made, rclone_s3, Path(tempfile.mkdtemp(prefix="case-", dir=made.directory.parent)))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_sample_of_disturbances(harness: Harness, scenario: str) -> None:
     chance = random.Random(scenario)

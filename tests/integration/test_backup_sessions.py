@@ -215,7 +215,7 @@ class TestSessions:
 
 
 class TestHost:
-    @pytest.mark.slow
+    @pytest.mark.long
     @pytest.mark.parametrize("jobs", [1, 8])
     def test_memory_stays_within_the_documented_formula(
         self, new_postgres: NewPostgres, rclone_s3: StoreServer, jobs: int

@@ -153,7 +153,7 @@ def test_a_missing_bucket(moto: StoreServer) -> None:
         assert done.stdout == ""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("arguments", [[], ["-t"]])
 def test_an_endpoint_that_is_down(arguments: list[str], moto: StoreServer) -> None:
     command = ["--endpoint-url", "http://127.0.0.1:1", *arguments, "s3://b/p", "a"]
@@ -278,7 +278,7 @@ RUNS: list[tuple[Callable[[], Catalog], str, list[str]]] = [
 
 
 @pytest.mark.interop
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("make", "name", "arguments"), RUNS, ids=[f"{m.__name__} {name} {' '.join(a)}" for m, name, a in RUNS]
 )
@@ -302,7 +302,7 @@ def test_ours_does_what_barman_does(
 
 
 @pytest.mark.interop
-@pytest.mark.slow
+@pytest.mark.long
 def test_barman_sees_a_marked_backup_as_failed_and_can_delete_it(rclone_s3: StoreServer, barman_peer: Commands) -> None:
     """Both steps of the mark, as a deletion that was killed leaves them."""
     _, url = copied(catalog_a(), rclone_s3, rclone_s3.new_bucket())
@@ -330,7 +330,7 @@ def test_barman_sees_a_marked_backup_as_failed_and_can_delete_it(rclone_s3: Stor
 
 
 @pytest.mark.interop
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["console", "json"])
 def test_ours_shows_what_barman_shows(form: str, moto: StoreServer, barman_peer: Commands) -> None:
     filled = golden_backups()

@@ -109,6 +109,7 @@ class Workload:
 
 
 class TestChains:
+    @pytest.mark.long
     @pytest.mark.parametrize("seed", [1])
     def test_each_method_and_mixed_ones_on_a_busy_schema(
         self,
@@ -184,6 +185,7 @@ class TestChains:
             if copy.installation.has("pg_amcheck"):
                 copy.run_tool("pg_amcheck", "--install-missing", "--heapallindexed", "postgres")
 
+    @pytest.mark.long
     def test_from_a_standby_and_after_its_promotion(
         self, new_postgres: NewPostgres, postgres_installation: Installation, repository: Repository, server_dir: Path
     ) -> None:

@@ -87,6 +87,16 @@ def descendants(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
+def ports(process: psutil.Process, data: Path) -> list[object]:
+    """Where a process listens by TCP, if it is a server on ``data``; it may end meanwhile."""
+    try:
+        if process.name() != "postgres" or str(data) not in process.cmdline():
+            return []
+        return [found for found in process.net_connections("tcp") if found.status == psutil.CONN_LISTEN]
+    except psutil.NoSuchProcess:
+        return []
+
+
 def test_it_recovers_and_is_reachable_by_its_socket_alone(programs: Programs, data: Path) -> None:
     with PrivateServer(programs, data, {}) as server:
         assert server.wait_for_recovery(60) < 60
@@ -98,12 +108,7 @@ def test_it_recovers_and_is_reachable_by_its_socket_alone(programs: Programs, da
                     " 'shared_preload_libraries', 'max_connections', 'logging_collector')"
                 ).fetchall()
             )
-        listening = [
-            found
-            for process in psutil.Process().children(recursive=True)
-            for found in process.net_connections("tcp")
-            if found.status == psutil.CONN_LISTEN and process.name() == "postgres" and str(data) in process.cmdline()
-        ]
+        listening = [found for process in psutil.Process().children(recursive=True) for found in ports(process, data)]
         private = server.log_file.parent
         assert private.stat().st_mode & 0o777 == 0o700
     assert settings == {

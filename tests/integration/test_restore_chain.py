@@ -65,7 +65,13 @@ def check_equal(chain: Chain, backups: list[str], directory: Path) -> Path:
     return ours
 
 
-@pytest.fixture(params=WITH_INCREMENTALS, ids=lambda found: str(found.major))
+NEWEST_FIRST = [
+    pytest.param(found, id=str(found.major), marks=pytest.mark.long if number else ())
+    for number, found in enumerate(WITH_INCREMENTALS)
+]
+
+
+@pytest.fixture(params=NEWEST_FIRST)
 def chain(request: pytest.FixtureRequest, new_postgres: Callable[..., PostgresServer]) -> Iterator[Chain]:
     installation: Installation = request.param
     with temporary_server_directory() as directory:
@@ -161,6 +167,7 @@ def test_any_member_of_a_chain_is_what_pg_combinebackup_makes(chain: Chain, plac
         copy.amcheck()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("installation", [find_installations()[0], *OLD], ids=lambda found: str(found.major))
 def test_our_own_increments_are_restored(
     installation: Installation, new_postgres: Callable[..., PostgresServer], place: Path

@@ -110,7 +110,7 @@ class TestInterruption:
         assert "Traceback" not in errors
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("jobs", [1, 8])
 def test_memory_stays_within_the_documented_formula(rclone_s3: StoreServer, target: Path, jobs: int) -> None:
     url = rclone_s3.new_bucket()

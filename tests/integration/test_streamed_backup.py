@@ -231,7 +231,7 @@ class TestSpeedAndMemory:
         commands = [line for line in server.log.read_text().splitlines() if "BASE_BACKUP" in line]
         assert any(re.search(r"MAX_RATE 51200\b", line) for line in commands)
 
-    @pytest.mark.slow
+    @pytest.mark.long
     @pytest.mark.parametrize("jobs", [1, 4])
     def test_memory_stays_within_the_documented_formula(
         self, new_postgres: NewPostgres, rclone_s3: StoreServer, jobs: int

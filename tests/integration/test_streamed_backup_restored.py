@@ -32,6 +32,7 @@ def succeeded(done: Completed) -> Completed:
 class TestRestoredBackup:
     """The whole circle: streamed, restored, checked by pg_verifybackup, recovered, compared."""
 
+    @pytest.mark.long
     def test_while_the_server_works(self, new_postgres: NewPostgres, repository: Repository, server_dir: Path) -> None:
         server = new_postgres()
         repository.archive_from(server)

@@ -164,6 +164,7 @@ def test_wal_that_archive_command_stored_is_the_same_archive(server: PostgresSer
     equals_pg_wal(server, stored, last, newest)
 
 
+@pytest.mark.long
 def test_an_outage_of_the_store_holds_the_server_back_and_loses_nothing(
     server: PostgresServer, tmp_path: Path, slot: str, rclone_s3: StoreServer
 ) -> None:

@@ -237,6 +237,7 @@ class TestAhead:
         miss = ahead(segment_name(31), destination)
         assert miss.returncode == 1
 
+    @pytest.mark.long
     def test_a_dead_background_process_is_replaced(
         self, ahead: Restore, bucket: ObjectStore, destination: Path, tmp_path: Path
     ) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.interop.conftest import SERVER_NAME, Shop
 from tests.support.peers import Commands
@@ -26,6 +27,11 @@ CLIENT_FIELDS = (
 """What the Kubernetes client reads of a backup."""
 
 
+def backup_compression(name: str | None) -> ParameterSet:
+    """One of them is enough for ``make test``."""
+    return pytest.param(name, marks=() if name == "gzip" else pytest.mark.long)
+
+
 def needs_zstd(peer: Commands, compression: str | None) -> None:
     if compression == "zstd" and peer.version < (3, 20):
         pytest.skip("Barman before 3.20 knows no zstd for base backups")
@@ -39,7 +45,7 @@ def check_restored(shop: Shop, commands: Commands, backup: str, directory: Path)
         restored.amcheck()
 
 
-@pytest.mark.parametrize("compression", BACKUP_COMPRESSIONS)
+@pytest.mark.parametrize("compression", [backup_compression(name) for name in BACKUP_COMPRESSIONS])
 def test_barman_restores_our_backup(
     shop: Shop, ours: Commands, barman_peer: Commands, compression: str | None, directories: Callable[[], Path]
 ) -> None:
@@ -48,7 +54,7 @@ def test_barman_restores_our_backup(
     check_restored(shop, barman_peer, backup, directories())
 
 
-@pytest.mark.parametrize("compression", BACKUP_COMPRESSIONS)
+@pytest.mark.parametrize("compression", [backup_compression(name) for name in BACKUP_COMPRESSIONS])
 def test_we_restore_a_backup_of_barman(
     shop: Shop, ours: Commands, barman_peer: Commands, compression: str | None, directories: Callable[[], Path]
 ) -> None:
@@ -57,6 +63,7 @@ def test_we_restore_a_backup_of_barman(
     check_restored(shop, ours, backup, directories())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("compression", [None, "gzip", "lz4"])
 def test_we_verify_a_backup_of_barman(
     shop: Shop, ours: Commands, barman_peer: Commands, compression: str | None
@@ -67,6 +74,7 @@ def test_we_verify_a_backup_of_barman(
     assert "have no recorded checksums, but can be read to their ends" in done.stdout
 
 
+@pytest.mark.long
 def test_we_restore_a_backup_of_barman_in_parts(
     shop: Shop, ours: Commands, barman_peer: Commands, directories: Callable[[], Path]
 ) -> None:
@@ -74,6 +82,7 @@ def test_we_restore_a_backup_of_barman_in_parts(
     check_restored(shop, ours, backup, directories())
 
 
+@pytest.mark.long
 def test_barman_restores_our_backup_in_parts(
     shop: Shop, ours: Commands, barman_peer: Commands, directories: Callable[[], Path]
 ) -> None:
@@ -81,6 +90,7 @@ def test_barman_restores_our_backup_in_parts(
     check_restored(shop, barman_peer, backup, directories())
 
 
+@pytest.mark.long
 def test_both_list_and_show_the_same(shop: Shop, ours: Commands, barman_peer: Commands) -> None:
     for commands, name in ((ours, "listed-ours"), (barman_peer, "listed-theirs")):
         shop.back_up(commands, name, "gzip")
@@ -110,6 +120,7 @@ def segment(shop: Shop) -> bytes:
     return (shop.server.data / "pg_wal" / name).read_bytes()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("compression", WAL_COMPRESSIONS)
 @pytest.mark.parametrize("writer", ["ours", "theirs"])
 def test_wal_goes_both_ways(

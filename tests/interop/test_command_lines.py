@@ -47,7 +47,7 @@ def exit_codes(
     return codes
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_same_command_line_same_exit_code(barman_peer: Commands, moto: StoreServer) -> None:
     url = moto.new_bucket()
     lines = [

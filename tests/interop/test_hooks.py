@@ -16,7 +16,7 @@ from tests.support.postgres import PostgresServer, adopt, server_directory
 from tests.support.privileges import server_account
 from tests.support.servers import StoreServer
 
-pytestmark = [pytest.mark.interop, pytest.mark.slow, pytest.mark.xdist_group("hooks")]
+pytestmark = [pytest.mark.interop, pytest.mark.long, pytest.mark.xdist_group("hooks")]
 
 SERVER_NAME = "main"
 CLOUD_SERVER = "cloud-copy"

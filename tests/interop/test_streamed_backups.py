@@ -14,7 +14,7 @@ from tests.support.barman_server import BarmanServer
 from tests.support.peers import Commands
 from tests.support.postgres import adopt, server_directory
 
-pytestmark = [pytest.mark.interop, pytest.mark.slow, pytest.mark.xdist_group("interop")]
+pytestmark = [pytest.mark.interop, pytest.mark.long, pytest.mark.xdist_group("interop")]
 
 STREAM = ("--method", "stream")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -113,6 +114,21 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the results down, where that was asked for."""
     if GIVEN is not None and (path := os.environ.get("BARMAN_CLOUD_TEST_STORE_RESULTS")):
         results.write(Path(path), given_case(GIVEN).answers)
+
+
+_ON_ONE_SERVER = re.compile(
+    r"test_(?:lost_connections|a_throttling_store_is_asked_again|a_body_that_is_cut_off|pauses_grow|refused_connection"
+    r"|missing_bucket|wrong_credentials|more_than_a_thousand_keys|a_store_that_stays_down"
+    r"|an?_(?:upload|part|download)_\w*altered\w*)\[(?!moto|local|memory)"
+)
+"""What takes seconds on each server: ``make test`` runs it on one, ``make test-long`` on the others."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what isn't for ``make test``."""
+    for item in items:
+        if GIVEN is None and _ON_ONE_SERVER.match(item.name):
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,7 @@ from tests.support.privileges import PROJECT
 from tests.support.servers import StoreServer
 
 
+@pytest.mark.long
 def test_a_server_answers_as_the_record_says(cloud: StoreCase) -> None:
     """``make store-table`` writes the record; what it says of servers that run here can't get out of date unnoticed."""
     if cloud.name == "given":
@@ -26,6 +27,7 @@ def test_a_server_answers_as_the_record_says(cloud: StoreCase) -> None:
     assert json.loads(json.dumps(asdict(cloud.answers))) == recorded
 
 
+@pytest.mark.long
 @pytest.mark.skipif(given.GIVEN is not None, reason="runs the suite on a server of its own")
 def test_the_suite_runs_below_a_folder_of_any_bucket_and_leaves_it_as_it_was(
     rclone_s3: StoreServer, tmp_path: Path

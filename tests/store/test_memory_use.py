@@ -60,7 +60,7 @@ def measure(case: StoreCase, url: str, size: int, part_size: int, concurrency: i
     return written, same, writing, both
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["rclone", "local"])
 def test_one_gibibyte_in_bounded_memory(kind: str, rclone: StoreCase, tmp_path: Path) -> None:
     case = rclone if kind == "rclone" else StoreCase("local", "file://", None)

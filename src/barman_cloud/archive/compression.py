@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from barman_cloud.archive.buffers import Buffer, gather
-from barman_cloud.archive.compressors import COMPRESSORS, Compressor, Plain
+from barman_cloud.archive.compressors import COMPRESSORS, Compressor, Plain, parallel_zstd
 from barman_cloud.archive.decompressors import FRAMES, Decompressor, FrameReader, PlainReader, SnappyReader
 from barman_cloud.errors import ConfigurationError, IntegrityError
 
@@ -76,14 +76,18 @@ def compression_level(name: str, level: str | int | None) -> int:
     return words[level]
 
 
-def new_compressor(name: str | None, level: int | None = None) -> Compressor:
-    """Start one compressed stream. ``level`` is on the scale of the format's usual tool; None is ``DEFAULT_LEVEL``."""
+def new_compressor(name: str | None, level: int | None = None, threads: int = 1) -> Compressor:
+    """Start one compressed stream. ``level`` is on the scale of the format's usual tool; None is ``DEFAULT_LEVEL``.
+
+    Only zstd makes use of more ``threads`` than one.
+    """
     if name is None:
         return Plain()
     factory = COMPRESSORS.get(name)
     if factory is None:
         raise ConfigurationError(f"unknown compression: {name}", hint=f"known are {', '.join(SUFFIX)}")
-    return factory(DEFAULT_LEVEL[name] if level is None else level)
+    level = DEFAULT_LEVEL[name] if level is None else level
+    return parallel_zstd(level, threads) if name == "zstd" else factory(level)
 
 
 def new_decompressor(name: str | None, source: str = "stream") -> Decompressor:
@@ -98,12 +102,14 @@ def new_decompressor(name: str | None, source: str = "stream") -> Decompressor:
     return FrameReader(name, source, *factory())
 
 
-def compress_stream(chunks: Iterable[Buffer], name: str | None, level: int | None = None) -> Iterator[Buffer]:
+def compress_stream(
+    chunks: Iterable[Buffer], name: str | None, level: int | None = None, threads: int = 1
+) -> Iterator[Buffer]:
     """Compress a stream of buffers; small ones are gathered first, even when ``name`` is None."""
     if name is None:
         yield from gather(chunks)
         return
-    compressor = new_compressor(name, level)
+    compressor = new_compressor(name, level, threads)
     compress = compressor.compress
     for chunk in gather(chunks):
         if packed := compress(chunk):

@@ -3,6 +3,7 @@
 A stream brings one file after another, and compression and upload of an archive are one thread each. So several
 archives are open at the same time, each on a *lane*: a thread with a queue before it. The next files go to the lane
 with the least queued bytes. Queues are short: when all are full, the stream waits, and so does the server behind it.
+While a file comes that is larger than its queue, only its lane has work; zstd has several threads for that.
 
 An archive is closed when it has the size that restores in parallel best (``pack.target_size``); its lane ends when the
 store has all of it, and meanwhile another one may begin: there is one lane more than there are jobs.
@@ -28,6 +29,9 @@ _BATCH = 1 << 20
 """Bytes that are put in a queue at a time, and in one buffer where they are of one file."""
 _SMALL_BATCH = 256 << 10
 """Bytes of small files that go to the same lane, one after another."""
+
+_MAX_COMPRESSING = 4
+"""Threads that zstd may use for one archive. Each needs about 3 MiB, and no server sends more than four pack."""
 
 _Item: TypeAlias = Member | bytes
 
@@ -140,9 +144,16 @@ class Lanes:
 
     def _work(self, lane: _Lane, part_size: int) -> None:
         try:
-            self.results.append(
-                upload_archive(self._uploads, lane.base, lane.part, lane.members(), part_size, self._cancelled)
+            archive = upload_archive(
+                self._uploads,
+                lane.base,
+                lane.part,
+                lane.members(),
+                part_size,
+                self._cancelled,
+                threads=min(self._jobs, _MAX_COMPRESSING),
             )
+            self.results.append(archive)
         except Cancelled:
             pass
         except BaseException as error:  # noqa: BLE001 - carried to the main thread

@@ -195,10 +195,12 @@ def upload_archive(
     part_size: int,
     cancelled: threading.Event,
     turns: threading.Semaphore | None = None,
+    *,
+    threads: int = 1,
 ) -> StoredArchive:
     """Make one archive of ``members`` while it is uploaded; ``Cancelled`` aborts that once ``cancelled`` is set.
 
-    One of ``turns`` is taken from its first byte to its last.
+    One of ``turns`` is taken from its first byte to its last. ``threads`` may compress it, where the library can.
     """
     key = uploads.layout.archive(
         uploads.backup_id, base, part, SUFFIX[uploads.compression] if uploads.compression else ""
@@ -208,7 +210,7 @@ def upload_archive(
             turn.enter_context(turns)
         began = time.monotonic()
         tar = TarStream(members, partial(_check, cancelled))
-        stored = Tally(compress_stream(tar, uploads.compression, uploads.level))
+        stored = Tally(compress_stream(tar, uploads.compression, uploads.level, threads))
         uploads.store.put_stream(
             key,
             _followed_by(throttle_stream(stored, uploads.throttle), turn.close),

@@ -262,3 +262,13 @@ def test_memory_of_a_stream_does_not_grow_with_it() -> None:
         for _ in range(16):
             held += len(piece) - len(compressor.compress(piece))
             assert held < 4 << 20, name
+
+
+def test_zstd_by_several_threads_is_one_frame_like_any_other() -> None:
+    data = some_data(6 << 20)
+    packed = b"".join(compress_stream(cut(data, [1 << 20, 3 << 20]), "zstd", threads=3))
+    assert decompress_bytes(packed, "zstd") == data
+    assert zstd_module().get_frame_info(packed).decompressed_size in (None, len(data))
+    assert zstd_module().get_frame_size(packed) == len(packed)
+    assert len(packed) < 1.02 * len(compress_bytes(data, "zstd"))
+    assert packed == b"".join(compress_stream([data], "zstd", threads=2)), "the same bytes, whatever the threads"

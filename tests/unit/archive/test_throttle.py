@@ -77,7 +77,7 @@ def test_threads_share_the_limit_without_using_the_processor() -> None:
     assert cpu < 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_limit_is_exact_over_ten_seconds() -> None:
     wall, cpu = _shared_by_four(Throttle(32 << 20), 320, 256 << 10)
     assert wall == pytest.approx(10.0, rel=0.05)

@@ -121,6 +121,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Wal:
 
 
 class TestRealWal:
+    @pytest.mark.long
     def test_none_of_it_is_damaged(self, real: Wal) -> None:
         assert len(real.segments) >= 5
         assert real.all_findings() == []
@@ -134,6 +135,7 @@ class TestRealWal:
         pieces = (data[start : start + size] for start in range(0, len(data), size))
         assert list(find_damage(pieces, real.names[1])) == []
 
+    @pytest.mark.long
     def test_every_flipped_bit_that_counts_is_noticed(self, real: Wal) -> None:
         chance = random.Random(8)
         places = [(chance.randrange(len(real.segments)), chance.randrange(real.size)) for _ in range(250)]
