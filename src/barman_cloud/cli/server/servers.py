@@ -8,10 +8,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import psycopg
-
 from barman_cloud import __version__
-from barman_cloud.cli.server import postgres
 from barman_cloud.cli.server.session import add_servers
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.report.terminal import printable
@@ -71,6 +68,8 @@ def hide_password(conninfo: str | None) -> str | None:
     """Return a connection string whose password can't be read, in its key=value form."""
     if not conninfo:
         return conninfo
+    import psycopg
+
     try:
         parts = psycopg.conninfo.conninfo_to_dict(conninfo)
     except psycopg.Error:
@@ -96,6 +95,10 @@ def _shown(value: Any) -> str:
 
 def _live(server: OneServer) -> dict[str, Any]:
     """Return what PostgreSQL says of itself; ``connection_error`` if it doesn't."""
+    import psycopg
+
+    from barman_cloud.cli.server import postgres
+
     if not server["conninfo"]:
         return {"connection_error": "no conninfo"}
     try:
