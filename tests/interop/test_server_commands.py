@@ -23,13 +23,11 @@ SUM = "SELECT count(*), sum(abalance), sum(aid) FROM pgbench_accounts"
 
 SAME = (
     ("list-servers",),
-    ("list-servers", "--minimal"),
     ("list-backups", "main"),
     ("list-backup", "all"),
     ("-q", "list-backups", "main"),
     ("show-backup", "main", "latest"),
     ("show-backup", "main", "first"),
-    ("show-backups", "main", "last-full"),
     ("status", "main"),
     ("check-backup", "main", "latest"),
     ("keep", "main", "oldest", "--target", "standalone"),
@@ -41,31 +39,29 @@ SAME = (
     ("switch-wal", "main", "--force"),
     ("list-processes", "main"),
     ("lock-directory-cleanup",),
-    ("receive-wal", "main", "--reset"),
     ("receive-wal", "main", "--create-slot", "--if-not-exists"),
 )
 """Commands whose output, text and JSON, is the same but for what differs from run to run."""
 
+SAME_JSON = frozenset({
+    ("list-servers",), ("list-backups", "main"), ("show-backup", "main", "latest"), ("show-backup", "main", "first"),
+    ("status", "main"), ("check-backup", "main", "latest"), ("keep", "main", "full", "-s"),
+})  # fmt: skip
+"""Those that are also compared as JSON; each call of Barman takes a second."""
+
 REFUSED = (
     ("list-backups", "nope"),
-    ("status", "nope"),
     ("show-backup", "main", "nope"),
-    ("show-backup", "main", "last-failed"),
     ("delete", "main", "nope"),
-    ("backup", "nope"),
     ("backup", "main", "--incremental", "nope"),
-    ("restore", "main", "nope", "/tmp/x"),
     ("keep", "main", "latest", "--target", "full"),
     ("keep", "main", "latest"),
     ("receive-wal", "main"),
-    ("receive-wal", "main", "--create-slot"),
     ("terminate-process", "main", "backup"),
-    ("sync-backup", "main", "latest"),
     ("check-wal-archive", "main"),
     ("show-backup", "main"),
     ("frob",),
     ("backup", "main", "--name", "latest"),
-    ("list-files", "main", "latest", "--target", "nothing"),
 )
 """Commands that both refuse, with the same exit code and nothing on standard output but the same lines."""
 
@@ -134,7 +130,7 @@ def test_side_by_side(
         for words in SAME:
             theirs, ours = both.successes(*words)
             assert tidy(ours) == tidy(theirs), words
-            if words[0] in ("-q", "switch-wal", "receive-wal"):
+            if words not in SAME_JSON:
                 continue
             theirs, ours = both.successes("-f", "json", *words)
             assert json_shape(ours) == json_shape(theirs), words
@@ -245,9 +241,9 @@ def test_a_barman_server_is_taken_over_in_place(
         place = server_directory(directories())
         ours.run("restore", "main", "ours", str(place / "data"), "--target-action", "promote", "--target-immediate")
         ours.run("restore", "main", "more", str(place / "to-the-end"))
-    with adopt(place / "to-the-end", server.installation) as copy:
-        copy.environ.update(rclone_s3.environ)
-        copy.restart()
+    copy = adopt(place / "to-the-end", server.installation)
+    copy.environ.update(rclone_s3.environ)
+    with copy:
         copy.wait_recovered()
         assert copy.query(SUM) == server.query(SUM)
         copy.amcheck()

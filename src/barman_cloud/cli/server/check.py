@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from barman_cloud.cli.server import check_archive, check_postgres
+from barman_cloud.cli.server.check_line import Line
 from barman_cloud.cli.server.session import add_servers
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.report.terminal import printable
@@ -14,14 +16,6 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from barman_cloud.cli.server.session import OneServer, Session
-
-
-class Line(NamedTuple):
-    """One line of ``check``; ``hint`` stands in brackets behind it."""
-
-    name: str
-    ok: bool
-    hint: str = ""
 
 
 class Checked(NamedTuple):
@@ -62,8 +56,6 @@ def check(session: Session, args: Namespace) -> None:
 
 def look_at(server: OneServer, timeout: int | None) -> Checked:
     """Check one server. What can't be reached is a line that FAILED, never an error."""
-    from barman_cloud.cli.server import check_archive, check_postgres
-
     seconds = server["check_timeout"] if timeout is None else timeout
     if not server["active"]:
         return Checked(server.name, (Line("server", True, "inactive"),))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from barman_cloud.catalog import wal_usage
 from barman_cloud.catalog.backup_info import FAILED, BackupInfo
-from barman_cloud.cli.server.check import Line
+from barman_cloud.cli.server.check_line import Line
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.report.text import size
 from barman_cloud.verify.check import duration

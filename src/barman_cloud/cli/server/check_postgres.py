@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from barman_cloud.cli.server import check_archive, locks, postgres, receiving
-from barman_cloud.cli.server.check import Line
+from barman_cloud.cli.server.check_line import Line
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.postgres.archiving import archiving_problem
 from barman_cloud.postgres.connection import first_line, read_metadata

@@ -15,16 +15,12 @@ NOT_ENFORCED = "not enforced"
 
 
 def statuses(server: OneServer) -> dict[str, str]:
-    """Return what the policy says of each DONE backup; without a policy only of those that are kept."""
+    """Return what the policy says of each DONE backup: nothing without a policy, as Barman."""
     backups = server.view.backups
-    keeps = keep.read_all(server.base.catalog)
     policy = server["retention_policy"]
     if policy is None:
-        return {
-            name: Status.KEEP_STANDALONE if text == keep.STANDALONE else Status.KEEP_FULL
-            for name, text in keeps.items()
-            if name in backups
-        }
+        return {}
+    keeps = keep.read_all(server.base.catalog)
     now = datetime.now().astimezone()
     verdicts = judge(backups, keeps, parse_policy(policy), server["minimum_redundancy"], now)
     return {name: str(verdict.status) for name, verdict in verdicts.items() if verdict.status is not Status.NONE}
