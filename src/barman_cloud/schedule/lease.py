@@ -207,9 +207,13 @@ def _boot_id() -> str:
 
 
 def _start_of(pid: int) -> int:
-    """Return the start time of a process in ticks (proc(5), field 22), 0 if there is none."""
+    """Return the start time of a process in ticks (proc(5), field 22), 0 if there is none.
+
+    A dead one that its parent hasn't collected is none: in a container it may never be.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+            fields = file.read().rpartition(b")")[2].split()
+        return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
     except (OSError, IndexError, ValueError):
         return 0
