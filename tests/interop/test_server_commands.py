@@ -18,7 +18,7 @@ from tests.support.postgres import PostgresServer, adopt, run_as_server, server_
 from tests.support.server_commands import Completed, ServerCommands, normalised, shape
 from tests.support.servers import StoreServer
 
-pytestmark = [pytest.mark.interop, pytest.mark.long, pytest.mark.xdist_group("interop")]
+pytestmark = [pytest.mark.interop, pytest.mark.long, pytest.mark.timeout(900), pytest.mark.xdist_group("interop")]
 SUM = "SELECT count(*), sum(abalance), sum(aid) FROM pgbench_accounts"
 
 SAME = (
