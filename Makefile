@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help venv peers demo test test-long coverage test-store store-table torture fuzz test-versions test-all lint format docs bench bench-quick clean
+.PHONY: help venv peers demo test test-long coverage test-store store-table torture fuzz test-versions test-all lint format docs \
+    bench bench-quick audit sbom dist dist-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 14
@@ -15,7 +16,7 @@ venv: $(VENV)/.complete ## make the virtual environment with everything that dev
 
 $(VENV)/.complete: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[aws,azure,google,verify,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[aws,azure,google,verify,dev,release]'
 	touch $@
 
 peers: venv ## install what tests compare with: real Barman, PostgreSQL 14, 16 and 17, Azurite
@@ -82,6 +83,17 @@ bench: peers ## measure against Barman, and pgBackRest and WAL-G if found; see b
 
 bench-quick: peers ## the same on small data, in a few minutes
 	$(BIN)/python -m benchmarks --quick
+
+audit: venv ## look the pinned versions up in the public database of vulnerabilities (asks pypi.org)
+	$(BIN)/python -m pip_audit --strict --disable-pip --no-deps --progress-spinner off -r constraints.txt
+
+sbom: venv ## list what is installed to run barman-cloud, as CycloneDX: dist/sbom.cdx.json
+	$(BIN)/python -m scripts.sbom
+
+dist: dist-check ## make wheel and sdist in dist/, with their checksums
+
+dist-check: venv ## the same, built three times: they are the same, byte for byte, wherever and whenever (SOURCE_DATE_EPOCH)
+	$(BIN)/python -m scripts.dist_check
 
 clean: ## remove what was made here: environments, peers, caches
 	rm -rf $(VENV) .peers .demo build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache htmlcov

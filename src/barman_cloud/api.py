@@ -28,11 +28,14 @@ from barman_cloud.store.options import StoreOptions
 if TYPE_CHECKING:
     from barman_cloud.backup.archive_backup import BackupOptions
     from barman_cloud.catalog.backup_info import BackupInfo
+    from barman_cloud.catalog.cleanup import CleanupOptions, CleanupReport
     from barman_cloud.catalog.dry_run import Writer
     from barman_cloud.catalog.removal import DeletionOptions
+    from barman_cloud.consolidation.consolidate import ConsolidationOptions
     from barman_cloud.restore.archive_restore import RestoreReport
     from barman_cloud.restore.recovery_settings import RecoverySettings
     from barman_cloud.store.base import ObjectStore
+    from barman_cloud.verify.drill import DrillOptions, DrillResult
     from barman_cloud.verify.findings import Finding, Report
     from barman_cloud.verify.limits import Limits
     from barman_cloud.verify.verify import VerifyOptions
@@ -119,6 +122,17 @@ class Repository:
         run = run_streamed_backup if streamed else run_backup
         return run(self.store, self.layout, options or BackupOptions())
 
+    def consolidate(self, name: str, options: ConsolidationOptions | None = None) -> BackupInfo:
+        """Make a full backup of the state of an incremental one (an id, name or shortcut of a complete backup).
+
+        Returns its DONE ``backup.info``. The chain is left as it is. See ``consolidation.consolidate`` for the rest.
+        """
+        from barman_cloud.catalog import selection
+        from barman_cloud.consolidation.consolidate import ConsolidationOptions, consolidate
+
+        info = selection.resolve_for_restore(name, self.catalog)
+        return consolidate(self.catalog, info, options or ConsolidationOptions())
+
     def restore(
         self,
         backup: str | BackupInfo,
@@ -203,6 +217,12 @@ class Repository:
         view, now, how = self._whole_view(), datetime.now().astimezone(), options or DeletionOptions()
         deletion.delete_by_policy(self.catalog, view, parsed, minimum_redundancy, now, how, out or _Nowhere())
 
+    def clean_up(self, options: CleanupOptions | None = None) -> CleanupReport:
+        """Remove what runs that were killed left in the bucket, or tell what would be removed (``options.dry_run``)."""
+        from barman_cloud.catalog.cleanup import CleanupOptions, clean_up
+
+        return clean_up(self.catalog, options or CleanupOptions())
+
     def _whole_view(self) -> CatalogView:
         view = self.view()
         view.require_readable("a deletion")
@@ -244,3 +264,14 @@ class Repository:
         from barman_cloud.verify.verify import VerifyOptions, verify
 
         return verify(self.catalog, backup, newest, options or VerifyOptions())
+
+    def drill(
+        self, backup: str | None = None, *, settings: RecoverySettings, options: DrillOptions | None = None
+    ) -> DrillResult:
+        """Restore a backup, recover it as ``settings`` say, start PostgreSQL on it in private, and throw it away.
+
+        ``backup`` is an id, name or shortcut; None: the newest that can reach the target. See ``verify.drill.drill``.
+        """
+        from barman_cloud.verify.drill import DrillOptions, drill
+
+        return drill(self.catalog, backup, settings, options or DrillOptions())

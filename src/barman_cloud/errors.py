@@ -23,6 +23,7 @@
         │   └── ObjectTooLargeError  4  an object that must be small isn't, and isn't read
         ├── SelectionError           4  a backup name or shortcut that matches nothing, or too much
         ├── SnapshotError            4  a machine, disk or mount isn't as a snapshot needs it, or its provider refuses
+        ├── DrillError               4  this machine lacks what a drill needs: PostgreSQL, room, a user that isn't root
         ├── SpoolError               2  the spool directory can't be used; the commands go on without
         └── RecoveryAbortedError   130  wal-restore --abort-recovery-on-error; above 125, PostgreSQL stops recovery
 
@@ -131,6 +132,10 @@ class SelectionError(UnexpectedError):
 
 class SnapshotError(UnexpectedError):
     """A machine, disk or mount isn't as a disk snapshot needs it, or the provider of the disks refuses a request."""
+
+
+class DrillError(UnexpectedError):
+    """This machine lacks what a drill needs: PostgreSQL of the right version, room, a user that isn't root."""
 
 
 class SpoolError(UnexpectedError):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from barman_cloud.restore import journal
+from barman_cloud.restore import journal, merge
 from barman_cloud.restore.archive_restore import restore_backup
 from barman_cloud.store.open import open_store
 from tests.faults.test_restore_kills import killed_at, snapshot
@@ -17,6 +17,12 @@ from tests.unit.restore.chains import EXPECTED, HandMadeChain, three
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> HandMadeChain:
     return three(open_store(f"file://{tmp_path_factory.mktemp('store')}"))
+
+
+@pytest.fixture(autouse=True, params=["put together", "in place"])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "in place":
+        monkeypatch.setattr(merge, "LIMIT", 0)
 
 
 def restore(chain: HandMadeChain, target: Path) -> None:
@@ -40,7 +46,7 @@ def test_killed_at_every_step(chain: HandMadeChain, tmp_path: Path, before: bool
         if unfinished or not control.exists():
             restore(chain, target)
         assert snapshot(target) == expected, f"killed {'before' if before else 'after'} step {step}"
-    assert step > 80
+    assert step > 70
     assert expected["base/5/16400"][-1] == EXPECTED["base/5/16400"]
 
 

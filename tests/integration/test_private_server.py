@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from barman_cloud.errors import NotFoundError, OperationError
+from barman_cloud.errors import DrillError, NotFoundError, OperationError
 from barman_cloud.postgres.programs import Programs, find_server
 from barman_cloud.verify.private_server import PrivateServer
 from tests.support.installations import newest_installation
@@ -138,7 +138,7 @@ def test_what_stops_recovery_is_told_in_the_servers_own_words(programs: Programs
 def test_a_role_that_is_not_there_is_told(programs: Programs, data: Path) -> None:
     with (
         PrivateServer(programs, data, {}, user="nobody_here") as server,
-        pytest.raises(OperationError, match="the restored cluster has no role nobody_here"),
+        pytest.raises(DrillError, match="the restored cluster has no role nobody_here"),
     ):
         server.wait_for_recovery(60)
 
@@ -148,7 +148,8 @@ def test_it_does_not_outlive_the_process_that_started_it(programs: Programs, dat
         "import sys, time; from pathlib import Path\n"
         "from barman_cloud.postgres.programs import Programs\n"
         "from barman_cloud.verify.private_server import PrivateServer\n"
-        "with PrivateServer(Programs(sys.argv[1], Path(sys.argv[2])), Path(sys.argv[3]), {}) as server:\n"
+        "programs, data = Programs(sys.argv[1], Path(sys.argv[2])), Path(sys.argv[3])\n"
+        "with PrivateServer(programs, data, {}, place=data.parent) as server:\n"
         "    server.wait_for_recovery(60); print('ready', flush=True); time.sleep(600)\n"
     )
     child = subprocess.Popen(

@@ -7,10 +7,15 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from barman_cloud.archive.manifest import ManifestReader
+from barman_cloud.catalog.layout import Layout
+from barman_cloud.restore import merge
+from barman_cloud.restore.archive_restore import restore_backup
+from barman_cloud.store.open import open_store
 from tests.support.commands import run_command
 from tests.support.incrementals import SUMMARIZED, Chain
 from tests.support.installations import Installation, find_installations
@@ -28,6 +33,14 @@ def restore(chain: Chain, backup_id: str, target: Path, *arguments: str) -> Comp
         f"--tablespace={name}:{target}-{oid}" for name, oid, _ in chain.repository.info(backup_id).tablespaces or ()
     ]
     return run_command("restore", *rules, *arguments, chain.repository.url, SERVER_NAME, backup_id, target)
+
+
+def restore_in_place(chain: Chain, backup_id: str, target: Path) -> None:
+    """Restore as chains are that don't fit into memory."""
+    info = chain.repository.info(backup_id)
+    rules = {name: f"{target}-{oid}" for name, oid, _ in info.tablespaces or ()}
+    with patch.object(merge, "LIMIT", 0), open_store(chain.repository.url) as store:
+        restore_backup(store, Layout.of(store.url, SERVER_NAME), info, target, rules, 2)
 
 
 def manifest(path: Path) -> tuple[list[tuple[object, ...]], object, object]:
@@ -55,9 +68,12 @@ def check_equal(chain: Chain, backups: list[str], directory: Path) -> Path:
     ours, theirs = directory / "ours", directory / "theirs"
     done = restore(chain, backups[-1], ours)
     assert done.returncode == 0, done.stderr
+    in_place = directory / "in-place"
+    restore_in_place(chain, backups[-1], in_place)
     server_account().own(directory)
     chain.combine(backups, theirs)
     mine, expected = tree(ours), tree(theirs)
+    assert tree(in_place) == mine
     assert mine.keys() == expected.keys()
     assert [path for path in mine if mine[path] != expected[path]] == []
     assert manifest(ours / "backup_manifest") == manifest(theirs / "backup_manifest")

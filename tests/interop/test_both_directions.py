@@ -91,6 +91,29 @@ def test_barman_restores_our_backup_in_parts(
 
 
 @pytest.mark.long
+def test_barman_restores_what_a_chain_was_consolidated_to(
+    shop: Shop, ours: Commands, barman_peer: Commands, directories: Callable[[], Path]
+) -> None:
+    if shop.server.installation.major >= 17:
+        shop.server.configure(summarize_wal="on")
+    shop.server.query("CREATE TABLE changing AS SELECT g AS a, repeat('x', 100) FROM generate_series(1, 20000) g")
+    full = shop.back_up(ours, "chain-full", "lz4")
+    shop.server.query("UPDATE changing SET a = -a WHERE a % 50 = 0")
+    increment = shop.back_up(ours, "chain-increment", "lz4", "--incremental", full)
+    place = (*shop.options, shop.url, SERVER_NAME)
+    done = ours.run("barman-cloud", "consolidate", "--gzip", "--name", "whole", *place, increment, environ=shop.environ)
+    shop.server.query("UPDATE changing SET a = 0 WHERE a % 50 = 1")
+    shop.server.wait_archived(shop.server.switch_wal())
+    with shop.restore(barman_peer, done.stdout.strip(), directories()) as restored:
+        restored.wait_recovered()
+        expected = shop.server.query("SELECT sum(a), count(*) FROM changing")
+        assert restored.query("SELECT sum(a), count(*) FROM changing") == expected
+        assert shop.fingerprint(restored) == shop.fingerprint(shop.server)
+        restored.amcheck()
+    shop.server.query("DROP TABLE changing")
+
+
+@pytest.mark.long
 def test_both_list_and_show_the_same(shop: Shop, ours: Commands, barman_peer: Commands) -> None:
     for commands, name in ((ours, "listed-ours"), (barman_peer, "listed-theirs")):
         shop.back_up(commands, name, "gzip")

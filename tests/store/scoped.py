@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from barman_cloud.store.base import DeleteFailedError, Listing, ObjectInfo, ObjectLock, ObjectStore
+from barman_cloud.store.base import DeleteFailedError, Listing, ObjectInfo, ObjectLock, ObjectStore, PendingUpload
 
 
 class ScopedStore:
@@ -34,13 +34,19 @@ class ScopedStore:
 
     def _own(self, result: Any) -> Any:
         """Take the folder off the key of a result that has one."""
-        if isinstance(result, ObjectInfo | ObjectLock):
+        if isinstance(result, ObjectInfo | ObjectLock | PendingUpload):
             return result._replace(key=result.key.removeprefix(self.folder))
         return result
 
     def list(self, prefix: str, *, start_after: str | None = None) -> Iterator[ObjectInfo]:
         start = None if start_after is None else self.folder + start_after
         return map(self._own, self.inner.list(self.folder + prefix, start_after=start))
+
+    def list_uploads(self, prefix: str, **options: Any) -> Iterator[PendingUpload]:
+        return map(self._own, self.inner.list_uploads(self.folder + prefix, **options))
+
+    def abort_upload(self, upload: PendingUpload) -> bool:
+        return self.inner.abort_upload(upload._replace(key=self.folder + upload.key))
 
     def list_level(self, prefix: str) -> Listing:
         level = self.inner.list_level(self.folder + prefix)

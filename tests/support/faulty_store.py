@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from barman_cloud.errors import ConnectivityError
-from barman_cloud.store.base import Buffer, Listing, ObjectInfo, ObjectKind, ObjectLock, ObjectStore, Tags
+from barman_cloud.store.base import (
+    Buffer,
+    Listing,
+    ObjectInfo,
+    ObjectKind,
+    ObjectLock,
+    ObjectStore,
+    PendingUpload,
+    Tags,
+)
 
 
 def _lost() -> BaseException:
@@ -131,6 +140,17 @@ class FaultyStore(ObjectStore):
         size = self.inner.put_stream(key, source, kind=kind, part_size=part_size, concurrency=concurrency, tags=tags)
         self._leave(failure)
         return size
+
+    def list_uploads(self, prefix: str, *, sizes: bool = False) -> Iterator[PendingUpload]:
+        failure = self._enter("list_uploads", prefix)
+        yield from self.inner.list_uploads(prefix, sizes=sizes)
+        self._leave(failure)
+
+    def abort_upload(self, upload: PendingUpload) -> bool:
+        failure = self._enter("abort_upload", upload.key)
+        found = self.inner.abort_upload(upload)
+        self._leave(failure)
+        return found
 
     def get_buffer(self, key: str, *, limit: int | None = None) -> Buffer:
         failure = self._enter("get", key)

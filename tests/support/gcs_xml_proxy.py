@@ -19,6 +19,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
@@ -41,6 +42,7 @@ class Upload:
     key: str
     headers: Mapping[str, str]
     parts: dict[int, bytes] = field(default_factory=dict)
+    began: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
 
 
 class GcsXmlProxy:
@@ -120,7 +122,11 @@ def _handler(proxy: GcsXmlProxy) -> type[BaseHTTPRequestHandler]:
             json_api = parts.path.startswith(("/storage/v1/", "/upload/", "/download/", "/batch/"))
             bucket, _, key = parts.path.lstrip("/").partition("/")
             bucket, key = unquote(bucket), unquote(key)
-            if json_api or not key or self.command in ("GET", "HEAD"):
+            if self.command == "GET" and not json_api and "uploads" in query:
+                self._list_uploads(bucket, query.get("prefix", [""])[0])
+            elif self.command == "GET" and "uploadId" in query:
+                self._list_parts(query["uploadId"][0])
+            elif json_api or not key or self.command in ("GET", "HEAD"):
                 self._forward(body)
             elif self.command == "POST" and "uploads" in query:
                 self._initiate(bucket, key, headers)
@@ -164,6 +170,28 @@ def _handler(proxy: GcsXmlProxy) -> type[BaseHTTPRequestHandler]:
                 self._answer(204)
             else:
                 self._complete(upload_id, upload, body.decode())
+
+        def _list_uploads(self, bucket: str, prefix: str) -> None:
+            with proxy.lock:
+                found = sorted((u.key, number, u.began) for number, u in proxy.uploads.items() if u.bucket == bucket)
+            uploads = "".join(
+                f"<Upload><Key>{quote(key)}</Key><UploadId>{number}</UploadId><Initiated>{began}</Initiated></Upload>"
+                for key, number, began in found
+                if key.startswith(prefix)
+            )
+            head = f"<Bucket>{escape(bucket)}</Bucket><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>"
+            self._answer(200, _document("ListMultipartUploadsResult", head + uploads, _NAMESPACE))
+
+        def _list_parts(self, upload_id: str) -> None:
+            upload = proxy.uploads.get(upload_id)
+            if upload is None:
+                self._error(404, "NoSuchUpload", "The specified upload does not exist.")
+                return
+            parts = "".join(
+                f"<Part><PartNumber>{number}</PartNumber><Size>{len(data)}</Size></Part>"
+                for number, data in sorted(upload.parts.items())
+            )
+            self._answer(200, _document("ListPartsResult", f"<IsTruncated>false</IsTruncated>{parts}", _NAMESPACE))
 
         def _complete(self, upload_id: str, upload: Upload, listed: str) -> None:
             numbers = [int(number) for number in re.findall(r"<PartNumber>(\d+)</PartNumber>", listed)]

@@ -316,7 +316,7 @@ class ManifestReader:
 
     def _json(self, text: bytes) -> dict[str, Any]:
         try:
-            item = json.loads(text)
+            item = json.loads(text.decode("utf-8", "surrogatepass"))
         except (ValueError, RecursionError) as error:
             raise self._error(f"not JSON as PostgreSQL writes it ({error})") from error
         if not isinstance(item, dict):

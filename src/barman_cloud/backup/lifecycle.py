@@ -7,10 +7,9 @@ FAILED with the reason and without an end time (clients take a backup with an en
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,22 +17,20 @@ from barman_cloud import logs
 from barman_cloud.backup.helper_threads import Events, call_interruptibly
 from barman_cloud.backup.naming import unused_backup_id, warn_of_same_name
 from barman_cloud.backup.readable import HINT as READABLE_HINT
+from barman_cloud.backup.record import Record, reason_of, save_in_time
 from barman_cloud.backup.signals import interruptible
 from barman_cloud.backup.wal_check import warn_of_missing_wal
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo, Tablespace
 from barman_cloud.catalog.catalog import Catalog
+from barman_cloud.catalog.heartbeat import Heartbeat
 from barman_cloud.catalog.identity import ArchiveIdentity
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.catalog.lineage import adopt
 from barman_cloud.catalog.needed_wal import missing_segments
 from barman_cloud.catalog.wal_archive import WalArchive
 from barman_cloud.errors import (
-    AccessDeniedError,
     BarmanCloudError,
-    ObjectExistsError,
-    ObjectNotFoundError,
-    ObjectTooLargeError,
     OperationError,
 )
 from barman_cloud.postgres.archiving import archiving_problem
@@ -50,8 +47,6 @@ from barman_cloud.postgres.wal import format_lsn, segment_name
 from barman_cloud.store.base import ObjectStore
 
 log = logs.get_logger(__name__)
-
-_FAILED_UPLOAD_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +79,7 @@ class Run(Events):
         self.info = info
         self.request = request
         self.tags = request.tags
+        self.heartbeat = Heartbeat(store, layout, info.backup_id, request.tags)
         self.archiving_problem: str | None = None
         """Why the server's WAL doesn't get into an archive, as far as was seen before the begin."""
 
@@ -149,7 +145,7 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
     ``OperationError`` after the catalog says FAILED.
     """
     began = time.monotonic()
-    with interruptible(), closing(connect(request.connection)) as connection:
+    with interruptible(), closing(connect(request.connection)) as connection, ExitStack() as at_end:
         method.check(connection)
         _refuse_foreign_cluster(connection, store, layout, request)
         try:
@@ -160,7 +156,8 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
             raise OperationError(f"cannot begin a backup: {error}", hint=error.hint) from error
         info = BackupInfo(backup_id, server_name=method.server_name, mode=method.mode)
         run = Run(store, layout, info, request)
-        record = _Record(run)
+        record = Record(store, layout, info, request.tags)
+        at_end.callback(run.heartbeat.stop)
         try:
             _take(connection, run, record, request, method)
         except BaseException as error:
@@ -174,7 +171,7 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
                 hint="its archives are useless without it; take the backup again",
             ) from error
         try:
-            call_interruptibly(lambda: _refuse_if_deleted(run, method))
+            call_interruptibly(lambda: refuse_if_deleted(run, method.check_stored))
             if parent := info.parent_backup_id:
                 call_interruptibly(lambda: adopt(Catalog(store, layout), parent, backup_id, request.tags))
         except OperationError as error:
@@ -185,11 +182,6 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
         if not request.include_wal:
             _look_for_wal(run, request)
     return info
-
-
-def reason_of(error: BaseException) -> str:
-    """Return an error as one line for ``backup.info`` and the log."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _refuse_foreign_cluster(connection: Connection, store: ObjectStore, layout: Layout, request: BackupRequest) -> None:
@@ -206,48 +198,7 @@ def _refuse_foreign_cluster(connection: Connection, store: ObjectStore, layout: 
         raise OperationError(f"cannot begin a backup: {error}", hint=error.hint) from error
 
 
-class _Record:
-    """The ``backup.info`` object of one backup. The first upload never replaces another backup's."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._tried: list[bytes] = []
-        self._ours = False
-
-    def save(self) -> None:
-        run = self._run
-        key = run.layout.backup_info(run.info.backup_id)
-        data = backup_info.dump(run.info).encode("utf-8", "backslashreplace")
-        self._tried.append(data)
-        try:
-            run.store.put(key, data, if_absent=not self._ours, tags=run.tags)
-        except ObjectExistsError:
-            if data is not self._tried[-1]:
-                return  # this upload was abandoned, and must not replace the later state that overtook it
-            # An upload of ours that was tried again, or interrupted, may have arrived all the same.
-            if run.store.get(key, limit=backup_info.MAX_SIZE) not in self._tried:
-                raise OperationError(
-                    f"another backup took the id {run.info.backup_id} at the same moment", hint="take the backup again"
-                ) from None
-            run.store.put(key, data, tags=run.tags)
-        self._ours = True
-
-    def require_untouched(self) -> None:
-        """Raise ``OperationError`` if the object isn't what was written; credentials that may not read are trusted."""
-        run = self._run
-        key = run.layout.backup_info(run.info.backup_id)
-        try:
-            found = run.store.get(key, limit=backup_info.MAX_SIZE)
-        except (ObjectNotFoundError, ObjectTooLargeError):
-            found = None
-        except AccessDeniedError as error:
-            log.info("backup.info is not looked at before it is replaced: %s", error)
-            return
-        if found not in self._tried:
-            raise OperationError(f"{run.store.object_url(key)} was deleted or replaced while the backup was made")
-
-
-def _refuse_if_deleted(run: Run, method: CopyMethod) -> None:
+def refuse_if_deleted(run: Run, check_stored: Callable[[Run, Mapping[str, int]], None]) -> None:
     """Raise ``OperationError`` if a deletion of the backup began before the catalog said DONE.
 
     The deletion puts an object beside ``backup.info`` before it marks this, so that a mark which DONE has replaced can
@@ -264,10 +215,10 @@ def _refuse_if_deleted(run: Run, method: CopyMethod) -> None:
     sizes = {item.key: item.size for item in level.objects}
     if layout.being_deleted(backup_id) in sizes:
         raise OperationError("it was deleted while it was made", hint="take another backup")
-    method.check_stored(run, sizes)
+    check_stored(run, sizes)
 
 
-def _take(connection: Connection, run: Run, record: _Record, request: BackupRequest, method: CopyMethod) -> None:
+def _take(connection: Connection, run: Run, record: Record, request: BackupRequest, method: CopyMethod) -> None:
     info = run.info
     info.systemid = read_system_identifier(connection)
     metadata = read_metadata(connection)
@@ -293,6 +244,7 @@ def _take(connection: Connection, run: Run, record: _Record, request: BackupRequ
         call_interruptibly(record.save)
         log.info("backup %s began at %s on timeline %d", info.backup_id, info.begin_xlog, start.timeline)
         request.announce(info)
+        run.heartbeat.start()
         method.copy(run)
         log.info("waiting for the server to stop the backup and to archive its WAL")
         stop = mode.stop()
@@ -342,7 +294,7 @@ def _describe(info: BackupInfo, metadata: ServerMetadata) -> None:
     info.cluster_size = metadata.cluster_size
 
 
-def _fail(run: Run, record: _Record, request: BackupRequest, method: CopyMethod, error: BaseException) -> None:
+def _fail(run: Run, record: Record, request: BackupRequest, method: CopyMethod, error: BaseException) -> None:
     """Clean up after ``error``: nothing in here may hide it, and none of it may take long."""
     log.debug("backup %s fails", run.info.backup_id, exc_info=error)
     info = run.info
@@ -356,26 +308,7 @@ def _fail(run: Run, record: _Record, request: BackupRequest, method: CopyMethod,
         method.abort()
     except Exception as problem:  # noqa: BLE001 - the first error is the one to report
         log.warning("cleaning up after the failed backup: %s", reason_of(problem))
-    _save_in_time(record)
-
-
-def _save_in_time(record: _Record) -> None:
-    """Store the FAILED ``backup.info``, but don't let a store that is out of reach hold up the end of the process."""
-    problems: list[BaseException] = []
-
-    def save() -> None:
-        try:
-            record.save()
-        except BaseException as error:  # noqa: BLE001 - carried to the main thread
-            problems.append(error)
-
-    thread = threading.Thread(target=save, name="failed-record", daemon=True)
-    thread.start()
-    thread.join(_FAILED_UPLOAD_TIMEOUT)
-    if thread.is_alive():
-        log.warning("backup.info can't be marked FAILED: no answer from the store for %d s", _FAILED_UPLOAD_TIMEOUT)
-    elif problems:
-        log.warning("backup.info can't be marked FAILED: %s", reason_of(problems[0]))
+    save_in_time(record)
 
 
 def _failure(info: BackupInfo, error: BaseException) -> OperationError:

@@ -9,7 +9,8 @@ from typing import Any
 
 from barman_cloud import logs
 from barman_cloud.backup.helper_threads import call_interruptibly
-from barman_cloud.backup.lifecycle import BackupRequest, Run, reason_of, take_backup
+from barman_cloud.backup.lifecycle import BackupRequest, Run, take_backup
+from barman_cloud.backup.record import reason_of
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.catalog import Catalog

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from barman_cloud import logs
 from barman_cloud.catalog.backup_info import STARTED, BackupInfo
 from barman_cloud.catalog.catalog import Catalog, by_extraction
-from barman_cloud.catalog.layout import DATA, ArchiveName
+from barman_cloud.catalog.layout import DATA, ArchiveName, Layout
 
 log = logs.get_logger(__name__)
 
@@ -31,6 +31,21 @@ class BackupObjects:
         return self.archives + self.sidecars
 
 
+def _sidecar_keys(layout: Layout, backup_id: str) -> tuple[str, ...]:
+    return (
+        layout.archives_json(backup_id),
+        layout.manifest(backup_id),
+        layout.configuration(backup_id),
+        layout.heartbeat(backup_id),
+    )
+
+
+def is_of_backup(layout: Layout, backup_id: str, key: str) -> bool:
+    """Tell whether an object in the folder of a backup is what this program or Barman put there."""
+    others = (layout.backup_info(backup_id), layout.backup_label(backup_id), layout.being_deleted(backup_id))
+    return key in others or key in _sidecar_keys(layout, backup_id) or layout.parse_archive_key(key) is not None
+
+
 def find_objects(catalog: Catalog, info: BackupInfo) -> BackupObjects:
     """List a backup's folder and return what belongs to the backup; what doesn't is named at INFO and stays.
 
@@ -38,7 +53,7 @@ def find_objects(catalog: Catalog, info: BackupInfo) -> BackupObjects:
     """
     layout, backup_id = catalog.layout, info.backup_id
     expected = {DATA, *(str(tablespace.oid) for tablespace in info.tablespaces or ())}
-    sidecar_keys = (layout.archives_json(backup_id), layout.manifest(backup_id), layout.configuration(backup_id))
+    sidecar_keys = _sidecar_keys(layout, backup_id)
     others = (layout.backup_info(backup_id), layout.backup_label(backup_id))
     archives: list[ArchiveName] = []
     sidecars: list[str] = []

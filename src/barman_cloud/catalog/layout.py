@@ -9,7 +9,7 @@ The layout is Barman's (``docs/reference/format.md`` describes it object by obje
                                        annotations/keep
                                        archives.json, backup_manifest,          ours; Barman ignores them
                                        configuration.tar
-                                       being_deleted                            ours, for a moment
+                                       being_deleted, heartbeat                 ours, for a moment
     <prefix>/<server>/system_identifiers                                        ours
     <prefix>/<server>/wals/<timeline><log>/<segment>[.partial|.<offset>.backup][.gz]
                            <timeline>.history[.gz]
@@ -135,6 +135,10 @@ class Layout:
     def being_deleted(self, backup_id: str) -> str:
         """Return the key of what a deletion puts beside a backup that is still being made."""
         return f"{self.backup_dir(backup_id)}being_deleted"
+
+    def heartbeat(self, backup_id: str) -> str:
+        """Return the key of the sign of life of a backup that is being made."""
+        return f"{self.backup_dir(backup_id)}heartbeat"
 
     def keep(self, backup_id: str) -> str:
         return f"{self.backup_dir(backup_id)}annotations/keep"

@@ -116,6 +116,26 @@ def plan_wal_cleanup(
     return WalCleanup(deleted, limit, f"backup {until.backup_id}", protected, needs, by_folder)
 
 
+def plan_orphaned_wal(backups: Mapping[str, BackupInfo], keeps: Keeps) -> WalCleanup | NoCleanup:
+    """Plan the removal of WAL that none of ``backups`` needs, such as what a deletion could not delete.
+
+    What comes before the first complete backup that isn't kept as standalone goes, with the exceptions of a deletion.
+    """
+    complete = [info for _, info in sorted(backups.items()) if info.is_complete]
+    oldest = next((info for info in complete if keeps.get(info.backup_id) != STANDALONE), None)
+    if oldest is None:
+        return NoCleanup("", "there is no complete backup that recovery could begin with")
+    limit = _segment(oldest.begin_wal)
+    if limit is None:
+        return NoCleanup("", f"backup {oldest.backup_id} doesn't say where its WAL begins")
+    needs = _needs_of(backups, keeps)
+    if isinstance(needs, str):
+        return NoCleanup("", f"backup {needs} doesn't say where its WAL begins")
+    timelines = {info.timeline for info in backups.values() if info.timeline is not None}
+    protected = frozenset(timelines - {int(limit[:8], 16)})
+    return WalCleanup(oldest.backup_id, limit, f"backup {oldest.backup_id}", protected, needs, by_folder=False)
+
+
 def _needs_of(remaining: Mapping[str, BackupInfo], keeps: Keeps) -> Needs | str:
     """Return the needs of the backups that stay, or the id of one whose need isn't known."""
     floors, ranges = set(), set()

@@ -20,6 +20,8 @@ class Taken(NamedTuple):
     plan: int
     whole: bool
     """Its folder goes as a whole."""
+    size: int = 0
+    """Bytes as stored."""
 
 
 class WalSweep:
@@ -47,7 +49,7 @@ class WalSweep:
             if slash and folder != current:
                 current, shares = folder, self._enter(folder)
             if slash and shares and (taken := self._take(item.key, folder, shares)):
-                yield taken
+                yield taken._replace(size=item.size)
 
     def goes_as_a_whole(self, key: str) -> bool:
         """Tell whether ``key``, which was taken, is in a folder that goes as a whole."""

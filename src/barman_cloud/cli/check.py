@@ -22,6 +22,7 @@ def add_arguments(parser: Declarations) -> None:
     limits.add_argument(
         "--max-verified-age", type=values.age, metavar="AGE", help="fail if the last successful verify is longer ago"
     )
+    limits.add_argument("--max-drill-age", type=values.age, metavar="AGE", help="fail if the last drill is longer ago")
     limits.add_argument(
         "--min-backup-size", type=values.size, metavar="SIZE", help="fail if the newest backup is smaller"
     )
@@ -31,6 +32,12 @@ def add_arguments(parser: Declarations) -> None:
         default=0,
         metavar="N",
         help="fail if there are fewer full backups (default 0)",
+    )
+    limits.add_argument(
+        "-r",
+        "--retention-policy",
+        metavar="POLICY",
+        help="compare object locks with the policy that backups are deleted by, as backup-delete takes it",
     )
     server = parser.add_argument_group("PostgreSQL")
     server.add_argument("-d", "--dbname", help="look at the server as well: database name or connection string")
@@ -62,14 +69,17 @@ def run(args: Arguments) -> int | None:
 
 
 def _limits(args: Arguments) -> Limits:
+    from barman_cloud.catalog.retention import parse_policy
     from barman_cloud.verify.limits import Limits
 
     return Limits(
         max_backup_age=args.max_backup_age,
         max_wal_age=args.max_wal_age,
         max_verified_age=args.max_verified_age,
+        max_drill_age=args.max_drill_age,
         min_backup_size=args.min_backup_size,
         minimum_redundancy=args.minimum_redundancy,
+        retention=parse_policy(args.retention_policy) if args.retention_policy is not None else None,
         max_ready=args.max_ready,
     )
 

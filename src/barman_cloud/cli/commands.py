@@ -17,6 +17,9 @@ PROGRAMS = {
 
 OWN = {
     "check": "Tell whether backups and WAL are whole and fresh, from listings alone.",
+    "cleanup": "Remove what runs that were killed left in the bucket.",
+    "consolidate": "Make a full backup out of a chain of incremental ones, from bucket to bucket.",
+    "drill": "Restore, recover and start a backup in private: does it work, and how long does that take?",
     "verify": "Read backups and WAL, and tell what is broken and what can be restored.",
     "wal-receive": "Receive WAL from a server as it is written, and store it.",
 }

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from barman_cloud import logs
-from barman_cloud.cli import options, values
+from barman_cloud.cli import options, recovery, values
 from barman_cloud.cli.command import Command
 from barman_cloud.cli.command import main as run_command
 from barman_cloud.errors import AccessDeniedError, ConfigurationError, SelectionError, UsageError
@@ -28,16 +26,6 @@ if TYPE_CHECKING:
 
 log = logs.get_logger(__name__)
 
-_WAL_RESTORE = "barman-cloud-wal-restore"
-_STORE_OPTIONS = (
-    "cloud_provider",
-    "endpoint_url",
-    "aws_profile",
-    "read_timeout",
-    "addressing_style",
-    "sse_customer_key",
-    "azure_credential",
-)
 _SETTINGS = (
     "write_recovery_settings",
     "target_name",
@@ -154,7 +142,7 @@ def run(args: Arguments) -> None:
     target = Path(args.recovery_dir)
     wants_settings = any(getattr(args, name) for name in _SETTINGS)
     if args.backup_id == "auto" or wants_settings:
-        point = _target_time(args), _target_lsn(args)
+        point = recovery.target_time(args), recovery.target_lsn(args)
     else:
         point = None, None
         _tell_of_ignored_target(args)
@@ -298,20 +286,12 @@ def _check_wal(args: Arguments, archive: WalArchive, info: BackupInfo, settings:
 
 
 def _settings_from(args: Arguments, time: datetime | None, lsn: int | None) -> RecoverySettings:
-    from barman_cloud.restore.recovery_settings import RecoverySettings, restore_command
+    from barman_cloud.restore.recovery_settings import RecoverySettings
 
-    beside = Path(sys.argv[0]).resolve().with_name(_WAL_RESTORE)
     return RecoverySettings(
         args.restore_command
-        or restore_command(
-            str(beside) if beside.exists() else _WAL_RESTORE,
-            _store_options(args),
-            args.source_url,
-            args.server_name,
-            # A standby never ends recovery by itself: it asks again, or streams.
-            abort_on_error=not args.no_abort_recovery_on_error and not args.standby_mode,
-            environ=_region(args),
-        ),
+        # A standby never ends recovery by itself: it asks again, or streams.
+        or recovery.command(args, abort_on_error=not args.no_abort_recovery_on_error and not args.standby_mode),
         primary_conninfo=args.primary_conninfo,
         conf=args.recovery_conf_filename or "postgresql.auto.conf",
         time=time,
@@ -342,42 +322,6 @@ def _restore_snapshots(
     if settings:
         neutralise(target)
         write(target, settings, info.backup_id)
-
-
-def _target_time(args: Arguments) -> datetime | None:
-    from barman_cloud.catalog.times import doubt_about, parse_time
-
-    if args.target_time is None:
-        return None
-    try:
-        time = parse_time(args.target_time)
-        if doubt := doubt_about(args.target_time):
-            log.warning("--target-time '%s': %s", args.target_time, doubt)
-    except ValueError as error:
-        raise SelectionError(f"--target-time: {error}", hint="write for example '2026-11-22 14:30:00+01:00'") from error
-    return time
-
-
-def _target_lsn(args: Arguments) -> int | None:
-    from barman_cloud.catalog.selection import parse_target_lsn
-
-    return parse_target_lsn(args.target_lsn) if args.target_lsn is not None else None
-
-
-def _store_options(args: Arguments) -> list[str]:
-    """Return what PostgreSQL has to tell ``barman-cloud-wal-restore`` to find the same store."""
-    given = {name: getattr(args, name) for name in _STORE_OPTIONS}
-    ahead = [f"--parallel={args.wal_parallel}"] if args.wal_parallel else []
-    return [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None] + ahead
-
-
-def _region(args: Arguments) -> dict[str, str]:
-    """Return the variable that says the bucket's region, if that comes from a configuration.
-
-    The recovered machine has neither that configuration nor, maybe, the variable.
-    """
-    region = args.aws_region
-    return {"AWS_DEFAULT_REGION": region} if region and os.environ.get("AWS_DEFAULT_REGION") == region else {}
 
 
 COMMAND = Command("restore", add_arguments, run, validate, interrupt_exit_code=1)

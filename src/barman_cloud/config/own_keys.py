@@ -45,6 +45,6 @@ OWN_KEYS: tuple[Key, ...] = (
     own("drill_schedule", "GSM", kinds.schedule, None, "when it restores to see that it works"),
     own("schedule_time_zone", "GSM", kinds.time_zone, "UTC", "time zone of the schedules"),
     own("schedule_jitter", "GSM", kinds.natural, 0, "seconds by which starts are spread at random"),
-    own("drill_directory", "GSM", kinds.absolute_path, None, "where drills restore to"),
+    own("drill_directory", "GSM", kinds.absolute_path, None, "where drills restore to", "--directory"),
     own("verify_maximum_age", "GSM", kinds.age, None, "verify again what was verified longer ago", "--max-age"),
 )

@@ -22,6 +22,12 @@ class Programs:
     version: str
     directory: Path
 
+    @property
+    def major(self) -> int:
+        """18 for ``18.6``, ``18beta1`` and ``18devel``."""
+        found = re.match(r"\d+", self.version)
+        return int(found[0]) if found else 0
+
     def path(self, name: str) -> str | None:
         """Return the path of a program, or None if this installation doesn't have it."""
         path = self.directory / name
@@ -45,17 +51,17 @@ def find_server(major: int, path_prefix: str | None = None) -> Programs:
 
     ``path_prefix`` (directories separated by colons) comes first, then the usual places, then ``PATH``.
     """
-    looked: list[str] = []
+    looked: dict[str, str] = {}
     for directory in _directories(major, path_prefix):
         if str(directory) in looked:
             continue
-        looked.append(str(directory))
-        version = _version(directory / "postgres")
-        if version and int(version.partition(".")[0]) == major:
-            return Programs(version, directory)
+        found = Programs(_version(directory / "postgres") or "", directory)
+        if found.major == major:
+            return found
+        looked[str(directory)] = f"{directory}, which has {found.version}" if found.version else str(directory)
     raise NotFoundError(
-        f"no PostgreSQL {major} on this machine (looked in {', '.join(looked)})",
-        hint=f"install the server of PostgreSQL {major}, or name its directory with --path-prefix",
+        f"no PostgreSQL {major} on this machine (looked in {', '.join(looked.values())})",
+        hint=f"install the server of PostgreSQL {major}, or name its directory with --pg-bin",
     )
 
 

@@ -13,7 +13,6 @@ from typing import BinaryIO
 
 from barman_cloud import logs
 from barman_cloud.catalog.backup_info import STREAMED, BackupInfo
-from barman_cloud.catalog.catalog import ArchiveObject
 from barman_cloud.catalog.layout import DATA, Layout
 from barman_cloud.errors import ObjectNotFoundError, OperationError, UnexpectedError
 from barman_cloud.restore import journal, room
@@ -28,17 +27,17 @@ from barman_cloud.restore.delta import (
     require_same_system,
     strangers,
 )
+from barman_cloud.restore.extraction import Extraction
 from barman_cloud.restore.finish import SET_ASIDE, finish, reopen
 from barman_cloud.restore.journal import Journal
-from barman_cloud.restore.layer import LABEL, Layer, LayerOfArchive
-from barman_cloud.restore.pipeline import run_all
+from barman_cloud.restore.layer import LABEL
+from barman_cloud.restore.merge import Merge, fits
 from barman_cloud.restore.plan import RestorePlan, make_plan
 from barman_cloud.restore.recovery_settings import RecoverySettings
-from barman_cloud.restore.source import ArchiveSource
 from barman_cloud.restore.stored_manifest import entries, fetch_manifest
 from barman_cloud.restore.tree import Outcome, Tree, split
 from barman_cloud.restore.verify import WrittenFiles
-from barman_cloud.restore.worker import Window, extract_archive, read_archive
+from barman_cloud.restore.worker import Window, read_archive
 from barman_cloud.store.base import ObjectStore
 
 log = logs.get_logger(__name__)
@@ -77,7 +76,8 @@ def restore_backup(
     the same call goes on where an interrupted one stopped. Raises ``OperationError`` for directories that aren't empty
     (unless ``delta``, and they are of the same cluster), missing archives, a backup without label and too little room
     (unless ``force``), ``UnsafeArchiveError`` for an archive that would write elsewhere, ``IntegrityError`` for damaged
-    content. An incremental backup is put on top of those that it builds on, oldest first, in the same files.
+    content. An incremental backup is put together with those that it builds on: in memory while the files are
+    written (``merge``), or in place, oldest first.
     """
     began = time.monotonic()
     plan, interrupted = make_plan(store, layout, info, target, tablespaces, delta=delta)
@@ -87,16 +87,16 @@ def restore_backup(
             stack.enter_context(closing(interrupted))
         _check_status(store, plan)
         chain = open_chain(store, layout, plan.sources, stack) if plan.older else None
-        comparison = look_before(store, layout, plan, jobs, files, force=force, interrupted=interrupted is not None)
+        comparison = look_before(
+            store, layout, plan, jobs, files, force=force, interrupted=interrupted is not None, chain=chain
+        )
         notes = _open_directories(stack, plan, interrupted)
         trees = _open_trees(stack, plan)
         if comparison is not None:
             prepare(plan, trees, comparison)
             notes.forget()
-        older = _extract_chain(store, chain, trees, notes, jobs) if chain else []
-        newest = chain.layer(len(plan.older)) if chain else None
-        _extract(store, plan.source, trees, notes, files, jobs, comparison, newest)
-        verify = partial(verify_combined, chain.manifests[-1], trees, files, jobs, info.version) if chain else None
+        extraction = Extraction(store, trees, notes, files, jobs, comparison)
+        older, verify = _extract(extraction, plan, chain, is_new=interrupted is None and comparison is None)
         try:
             verified = finish(plan, trees, notes, files, settings, verify)
         except OSError as error:
@@ -124,8 +124,11 @@ def look_before(
     *,
     force: bool = False,
     interrupted: bool = False,
+    chain: Chain | None = None,
 ) -> Comparison | None:
     """Look whether there is enough room and, for a delta restore, at what is there; nothing is changed yet.
+
+    ``chain`` is that of an incremental backup.
 
     Returns what can be kept, None unless ``plan.delta``. Raises ``OperationError`` as ``restore_backup`` does.
     """
@@ -151,8 +154,8 @@ def look_before(
             require_no_server(plan.target)
         else:
             require_same_system(plan.target, plan.info.systemid, plan.info.backup_id)
-        found = need_manifest(fetched(), plan.info.backup_id)
-        room.require(plan, exactly, force=force)
+        found = chain.restored_files() if chain else entries(need_manifest(fetched(), plan.info.backup_id))
+        room.require(plan, (lambda: None) if chain else exactly, force=force)
         trees = _open_trees(stack, plan)
         comparison = compare(found, trees, jobs, files)
         comparison.removed = sum(not directory for _, directory in strangers(trees, comparison.listed))
@@ -228,72 +231,18 @@ def _check_status(store: ObjectStore, plan: RestorePlan) -> None:
     )
 
 
-def _extract_chain(
-    store: ObjectStore, chain: Chain, trees: Mapping[str, Tree], notes: Journal, jobs: int
-) -> list[Outcome]:
-    """Extract what the newest backup needs of the older ones, one after another; the newest is left to be done."""
-    outcomes: list[Outcome] = []
-    for number, source in enumerate(chain.sources[:-1]):
-        outcomes += _extract(store, source, trees, notes, None, jobs, None, chain.layer(number))
-    return outcomes
-
-
 def _extract(
-    store: ObjectStore,
-    source: ArchiveSource,
-    trees: Mapping[str, Tree],
-    notes: Journal,
-    files: WrittenFiles | None,
-    jobs: int,
-    comparison: Comparison | None,
-    layer: Layer | None,
-) -> list[Outcome]:
-    """Extract what the journal doesn't know as extracted, the largest archives first.
-
-    ``layer`` tells what to do with the members of a backup of a chain. Of an older one nothing but files counts.
-    """
-    turn = threading.Lock()
-    archives = [archive for archive in source.archives if archive.base in trees]
-    outcomes = [notes.finished[archive.key] for archive in archives if archive.key in notes.finished]
-    is_older = layer is not None and not layer.is_newest
-
-    def done(order: int, base: str, outcome: Outcome) -> None:
-        if not is_older:
-            trees[base].add(order, outcome)
-
-    for order, archive in enumerate(archives):
-        if archive.key in notes.finished:
-            done(order, archive.base, notes.finished[archive.key])
-    pending = [(order, archive) for order, archive in enumerate(archives) if archive.key not in notes.finished]
-    if len(pending) < len(archives):
-        log.info("%d of %d archives were extracted before", len(archives) - len(pending), len(archives))
-    window = Window.of_each(max(1, min(jobs, len(pending))))
-
-    def task(order: int, archive: ArchiveObject) -> Callable[[threading.Event], None]:
-        def run(stop: threading.Event) -> None:
-            record = files.recorder(archive.base) if files else None
-            part = LayerOfArchive(layer, archive.base) if layer else None
-            outcome = extract_archive(
-                store,
-                archive,
-                trees[archive.base],
-                order,
-                window=window,
-                expected=(source.records or {}).get(archive.key),
-                record=part.recorder(record) if part else record,
-                keep=comparison.keeper(archive.base) if comparison else None,
-                layer=part,
-                stop=stop,
-            )
-            done(order, archive.base, outcome)
-            with turn:
-                notes.add(archive.key, outcome)
-                outcomes.append(outcome)
-
-        return run
-
-    pending.sort(key=lambda entry: entry[1].size, reverse=True)
-    run_all([task(order, archive) for order, archive in pending], jobs)
-    if layer is not None:
-        layer.require_all(sum(outcome.files if is_older else outcome.overlaid for outcome in outcomes))
-    return outcomes
+    extraction: Extraction, plan: RestorePlan, chain: Chain | None, *, is_new: bool
+) -> tuple[list[Outcome], Callable[[], int] | None]:
+    """Extract everything. Returns what older backups left, and how the result is verified if not as a full backup."""
+    if chain is None:
+        extraction.extract(plan.source)
+        return [], None
+    notes = extraction.notes
+    if is_new and fits(chain.changed_size):
+        notes.add_merging()
+    merge = Merge() if notes.merging else None
+    older = extraction.extract_chain(chain, merge)
+    made = merge.made if merge else {}
+    trees, files = extraction.trees, extraction.files
+    return older, partial(verify_combined, chain.manifests[-1], trees, files, extraction.jobs, plan.info.version, made)

@@ -6,22 +6,29 @@ backup decides everything beforehand: its ``backup.info``, its archives and its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
+from barman_cloud.archive.checksum import crc32c
+from barman_cloud.archive.manifest import ManifestFile
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import IntegrityError, NotFoundError, OperationError
 from barman_cloud.incremental.chains import ChainPlan, plan_chain
+from barman_cloud.incremental.changes import restored_path
+from barman_cloud.incremental.file_format import BLOCK, Header
 from barman_cloud.postgres.wal import parse_lsn
-from barman_cloud.restore.layer import Layer
+from barman_cloud.restore.layer import LABEL, Layer
 from barman_cloud.restore.source import ArchiveSource
 from barman_cloud.restore.stored_manifest import entries, fetch_manifest
 from barman_cloud.store.base import ObjectStore
 
+UNKNOWN = -1
+"""The size of a file that only its blocks tell."""
 _ANOTHER = "restore another backup"
 
 
@@ -87,10 +94,41 @@ class Chain:
     sources: Sequence[ArchiveSource]
     manifests: Sequence[BinaryIO]
     plan: ChainPlan
+    changed_size: int
+    """Bytes of all files of changed blocks, those included that later backups make useless."""
+
+    def restored_files(self) -> Iterator[ManifestFile]:
+        """Yield the files of the restored directory with what the manifests tell of them.
+
+        A relation file that no increment has changed is as its base has it: then each stands for it by an incremental
+        file without blocks that cuts nothing off, which its size and checksum tell. Where only the blocks would tell,
+        size is ``UNKNOWN``. Memory is about 300 bytes for each file of the former kind.
+        """
+        unchanged: dict[str, ManifestFile] = {}
+        for number, manifest in enumerate(self.manifests):
+            written, overlaid = self.plan.written[number], self.plan.overlaid[number]
+            for entry in entries(manifest):
+                if entry.path in written and entry.checksum and entry.size % BLOCK == 0:
+                    unchanged[entry.path] = entry
+                path = restored_path(entry.path)
+                if path in overlaid and (base := unchanged.get(path)) and not _changes_nothing(entry, base.size):
+                    del unchanged[path]
+        for entry in entries(self.manifests[-1]):
+            path = restored_path(entry.path)
+            if path is not None:
+                yield unchanged.get(path) or replace(entry, path=path, size=UNKNOWN)
+            else:
+                yield replace(entry, size=UNKNOWN) if entry.path == LABEL else entry
 
     def layer(self, number: int) -> Layer:
         """Return what there is to know while the archives of one backup are extracted."""
         return Layer(self.plan, number, self.sources[number].info.backup_id, entries(self.manifests[number]))
+
+
+def _changes_nothing(entry: ManifestFile, size: int) -> bool:
+    """Tell whether an incremental file leaves a file of ``size`` bytes as it is."""
+    header = Header(array("I"), size // BLOCK).to_bytes()
+    return entry.size == len(header) and entry.crc == crc32c(header)
 
 
 def open_chain(store: ObjectStore, layout: Layout, sources: Sequence[ArchiveSource], stack: ExitStack) -> Chain:
@@ -110,5 +148,14 @@ def open_chain(store: ObjectStore, layout: Layout, sources: Sequence[ArchiveSour
             )
         manifests.append(stack.enter_context(manifest))
     names = [source.info.backup_id for source in sources]
-    plan = plan_chain([(entry.path for entry in entries(manifest)) for manifest in manifests], names)
-    return Chain(sources, manifests, plan)
+    changed = 0
+
+    def paths(manifest: BinaryIO) -> Iterator[str]:
+        nonlocal changed
+        for entry in entries(manifest):
+            if restored_path(entry.path) is not None:
+                changed += entry.size
+            yield entry.path
+
+    plan = plan_chain([paths(manifest) for manifest in manifests], names)
+    return Chain(sources, manifests, plan, changed)

@@ -24,7 +24,6 @@ from barman_cloud.errors import OperationError, UnexpectedError
 from barman_cloud.postgres.control_file import parse_control_file, read_control_file
 from barman_cloud.restore import durability, journal
 from barman_cloud.restore.plan import RestorePlan
-from barman_cloud.restore.stored_manifest import entries
 from barman_cloud.restore.tree import Tree
 from barman_cloud.restore.verify import LEFT_OUT, MANIFEST, WrittenFiles, difference, locate
 
@@ -97,18 +96,23 @@ def require_no_server(target: Path) -> None:
         )
 
 
-def compare(manifest: BinaryIO, trees: Mapping[str, Tree], jobs: int, files: WrittenFiles | None = None) -> Comparison:
-    """Compare what is in ``trees`` with the manifest, ``jobs`` files at a time. ``files`` is told of what is kept."""
+def compare(
+    files_of_backup: Iterable[ManifestFile], trees: Mapping[str, Tree], jobs: int, files: WrittenFiles | None = None
+) -> Comparison:
+    """Compare what is in ``trees`` with the files of a backup, ``jobs`` at a time. ``files`` is told of what is kept.
+
+    A negative size is that of a file of which nobody knows what it has to be: it is written.
+    """
     result = Comparison()
     kept = array("q")
     listed = array("q")
 
     def same(entry: ManifestFile) -> bool:
-        if entry.path == _CONTROL_FILE:
+        if entry.path == _CONTROL_FILE or entry.size < 0:
             return False
         return difference(entry, *locate(entry.path, trees)) is None
 
-    found = entries(manifest)
+    found = iter(files_of_backup)
     with ThreadPoolExecutor(jobs, thread_name_prefix="compare") as pool:
         while batch := list(islice(found, _BATCH)):
             for entry, is_same in zip(batch, pool.map(same, batch), strict=True):
@@ -117,7 +121,7 @@ def compare(manifest: BinaryIO, trees: Mapping[str, Tree], jobs: int, files: Wri
                 listed.append(hash(entry.path))
                 if not is_same:
                     result.written_files += 1
-                    result.written_size += entry.size
+                    result.written_size += max(entry.size, 0)
                     log.debug("differs: %s", entry.path)
                     continue
                 kept.append(hash(entry.path))

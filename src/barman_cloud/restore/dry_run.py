@@ -34,9 +34,10 @@ def describe_restore(
     plan, _ = make_plan(store, layout, info, target, tablespaces, delta=delta, dry_run=True)
     unfinished = (plan.target / NAME).exists()
     with ExitStack() as stack:
-        if plan.older:
-            open_chain(store, layout, plan.sources, stack)
-    comparison = look_before(store, layout, plan, jobs, WrittenFiles(), force=force, interrupted=unfinished)
+        chain = open_chain(store, layout, plan.sources, stack) if plan.older else None
+        comparison = look_before(
+            store, layout, plan, jobs, WrittenFiles(), force=force, interrupted=unfinished, chain=chain
+        )
     lines = [f"Would restore backup {info.backup_id} into {plan.target}:"]
     if unfinished:
         lines.append("  goes on           with the unfinished restore that is there, if it is the same")

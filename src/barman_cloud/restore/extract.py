@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from barman_cloud import logs
 from barman_cloud.archive.buffers import Buffer
-from barman_cloud.archive.checksum import crc32c
+from barman_cloud.archive.checksum import Tally, crc32c
 from barman_cloud.archive.tar import Member
 from barman_cloud.errors import IntegrityError, UnsafeArchiveError
 from barman_cloud.incremental.chains import Action
@@ -130,9 +130,24 @@ class Extractor:
         if member.kind != "file":
             raise self._not_a_file(path, member.kind)
         if action is Action.WRITE:
+            self._base(member, path, parts, content)
+        elif self._layer and self._layer.merge:
+            self.outcome.overlaid += 1
+            self._count(path, *self._layer.learn(path, member, content))
+        else:
+            self._overlay(member, path, parts, content)
+
+    def _base(self, member: Member, path: str, parts: Parts, content: Iterable[Buffer]) -> None:
+        """Write a file that an older backup has whole, with what newer ones have changed of it if that is known."""
+        stored = Tally(content)
+        merged = self._layer.whole(path, member, iter(stored)) if self._layer else None
+        if merged is None:
             self._file(member, path, parts, content)
             return
-        self._overlay(member, path, parts, content)
+        written = self._write_file(merged[0], path, parts, merged[1])
+        assert self._layer is not None
+        self._layer.note_whole(path, *written)
+        self._count(path, stored.size, stored.crc32c)
 
     def _overlay(self, member: Member, path: str, parts: Parts, content: Iterable[Buffer]) -> None:
         fd = open_base(parts[-1].removeprefix(PREFIX), self._directory(parts[:-1]), path)
@@ -157,6 +172,7 @@ class Extractor:
 
     def _file(self, member: Member, path: str, parts: Parts, content: Iterable[Buffer]) -> None:
         if self._keep is not None and self._keep(path) and self._adopt(member, parts):
+            self.outcome.kept += 1
             return
         self._count(path, *self._write_file(member, path, parts, content))
 

@@ -2,9 +2,9 @@
 
 ``.barman-cloud-restore`` is in the recovery directory from the first moment of a restore to the last. Its first line
 says which backup is restored to where; each further one, which archive is extracted and what that archive leaves to be
-done at the end; a last one, that all files match the manifest. What was written before the machine (not just the
-program) stopped may be lost, so after a reboot all archives are extracted again. The file is locked while a restore
-runs.
+done at the end; a last one, that all files match the manifest. For a chain one says that it isn't restored in place.
+What was written before the machine (not just the program) stopped may be lost, so after a reboot all archives are
+extracted again. The file is locked while a restore runs.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class Journal:
     fd: int
     finished: dict[str, Outcome] = field(default_factory=dict)
     delta: bool = False
+    merging: bool = False
+    """The files of a chain are put together while they are written (``merge``), and not in place."""
     verified: int | None = None
     """How many files were found to be as the manifest says, once all were extracted."""
 
@@ -55,6 +57,11 @@ class Journal:
         """Note that all files are as the manifest says: what is changed in the directory from now on is ours."""
         self.verified = count
         self._append({"verified": count})
+
+    def add_merging(self) -> None:
+        """Note that files are put together while they are written, before the first one is."""
+        self.merging = True
+        self._append({"merging": True})
 
     def forget(self) -> None:
         """Let this run and the next one extract everything again: what is there is wrong, or not known."""
@@ -85,6 +92,7 @@ class Journal:
         os.ftruncate(self.fd, text.rfind(b"\n") + 1)
         if not lines:
             # Killed before the first line was complete, so before anything else was written.
+            self.delta = identity.delta and any(item.name != NAME for item in self.path.parent.iterdir())
             self.begin(identity)
             return
         found, *entries = self._parse(lines)
@@ -104,6 +112,8 @@ class Journal:
                 boot = entry["boot"]
                 self.finished.clear()
                 self.verified = None
+            elif "merging" in entry:
+                self.merging = True
             elif "verified" in entry:
                 self.verified = entry["verified"]
             else:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from barman_cloud.archive.manifest import ManifestFile
 from barman_cloud.catalog.layout import DATA
@@ -14,6 +14,11 @@ from barman_cloud.errors import IntegrityError
 from barman_cloud.incremental.chains import Action, ChainPlan
 from barman_cloud.incremental.changes import restored_path
 from barman_cloud.incremental.relations import parse
+
+if TYPE_CHECKING:
+    from barman_cloud.archive.buffers import Buffer
+    from barman_cloud.archive.tar import Member
+    from barman_cloud.restore.merge import Merge
 
 LABEL: Final = "backup_label"
 _PARENT: Final = b"INCREMENTAL FROM "
@@ -28,7 +33,7 @@ class Layer:
 
     def __init__(self, plan: ChainPlan, number: int, backup_id: str, entries: Iterable[ManifestFile]) -> None:
         self._plan = plan
-        self._number = number
+        self.number = number
         self._backup_id = backup_id
         self.is_newest = number == len(plan.written) - 1
         self._lock = threading.Lock()
@@ -41,18 +46,18 @@ class Layer:
     @property
     def files(self) -> int:
         """How many files of this backup go into the restored directory; of the newest, those of changed blocks."""
-        overlaid = len(self._plan.overlaid[self._number])
-        return overlaid if self.is_newest else overlaid + len(self._plan.written[self._number])
+        overlaid = len(self._plan.overlaid[self.number])
+        return overlaid if self.is_newest else overlaid + len(self._plan.written[self.number])
 
     def action(self, base: str, path: str) -> Action:
         """Return what to do with the member ``path`` of an archive of ``base``."""
         path = in_manifest(base, path)
         if not self.is_newest:
-            return self._plan.action(self._number, path)
+            return self._plan.action(self.number, path)
         restored = restored_path(path)
         if restored is None or not is_of_changed_blocks(path):
             return Action.WRITE  # what isn't in the manifest, too, as of a full backup
-        if restored not in self._plan.overlaid[self._number]:
+        if restored not in self._plan.overlaid[self.number]:
             raise IntegrityError(f"backup {self._backup_id} holds {path}, which isn't in its manifest", hint=_ANOTHER)
         return Action.OVERLAY
 
@@ -77,7 +82,7 @@ class Layer:
         # The files that the newest backup has whole are compared in the end, as those of a full backup.
         if self.is_newest and path != LABEL and restored_path(path) is None:
             return False
-        return path == LABEL or self._plan.action(self._number, path) is not Action.SKIP
+        return path == LABEL or self._plan.action(self.number, path) is not Action.SKIP
 
     def require_all(self, files: int) -> None:
         """Raise ``IntegrityError`` unless the archives held as many planned files as the manifest lists."""
@@ -95,6 +100,8 @@ class LayerOfArchive:
 
     layer: Layer
     base: str
+    merge: Merge | None = None
+    """Where changed blocks wait for the files that they belong into; None: they are written over what is there."""
 
     def action(self, path: str) -> Action:
         return self.layer.action(self.base, path)
@@ -108,6 +115,20 @@ class LayerOfArchive:
                 record(path, size, crc)
 
         return check
+
+    def learn(self, path: str, member: Member, content: Iterable[Buffer]) -> tuple[int, int]:
+        """Let ``merge`` have a file of changed blocks; returns its size and CRC-32C."""
+        assert self.merge is not None
+        return self.merge.learn(self.layer.number, 0, in_manifest(self.base, path), member, content)
+
+    def whole(self, path: str, member: Member, content: Iterator[Buffer]) -> tuple[Member, Iterable[Buffer]] | None:
+        """Return what ``merge`` makes of a file that an older backup has whole; None if it stays as it is."""
+        return self.merge.whole(in_manifest(self.base, path), member, content) if self.merge else None
+
+    def note_whole(self, path: str, size: int, crc: int) -> None:
+        """Note what was written of such a file."""
+        assert self.merge is not None
+        self.merge.made[in_manifest(self.base, path)] = size, crc
 
     @property
     def is_newest(self) -> bool:

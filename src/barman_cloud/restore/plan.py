@@ -97,11 +97,6 @@ def make_plan(
         if fresh and not delta:
             _require_empty(target, "recovery directory")
         chain = find_chain(Catalog(store, layout), info)
-        if chain and delta:
-            raise OperationError(
-                f"backup {info.backup_id} is incremental, and --delta can't be used with it",
-                hint="restore into an empty directory",
-            )
         *older, source = (find_source(store, layout, member) for member in (*chain, info))
         for entry in tablespaces if fresh else ():
             name = entry.tablespace.name

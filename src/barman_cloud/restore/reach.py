@@ -105,23 +105,41 @@ def problems_of_backup(archive: WalArchive, info: BackupInfo) -> list[Problem]:
 
 def problems_of_target(archive: WalArchive, info: BackupInfo, settings: RecoverySettings) -> list[Problem]:
     """Return why recovery from ``info``, whose own WAL is there, can't end at the target of ``settings``."""
+    return look_ahead(archive, info, settings)[0]
+
+
+def look_ahead(
+    archive: WalArchive, info: BackupInfo, settings: RecoverySettings
+) -> tuple[list[Problem], tuple[int, int] | None]:
+    """Return the same, and the timeline and LSN from which on there is WAL that recovery has to apply at its end.
+
+    That is the beginning of the archive's last segment on the way. None if the target is anything but the end of the
+    archive, if there are problems, and if the backup doesn't tell which WAL it needs.
+    """
     if found := list(_target_before_backup(info, settings)):
-        return found
+        return found, None
     needs = needed_wal(info)
     if needs is None:
         log.info(
             "backup %s doesn't tell which WAL it needs: whether the target can be reached is not known", info.backup_id
         )
-        return []
+        return [], None
     timeline = _target_timeline(archive, info, settings)
     if isinstance(timeline, Problem):
-        return [timeline]
+        return [timeline], None
     way = _legs_to(archive, timeline, needs, info)
     if isinstance(way, Problem):
-        return [way]
+        return [way], None
     if settings.immediate:
-        return []
-    return list(_judge(_walk(archive, way, needs.size, settings), info, settings))
+        return [], None
+    walked = _walk(archive, way, needs.size, settings)
+    problems = list(_judge(walked, info, settings))
+    run = walked.run
+    if problems or settings.targets() or run is None:
+        return problems, None
+    # A partial segment may hold nothing but the end of a record.
+    last = run.last - 1 if run.partial else run.last
+    return [], (run.timeline, last * needs.size)
 
 
 def _target_before_backup(info: BackupInfo, settings: RecoverySettings) -> Iterator[Problem]:

@@ -22,7 +22,7 @@ def fetch_manifest(store: ObjectStore, layout: Layout, source: ArchiveSource) ->
     """Return the backup's manifest as an open temporary file; None if the backup has none of its own."""
     spool = tempfile.TemporaryFile()  # noqa: SIM115 - handed to the caller
     try:
-        for chunk in _manifest_chunks(store, layout, source):
+        for chunk in manifest_chunks(store, layout, source):
             spool.write(chunk)
         if not spool.tell():
             spool.close()
@@ -39,9 +39,10 @@ def fetch_manifest(store: ObjectStore, layout: Layout, source: ArchiveSource) ->
     return spool
 
 
-def _manifest_chunks(
+def manifest_chunks(
     store: ObjectStore, layout: Layout, source: ArchiveSource
 ) -> Iterator[bytes | bytearray | memoryview]:
+    """Yield the manifest of a backup, from beside its archives or out of the last one; nothing if it has none."""
     try:
         yield from store.read(layout.manifest(source.info.backup_id))
         return

@@ -64,6 +64,8 @@ class Outcome:
     """Bytes of file content."""
     overlaid: int = 0
     """Files that are changed blocks of a relation; counted in ``files`` too."""
+    kept: int = 0
+    """Files that were there already."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -77,6 +79,7 @@ class Outcome:
             data["files"],
             data["size"],
             data.get("overlaid", 0),
+            data.get("kept", 0),
         )
 
 

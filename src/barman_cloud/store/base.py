@@ -70,11 +70,25 @@ class Listing(NamedTuple):
     objects: tuple[ObjectInfo, ...]
 
 
+class PendingUpload(NamedTuple):
+    """An upload in parts that was begun and neither completed nor aborted, or an unfinished file of a local store."""
+
+    key: str
+    upload: str
+    """What the store calls it."""
+    began: datetime | None
+    """When it began, or last grew, as far as the store tells."""
+    size: int | None = None
+    """Bytes that are stored of it; None if that isn't known."""
+
+
 class ObjectLock(NamedTuple):
     """Why an object can't be deleted now; ``reason`` is a phrase such as ``retained until 2026-12-01T00:00:00Z``."""
 
     key: str
     reason: str
+    until: datetime | None = None
+    """When it ends; None if nobody knows, as of a legal hold."""
 
 
 class Capabilities(NamedTuple):
@@ -220,6 +234,22 @@ class ObjectStore(ABC):
         ``DeleteFailedError`` names each of them at the end. Versions are never named: in a versioned bucket a delete
         marker is put. On stores that refuse the batch call, objects are deleted one by one.
         """
+
+    def list_uploads(self, prefix: str, *, sizes: bool = False) -> Iterator[PendingUpload]:
+        """Yield what unfinished uploads to keys that begin with ``prefix`` the store keeps, whoever began them.
+
+        Nothing from a store that keeps none. With ``sizes``, what is stored of each is found out, which costs a request
+        or more for each. ``StoreError`` where the store can't tell, ``AccessDeniedError`` where these credentials may
+        not know. Some compatible stores tell only of some, or of none (docs/reference/stores.md).
+        """
+        return iter(())
+
+    def abort_upload(self, upload: PendingUpload) -> bool:
+        """Drop an unfinished upload with all that is stored of it; one that is gone counts as dropped.
+
+        False if the store drops it only by itself. An object that is already there under the key stays as it is.
+        """
+        return True
 
     @abstractmethod
     def check(self) -> None:

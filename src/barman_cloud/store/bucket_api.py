@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from barman_cloud.buffers import Buffer
-from barman_cloud.store.base import ObjectInfo, Tags
+from barman_cloud.store.base import ObjectInfo, PendingUpload, Tags
 from barman_cloud.store.failures import RequestFailedError, unreadable
 
 LISTING = "a complete listing of this bucket and prefix"
@@ -75,6 +75,13 @@ class Part(NamedTuple):
     size: int
 
 
+class UploadsPage(NamedTuple):
+    """One answer of a listing of unfinished uploads; ``marker`` asks for the next one and is None on the last."""
+
+    uploads: tuple[PendingUpload, ...]
+    marker: tuple[str, str] | None = None
+
+
 class PartsApi(Protocol):
     """An upload in parts. One call is at most one request and is never retried here."""
 
@@ -89,3 +96,9 @@ class PartsApi(Protocol):
 
     def abort(self, key: str, upload: str) -> None:
         """Drop the upload and all its parts."""
+
+    def unfinished(self, prefix: str, marker: tuple[str, str] | None) -> UploadsPage:
+        """Return a page of the uploads that aren't finished, to keys that begin with ``prefix``."""
+
+    def stored(self, key: str, upload: str, marker: str) -> tuple[int, str]:
+        """Return the bytes of a page of the parts of an upload, and what asks for the next one (empty: the last)."""

@@ -15,12 +15,13 @@ from typing import TypeAlias
 from barman_cloud import logs
 from barman_cloud.errors import (
     AccessDeniedError,
+    BarmanCloudError,
     ObjectExistsError,
     ObjectNotFoundError,
     OperationError,
     StoreError,
 )
-from barman_cloud.store.base import Buffer, Listing, ObjectInfo, ObjectKind, Tags
+from barman_cloud.store.base import Buffer, Listing, ObjectInfo, ObjectKind, PendingUpload, Tags
 from barman_cloud.store.bucket_api import Attributes, Page
 from barman_cloud.store.cloud_client import CloudClient
 from barman_cloud.store.integrity import CHECKSUM, is_intact, metadata_of, require_intact
@@ -254,6 +255,19 @@ class CloudStore(CloudClient):
 
         with ThreadPoolExecutor(SINGLE_DELETES, thread_name_prefix="delete") as pool:
             return {name: reason for name, reason in zip(keys, pool.map(one, keys), strict=True) if reason}
+
+    def list_uploads(self, prefix: str, *, sizes: bool = False) -> Iterator[PendingUpload]:
+        from barman_cloud.store.pending import list_uploads
+
+        yield from list_uploads(self, prefix, sizes=sizes)
+
+    def abort_upload(self, upload: PendingUpload) -> bool:
+        try:
+            self.attempt("abort", upload.key, lambda: self.parts_api.abort(upload.key, upload.upload))
+        except BarmanCloudError as error:
+            if not self.is_gone(error):
+                raise
+        return True
 
     def check(self) -> None:
         prefix = f"{self.url.path}/" if self.url.path else ""

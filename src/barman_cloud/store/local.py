@@ -31,6 +31,7 @@ from barman_cloud.store.base import (
     ObjectInfo,
     ObjectKind,
     ObjectStore,
+    PendingUpload,
     RequestCounts,
     StoreURL,
     Tags,
@@ -239,6 +240,33 @@ class LocalStore(ObjectStore):
             while directory != self._root:
                 directory.rmdir()
                 directory = directory.parent
+
+    def list_uploads(self, prefix: str, *, sizes: bool = False) -> Iterator[PendingUpload]:
+        """Yield the temporary files of writers that were killed, and of those that are at work."""
+        self.requests.add("list_uploads")
+        self._check_root()
+        folder = prefix.rpartition("/")[0]
+        for directory, folders, files in os.walk(self._root / folder):
+            folders.sort()
+            for name in sorted(files):
+                place = Path(directory).relative_to(self._root)
+                key = "" if place == Path() else f"{place}/"
+                # The key that a temporary file was to get isn't in its name.
+                if name.startswith(TEMPORARY) and key.startswith(prefix):
+                    with suppress(FileNotFoundError):
+                        status = (Path(directory) / name).lstat()
+                        began = datetime.fromtimestamp(status.st_mtime, UTC)
+                        yield PendingUpload(f"{key}{name}", name, began, status.st_size)
+
+    def abort_upload(self, upload: PendingUpload) -> bool:
+        folder, _, name = upload.key.rpartition("/")
+        if not name.startswith(TEMPORARY):
+            raise StoreError(f"{self.object_url(upload.key)} is no unfinished file")
+        directory = self._path(folder) if folder else self._root
+        with self._errors(upload.key), suppress(FileNotFoundError):
+            (directory / name).unlink()
+        self._remove_empty(directory)
+        return True
 
     def check(self) -> None:
         self.requests.add("check")

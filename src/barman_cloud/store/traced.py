@@ -7,7 +7,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from barman_cloud import logs
-from barman_cloud.store.base import Buffer, Capabilities, Listing, ObjectInfo, ObjectKind, ObjectLock, ObjectStore, Tags
+from barman_cloud.store.base import (
+    Buffer,
+    Capabilities,
+    Listing,
+    ObjectInfo,
+    ObjectKind,
+    ObjectLock,
+    ObjectStore,
+    PendingUpload,
+    Tags,
+)
 
 log = logs.get_logger(__name__)
 
@@ -112,6 +122,16 @@ class TracedStore(ObjectStore):
                     yield key
 
             self._inner.delete(counted(), batch_size=batch_size)
+
+    def list_uploads(self, prefix: str, *, sizes: bool = False) -> Iterator[PendingUpload]:
+        with _traced("list_uploads", prefix) as result:
+            for number, upload in enumerate(self._inner.list_uploads(prefix, sizes=sizes), 1):
+                result.text = f"{number} uploads"
+                yield upload
+
+    def abort_upload(self, upload: PendingUpload) -> bool:
+        with _traced("abort_upload", upload.key):
+            return self._inner.abort_upload(upload)
 
     def check(self) -> None:
         with _traced("check", ""):

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from barman_cloud import logs
 from barman_cloud.catalog import servers
 from barman_cloud.catalog.backup_info import FAILED, STARTED, BackupInfo
 from barman_cloud.catalog.catalog import Catalog, CatalogView
+from barman_cloud.catalog.heartbeat import Sign
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.catalog.wal_archive import WalArchive
 from barman_cloud.catalog.wal_range import Segment, segments
 from barman_cloud.errors import IntegrityError, NotFoundError
 from barman_cloud.postgres.timeline import Switch
 from barman_cloud.store.base import ObjectStore
+from barman_cloud.verify import drill_record
 from barman_cloud.verify import ledger as ledgers
 from barman_cloud.verify.coverage import Coverage, Way, needs_of, recoverable
+from barman_cloud.verify.drill_record import DrillRecord
 from barman_cloud.verify.findings import Finding, Report, critical, ok, warning
 from barman_cloud.verify.ledger import Ledger
 from barman_cloud.verify.limits import Limits
+from barman_cloud.verify.storage import lock_findings, signs_of_life, upload_findings
 
 log = logs.get_logger(__name__)
 
@@ -47,13 +51,17 @@ def check(
     coverage = Coverage(tally.of(store, layout, size), histories, size)
     ways = [coverage.way(needs) for info in done if info.snapshots_info is None if (needs := needs_of(info))]
     ledger = ledgers.load(store, layout)
+    drilled = drill_record.last(store, layout)
     findings = [
-        *catalog_findings(view, limits, now),
+        *catalog_findings(view, limits, now, signs_of_life(catalog, view)),
         *cluster_findings(done),
         *wal_findings(tally, limits, now),
         *damaged,
         *coverage_findings(coverage, ways),
         *verified_findings(view, ledger, limits, now),
+        *upload_findings(catalog, view, now),
+        *_lock_findings(catalog, view, limits, now),
+        *drill_findings(drilled, limits, now),
         *extra,
     ]
     lost = ledgers.broken(ledger, view)
@@ -64,10 +72,15 @@ def check(
         layout.server,
         now,
         tuple(findings),
-        metrics=_metrics(done, tally, ways, now),
+        metrics={**_metrics(done, tally, ways, now), **_drill_metrics(drilled)},
         recoverable=spans,
         backup_times=tuple(info.end_time for info in done if info.end_time),
     )
+
+
+def _lock_findings(catalog: Catalog, view: CatalogView, limits: Limits, now: datetime) -> Iterator[Finding]:
+    if limits.retention is not None:
+        yield from lock_findings(catalog, view, limits.retention, limits.minimum_redundancy, now)
 
 
 class WalTally:
@@ -115,8 +128,10 @@ def read_histories(archive: WalArchive) -> tuple[dict[int, tuple[Switch, ...]], 
     return histories, findings
 
 
-def catalog_findings(view: CatalogView, limits: Limits, now: datetime) -> Iterator[Finding]:
-    """Judge the list of backups."""
+def catalog_findings(
+    view: CatalogView, limits: Limits, now: datetime, signs: Mapping[str, Sign] | None = None
+) -> Iterator[Finding]:
+    """Judge the list of backups; ``signs`` are the last signs of life of those that are STARTED."""
     for backup_id, error in view.unreadable.items():
         yield critical("catalog", f"backup.info of {backup_id} can't be read: {error}", "repair the object", backup_id)
     done = [info for info in view.backups.values() if info.is_complete]
@@ -138,7 +153,7 @@ def catalog_findings(view: CatalogView, limits: Limits, now: datetime) -> Iterat
         )
     else:
         yield ok("redundancy", f"{len(full)} full and {len(done) - len(full)} incremental backups")
-    yield from _unfinished(view, done, limits, now)
+    yield from _unfinished(view, done, limits, now, signs or {})
 
 
 def _newest_backup(done: list[BackupInfo], limits: Limits, now: datetime) -> Finding:
@@ -159,7 +174,9 @@ def _newest_backup(done: list[BackupInfo], limits: Limits, now: datetime) -> Fin
     return ok("newest-backup", text, newest.backup_id)
 
 
-def _unfinished(view: CatalogView, done: list[BackupInfo], limits: Limits, now: datetime) -> Iterator[Finding]:
+def _unfinished(
+    view: CatalogView, done: list[BackupInfo], limits: Limits, now: datetime, signs: Mapping[str, Sign]
+) -> Iterator[Finding]:
     newest = done[-1].backup_id if done else ""
     failed = [info.backup_id for info in view.backups.values() if info.status == FAILED]
     if failed and failed[-1] > newest:
@@ -180,16 +197,26 @@ def _unfinished(view: CatalogView, done: list[BackupInfo], limits: Limits, now: 
             continue
         if info.status != STARTED:
             continue
-        age = now - info.begin_time if info.begin_time else None
-        if age is not None and age <= limits.running_too_long:
-            yield ok("running-backup", f"{info.backup_id} began {duration(age)} ago", info.backup_id)
-        else:
-            yield warning(
-                "abandoned-backup",
-                f"{info.backup_id} is STARTED since {duration(age) if age else 'an unknown time'}",
-                f"if it doesn't run any more, delete it: barman-cloud backup-delete -b {info.backup_id}",
-                info.backup_id,
-            )
+        yield _running(info, signs.get(info.backup_id), limits, now)
+
+
+def _running(info: BackupInfo, sign: Sign | None, limits: Limits, now: datetime) -> Finding:
+    """Judge a STARTED backup by its signs of life or, if it gives none, by its age."""
+    age = now - info.begin_time if info.begin_time else None
+    since = f"{info.backup_id} is STARTED since {duration(age) if age else 'an unknown time'}"
+    if sign is not None and not sign.is_alive(now):
+        gone = f"{sign.describe()}, which made it, gave its last sign of life {duration(now - sign.renewed)} ago"
+        return warning("abandoned-backup", f"{since}; {gone}", "remove it: barman-cloud cleanup", info.backup_id)
+    if sign is not None or (age is not None and age <= limits.running_too_long):
+        text = f"{info.backup_id} began {duration(age) if age else 'at an unknown time'} ago"
+        by = f", by {sign.describe()}" if sign else ""
+        return ok("running-backup", f"{text}{by}", info.backup_id)
+    return warning(
+        "abandoned-backup",
+        since,
+        f"if it doesn't run any more, delete it: barman-cloud backup-delete -b {info.backup_id}",
+        info.backup_id,
+    )
 
 
 def cluster_findings(done: list[BackupInfo]) -> Iterator[Finding]:
@@ -280,6 +307,34 @@ def verified_findings(view: CatalogView, ledger: Ledger, limits: Limits, now: da
         yield critical("verified", f"{text}; the limit is {duration(limit)}", "run barman-cloud verify")
     elif done:
         yield ok("verified", text)
+
+
+def drill_findings(last: DrillRecord | None, limits: Limits, now: datetime) -> Iterator[Finding]:
+    """Tell what the last drill has shown."""
+    limit = limits.max_drill_age
+    if last is None:
+        if limit is not None:
+            yield critical("drill", "no drill was held yet", "run barman-cloud drill")
+        return
+    text = f"the last drill, {duration(now - last.moment)} ago, of {last.backup_id},"
+    if not last.succeeded:
+        why = last.problems[0] if last.problems else "it doesn't say why"
+        again = "once that is repaired, run barman-cloud drill again"
+        yield critical("drill", f"{text} failed: {why}", again, last.backup_id)
+    elif limit is not None and now - last.moment > limit:
+        yield critical("drill", f"{text} is too long ago: the limit is {duration(limit)}", "run barman-cloud drill")
+    else:
+        took = f": it took {duration(timedelta(seconds=last.rto_seconds))}" if last.rto_seconds is not None else ""
+        yield ok("drill", f"{text} succeeded{took}", last.backup_id)
+
+
+def _drill_metrics(last: DrillRecord | None) -> dict[str, float]:
+    if last is None:
+        return {}
+    metrics = {"last_drill_time_seconds": last.moment.timestamp(), "last_drill_succeeded": float(last.succeeded)}
+    if last.rto_seconds is not None:
+        metrics["last_drill_rto_seconds"] = last.rto_seconds
+    return metrics
 
 
 def duration(time: timedelta) -> str:

@@ -45,7 +45,7 @@ class VerifyOptions:
     """What was verified within this time isn't read again."""
 
 
-def choose(view: CatalogView, text: str | None, newest: int | None) -> list[BackupInfo]:
+def choose(view: CatalogView, text: str | None, newest: int | None, purpose: str = "verified") -> list[BackupInfo]:
     """Return the complete backups that are meant, the newest first: one, the ``newest`` so many, or ``all``.
 
     ``OperationError`` for a backup that isn't complete, ``SelectionError`` or ``NotFoundError`` if there is none.
@@ -63,7 +63,7 @@ def choose(view: CatalogView, text: str | None, newest: int | None) -> list[Back
         raise NotFoundError(f"backup {backup_id} doesn't exist", hint="barman-cloud backup-list shows what there is")
     if not info.is_complete:
         raise OperationError(
-            f"backup {backup_id} is {info.status}, not DONE: there is nothing yet that could be verified",
+            f"backup {backup_id} is {info.status}, not DONE: there is nothing yet that could be {purpose}",
             hint="wait for its end" if info.status == "STARTED" else "choose another one: barman-cloud backup-list",
         )
     return [info]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from barman_cloud.backup.lifecycle import BackupRequest, Run, _Record
+from barman_cloud.backup.lifecycle import BackupRequest, Run
+from barman_cloud.backup.record import Record
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import BackupInfo
 from barman_cloud.catalog.layout import Layout
@@ -36,7 +37,7 @@ class StoreWhoseFirstPutIsSlow(MemoryStore):
 def test_an_abandoned_upload_never_replaces_a_later_state() -> None:
     store = StoreWhoseFirstPutIsSlow()
     run = run_on(store, status="STARTED")
-    record = _Record(run)
+    record = Record(run.store, run.layout, run.info, run.tags)
     abandoned = threading.Thread(target=record.save)
     abandoned.start()
     assert store.begun.wait(10)
@@ -49,5 +50,6 @@ def test_an_abandoned_upload_never_replaces_a_later_state() -> None:
 
 def test_a_file_name_that_is_not_utf_8_does_not_keep_the_failure_out_of_the_record() -> None:
     store = MemoryStore(parse_url("memory://odd-name", None))
-    _Record(run_on(store, status="FAILED", error="failure uploading data (/pg/\udcff can't be read)")).save()
+    run = run_on(store, status="FAILED", error="failure uploading data (/pg/\udcff can't be read)")
+    Record(run.store, run.layout, run.info, run.tags).save()
     assert b"/pg/\\udcff can't" in store.get(KEY)

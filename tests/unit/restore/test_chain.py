@@ -14,12 +14,24 @@ from hypothesis import strategies as st
 from barman_cloud.archive.manifest import ManifestReader
 from barman_cloud.errors import BarmanCloudError, IntegrityError, OperationError
 from barman_cloud.incremental.file_format import BLOCK
+from barman_cloud.restore import merge
 from barman_cloud.restore.archive_restore import RestoreReport, restore_backup
 from barman_cloud.restore.dry_run import describe_restore
 from barman_cloud.restore.layer import is_of_changed_blocks, without_parent
 from barman_cloud.restore.overlay import overlay
+from barman_cloud.store.open import open_store
+from tests.faults.test_restore_kills import killed_at, snapshot
 from tests.unit.restore.backups import member
-from tests.unit.restore.chains import EXPECTED, PART, REL, HandMadeChain, block, changed, three
+from tests.unit.restore.chains import EXPECTED, PART, REL, SYSTEM, HandMadeChain, block, changed, three
+from tests.unit.restore.test_delta import control_file
+
+
+@pytest.fixture(autouse=True, params=["put together", "in place"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Chains that fit into memory are put together while they are written, others in place."""
+    if request.param == "in place":
+        monkeypatch.setattr(merge, "LIMIT", 0)
+    return str(request.param)
 
 
 def restore(chain: HandMadeChain, target: Path, **options: bool) -> RestoreReport:
@@ -190,10 +202,56 @@ def test_changed_blocks_of_a_backup_that_names_no_parent_are_never_restored_as_f
         restore(chain, tmp_path / "data")
 
 
-def test_delta_is_refused_for_an_incremental_backup(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(OperationError, match="--delta can't be used with it"):
-        restore(three(), tmp_path, delta=True)
+def lived_on(chain: HandMadeChain, target: Path) -> dict[str, tuple[object, ...]]:
+    """Restore into ``target``, let something happen there, and return what was restored."""
+    restore(chain, target)
+    expected = snapshot(target)
+    (target / "global/pg_control").write_bytes(control_file(int(SYSTEM)))
+    (target / REL).write_bytes(block(1) * 9)
+    (target / "base/5/2").write_bytes(b"a stranger")
+    (target / "base/5/1").unlink()
+    return expected
+
+
+def test_delta_keeps_what_no_increment_has_changed(tmp_path: Path) -> None:
+    chain = three()
+    target = tmp_path / "data"
+    expected = lived_on(chain, target)
+    before = {path: (target / path).stat().st_ino for path in ("base/5/3", "PG_VERSION", REL)}
+    told = describe_restore(chain.store, chain.layout, chain.newest, target, {}, 2, delta=True)
+    with (target / REL).open("rb"):  # an open file's inode isn't given to another
+        report = restore(chain, target, delta=True)
+    assert snapshot(target) == expected
+    assert report.comparison is not None
+    # base/5/3 is an incremental file without blocks, PG_VERSION is whole; what has changed blocks is written.
+    assert (report.comparison.kept_files, report.comparison.written_files) == (2, 5)
+    assert report.comparison.removed == 1
+    assert any(line.split() == ["kept", "2", "files,", "0.0", "MiB"] for line in told)
+    after = {path: (target / path).stat().st_ino for path in before}
+    assert {path: after[path] == before[path] for path in before} == {"base/5/3": True, "PG_VERSION": True, REL: False}
+
+
+@pytest.mark.parametrize("before", [pytest.param(True, marks=pytest.mark.long), False], ids=["before", "after"])
+def test_delta_that_is_killed_at_any_step_goes_on(tmp_path: Path, before: bool) -> None:
+    (tmp_path / "store").mkdir()
+    chain = three(open_store(f"file://{tmp_path / 'store'}"))
+    expected: dict[str, tuple[object, ...]] = {}
+    step = 0
+    while True:
+        step += 7 if step > 14 else 1
+        target = tmp_path / str(step)
+        expected = lived_on(chain, target)
+
+        def work(target: Path = target) -> None:
+            restore(chain, target, delta=True)
+
+        if not killed_at(step, work, before=before):
+            break
+        if snapshot(target) != expected:  # nothing was changed yet, or it isn't complete
+            work()
+        assert snapshot(target) == expected, f"killed {'before' if before else 'after'} step {step}"
+    assert step > 60
+    assert snapshot(target) == expected
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])

@@ -71,6 +71,13 @@ class AzureApi:
             raise RequestFailedError(unreadable(LISTING, body)) from error
         return Page(objects, folders, document.text("NextMarker") or None).checked(prefix, body)
 
+    def list_uncommitted(self, prefix: str, token: str | None) -> Page:
+        """Return a page of the blobs and, among them, those that only have blocks that nobody has listed yet."""
+        query = {"restype": "container", "comp": "list", "prefix": prefix, "include": "uncommittedblobs"}
+        if token:
+            query["marker"] = token
+        return self._page(self._send("GET", "", query).body, prefix)
+
     def get(self, key: str) -> bytes:
         answer = self._send("GET", key)
         body = object_in(answer)
@@ -161,9 +168,8 @@ class AzureApi:
             moment = parsedate_to_datetime(until)
             if moment > datetime.now(UTC):
                 mode = headers.get("x-ms-immutability-policy-mode", "").lower()
-                return ObjectLock(
-                    key, f"retained until {moment:%Y-%m-%dT%H:%M:%SZ}" + (f" ({mode} policy)" if mode else "")
-                )
+                how = f" ({mode} policy)" if mode else ""
+                return ObjectLock(key, f"retained until {moment:%Y-%m-%dT%H:%M:%SZ}{how}", moment)
         return None
 
     def _container_is_held(self) -> bool:

@@ -7,11 +7,15 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from barman_cloud.store.base import PendingUpload
+from barman_cloud.store.bucket_api import Attributes, UploadsPage
+from barman_cloud.store.failures import RequestFailedError, unreadable
 from barman_cloud.store.integrity import AlteredError, md5_of
+from barman_cloud.store.xml import parse
 
 if TYPE_CHECKING:
     from barman_cloud.store.azure.api import AzureApi
-    from barman_cloud.store.bucket_api import Attributes, Part
+    from barman_cloud.store.bucket_api import Part
 
 
 class AzureParts:
@@ -45,3 +49,30 @@ class AzureParts:
 
     def abort(self, key: str, upload: str) -> None:
         """Leave the blocks to the service, which drops them after a week, or with the next blob of this name."""
+
+    def unfinished(self, prefix: str, marker: tuple[str, str] | None) -> UploadsPage:
+        """Return a page of blobs of which there are only blocks; ``AzureStore`` tells them from empty ones."""
+        page = self._api.list_uncommitted(prefix, marker[0] if marker else None)
+        found = (PendingUpload(info.key, "", info.last_modified) for info in page.objects if info.size == 0)
+        return UploadsPage(tuple(found), (page.token, "") if page.token else None)
+
+    def stored(self, key: str, upload: str, marker: str) -> tuple[int, str]:
+        """Return the bytes of the blocks (REST API: Get Block List), all at once."""
+        what = "a list of blocks"
+        answer = self._api.send("GET", key, {"comp": "blocklist", "blocklisttype": "uncommitted"}, {}, status=200)
+        blocks = parse(answer.body, "BlockList", what).first("UncommittedBlocks")
+        try:
+            return sum(int(block.text("Size")) for block in blocks.elements("Block")) if blocks else 0, ""
+        except ValueError as error:
+            raise RequestFailedError(unreadable(what, answer.body)) from error
+
+    def drop(self, key: str) -> None:
+        """Drop the blocks of a blob that isn't there: an empty list of blocks makes it, and then it is deleted.
+
+        What is stored under the key meanwhile stays: the first request makes nothing where something is.
+        """
+        headers = {"content-type": "application/xml", "if-none-match": "*", **self._api.write_headers(Attributes())}
+        body = b'<?xml version="1.0" encoding="utf-8"?><BlockList></BlockList>'
+        answer = self._api.send("PUT", key, {"comp": "blocklist"}, headers, body, status=201)
+        etag = answer.headers.get("etag")
+        self._api.send("DELETE", key, {}, {"if-match": etag} if etag else {}, status=202)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from barman_cloud.errors import StoreError
+from barman_cloud.errors import ObjectExistsError, ObjectNotFoundError, StoreError
 from barman_cloud.store.azure.keys import AzureSource
 from barman_cloud.store.azure.settings import AzureSettings
-from barman_cloud.store.base import Capabilities, ObjectLock, StoreURL
+from barman_cloud.store.base import Capabilities, ObjectLock, PendingUpload, StoreURL
 from barman_cloud.store.bucket_api import BucketApi, PartsApi
 from barman_cloud.store.cloud import CloudStore
 from barman_cloud.store.integrity import md5_of
@@ -63,6 +65,10 @@ class AzureStore(CloudStore):
 
     @property
     def parts_api(self) -> PartsApi:
+        return self._azure_parts
+
+    @property
+    def _azure_parts(self) -> AzureParts:
         if self._parts is None:
             from barman_cloud.store.azure.parts import AzureParts
 
@@ -115,6 +121,25 @@ class AzureStore(CloudStore):
             except StoreError:
                 self._batches = False  # Not every kind of account takes batches; single deletions work on all.
         return self._delete_singly(keys)
+
+    def list_uploads(self, prefix: str, *, sizes: bool = False) -> Iterator[PendingUpload]:
+        """Yield the blobs of which there are only blocks.
+
+        Azure lists them as empty blobs, among the others: a HEAD tells which ones aren't there. Blocks beside a blob
+        that is there are in no listing.
+        """
+        for upload in super().list_uploads(prefix):
+            try:
+                self.head(upload.key)
+            except ObjectNotFoundError:
+                parts = self._azure_parts
+                size = self.attempt("list_parts", upload.key, partial(parts.stored, upload.key, "", ""))[0]
+                yield upload._replace(size=size)
+
+    def abort_upload(self, upload: PendingUpload) -> bool:
+        with suppress(ObjectExistsError):  # it was completed meanwhile
+            self.attempt("abort", upload.key, lambda: self._azure_parts.drop(upload.key))
+        return True
 
     def object_lock(self, key: str) -> ObjectLock | None:
         return self.attempt("lock", key, lambda: self._azure_api.object_lock(key))

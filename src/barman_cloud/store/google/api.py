@@ -131,7 +131,7 @@ class GoogleApi:
         times = (answer.get("retentionExpirationTime"), answer.get("retention", {}).get("retainUntilTime"))
         until = max((datetime.fromisoformat(text) for text in times if text), default=None)
         if until is not None and until > datetime.now(UTC):
-            return ObjectLock(key, f"retained until {until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}")
+            return ObjectLock(key, f"retained until {until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}", until)
         return None
 
     def check(self, prefix: str) -> None:

@@ -9,10 +9,20 @@ from typing import TYPE_CHECKING
 from crc32c import crc32c
 
 from barman_cloud.store.integrity import AlteredError, md5_in, md5_of
-from barman_cloud.store.xml_uploads import completion, etag_of, part_element, require_completed, upload_id
+from barman_cloud.store.xml_uploads import (
+    completion,
+    etag_of,
+    part_element,
+    parts_in,
+    parts_query,
+    require_completed,
+    unfinished_in,
+    unfinished_query,
+    upload_id,
+)
 
 if TYPE_CHECKING:
-    from barman_cloud.store.bucket_api import Attributes, Part
+    from barman_cloud.store.bucket_api import Attributes, Part, UploadsPage
     from barman_cloud.store.google.api import GoogleApi
     from barman_cloud.store.google.settings import GoogleSettings
 
@@ -45,6 +55,12 @@ class GoogleParts:
 
     def abort(self, key: str, upload: str) -> None:
         self._api.send_xml("DELETE", key, {"uploadId": upload}, {})
+
+    def unfinished(self, prefix: str, marker: tuple[str, str] | None) -> UploadsPage:
+        return unfinished_in(self._api.send_xml("GET", "", unfinished_query(prefix, marker), {}), prefix)
+
+    def stored(self, key: str, upload: str, marker: str) -> tuple[int, str]:
+        return parts_in(self._api.send_xml("GET", key, parts_query(upload, marker), {}))
 
 
 def _agrees(headers: Mapping[str, str], checksum: str, part: Part) -> bool:

@@ -7,10 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from barman_cloud.store.integrity import AlteredError, md5_in, md5_of
-from barman_cloud.store.xml_uploads import completion, etag_of, part_element, require_completed, upload_id
+from barman_cloud.store.xml_uploads import (
+    completion,
+    etag_of,
+    part_element,
+    parts_in,
+    parts_query,
+    require_completed,
+    unfinished_in,
+    unfinished_query,
+    upload_id,
+)
 
 if TYPE_CHECKING:
-    from barman_cloud.store.bucket_api import Attributes, Part
+    from barman_cloud.store.bucket_api import Attributes, Part, UploadsPage
     from barman_cloud.store.s3.api import S3Api
     from barman_cloud.store.s3.checksums import Checksums
     from barman_cloud.store.s3.settings import S3Settings
@@ -59,6 +69,13 @@ class S3Parts:
 
     def abort(self, key: str, upload: str) -> None:
         self._api.send("DELETE", key, {"uploadId": upload}, {})
+
+    def unfinished(self, prefix: str, marker: tuple[str, str] | None) -> UploadsPage:
+        return unfinished_in(self._api.send("GET", "", unfinished_query(prefix, marker), {}), prefix)
+
+    def stored(self, key: str, upload: str, marker: str) -> tuple[int, str]:
+        headers = self._settings.customer_key_headers()
+        return parts_in(self._api.send("GET", key, parts_query(upload, marker), headers))
 
 
 def _is_another(md5: str | None, answer: Mapping[str, str]) -> bool:

@@ -32,6 +32,5 @@ def retained(key: str, until: datetime, mode: str, why: str = "") -> ObjectLock 
     if until <= datetime.now(until.tzinfo):
         return None
     moment = until.astimezone(UTC) if until.tzinfo else until
-    return ObjectLock(
-        key, f"retained until {moment:%Y-%m-%dT%H:%M:%SZ}{why}" + (f" ({mode.lower()} mode)" if mode else "")
-    )
+    how = f" ({mode.lower()} mode)" if mode else ""
+    return ObjectLock(key, f"retained until {moment:%Y-%m-%dT%H:%M:%SZ}{why}{how}", until)
