@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
+
+import psycopg
 
 from barman_cloud.cli.server import check_archive, check_postgres
 from barman_cloud.cli.server.check_line import Line
 from barman_cloud.cli.server.session import add_servers
 from barman_cloud.errors import BarmanCloudError
+from barman_cloud.postgres.connection import first_line
 from barman_cloud.report.terminal import printable
 
 if TYPE_CHECKING:
@@ -62,16 +65,19 @@ def look_at(server: OneServer, timeout: int | None) -> Checked:
     archive = check_archive.Archive.look(server)
     lines = [
         *check_archive.first_lines(server, archive),
-        *_safe(lambda: check_postgres.lines(server, archive, seconds), "PostgreSQL"),
+        *_whole(check_postgres.lines(server, archive, seconds)),
     ]
     return Checked(server.name, tuple(lines), archive.size, archive.wal_size)
 
 
-def _safe(look: Callable[[], Iterator[Line]], name: str) -> Iterator[Line]:
+def _whole(lines: Iterator[Line]) -> Iterator[Line]:
+    """Yield lines; where one can't be found out, a last line says why."""
     try:
-        yield from look()
+        yield from lines
     except BarmanCloudError as error:
-        yield Line(name, False, str(error))
+        yield Line("check completed", False, str(error))
+    except psycopg.Error as error:
+        yield Line("check completed", False, first_line(error))
 
 
 def _print(session: Session, checked: Checked) -> None:

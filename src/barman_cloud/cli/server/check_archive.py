@@ -156,11 +156,12 @@ def own_lines(server: OneServer, archive: Archive) -> Iterator[Line]:
     """Yield what Barman doesn't look at: whether WAL is whole, and which keys of the configuration mean nothing."""
     from barman_cloud.verify.findings import Level
 
-    if archive.problem is None and archive.backups:
-        report = server.wals.check() if server.wals is server.base else None
+    # Where base backups and WAL are in two places, no one look sees both.
+    if archive.problem is None and archive.backups and server.wals is server.base:
+        report = server.wals.check()
         bad = [
             finding
-            for finding in (report.findings if report else ())
+            for finding in report.findings
             if finding.subject in ("wal-gap", "backup-wal", "timelines", "one-cluster")
             and finding.level is not Level.OK
         ]
