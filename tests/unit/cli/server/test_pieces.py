@@ -12,11 +12,15 @@ from typing import Any
 
 import pytest
 
+from barman_cloud.catalog.catalog import Catalog
+from barman_cloud.catalog.layout import Layout
 from barman_cloud.cli.server import check, incoming, locks, main, servers
 from barman_cloud.cli.server.output import Output
 from barman_cloud.cli.server.session import Session
 from barman_cloud.config.reader import load
 from barman_cloud.errors import ConflictError, IntegrityError, NotFoundError
+from barman_cloud.store.open import open_store
+from tests.unit.catalog.builders import backup, fill
 
 EXAMPLES = Path(__file__).parents[2] / "config" / "examples"
 NAME = "000000010000000000000003"
@@ -191,6 +195,63 @@ def test_all_goes_on_behind_a_server_that_fails(tmp_path: Path, capsys: pytest.C
     assert seen == ["one", "three"]
     assert output.exit_code == 1
     assert capsys.readouterr().err == "ERROR: one: gone\n"
+
+
+def catalogued(tmp_path: Path, **settings: str) -> str:
+    """A server ``main`` with a full backup, an incremental one, two that failed and one that runs."""
+    (tmp_path / "store").mkdir(exist_ok=True)
+    catalog = Catalog(open_store(f"file://{tmp_path}/store"), Layout("", "main"))
+    backups = [
+        backup("20260101T000000", NAME, "FAILED"),
+        backup("20260102T000000", NAME, backup_name="base", size=100, children_backup_ids=["20260103T000000"]),
+        backup("20260103T000000", NAME, parent_backup_id="20260102T000000", size=10),
+        backup("20260104T000000", NAME, "FAILED"),
+        backup("20260105T000000", NAME, "STARTED"),
+    ]
+    fill(catalog, backups, [NAME], keeps={"20260102T000000": "standalone"})
+    path = tmp_path / "barman.conf"
+    given = {
+        "basebackups_directory": f"file://{tmp_path}/store",
+        "wals_directory": f"file://{tmp_path}/store",
+        **settings,
+    }
+    section = "".join(f"{key} = {value}\n" for key, value in given.items())
+    path.write_text(f"[barman]\nbarman_home = {tmp_path}/home\n[main]\nbackup_method = postgres\n{section}")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("word", "day"),
+    [("latest", 3), ("last", 3), ("oldest", 2), ("first", 2), ("latest-full", 2), ("last-full", 2), ("base", 2),
+     ("last-failed", 4), ("latest-failed", 4), ("first-failed", 1), ("oldest-failed", 1), ("20260105T000000", 5),
+     ("nothing", None), ("20260106T000000", None)],
+)  # fmt: skip
+def test_a_word_means_the_backup_that_barman_takes(tmp_path: Path, word: str, day: int | None) -> None:
+    with Session.open(catalogued(tmp_path), Output()) as session:
+        found = session.server("main").find(word)
+    assert (found and found.backup_id) == (day and f"2026010{day}T000000")
+
+
+def test_a_list_has_every_backup_and_what_the_policy_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["-c", catalogued(tmp_path), "list-backups", "main"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split()[1][:8] for line in listed] == [f"2026010{day}" for day in (5, 4, 3, 2, 1)]
+    assert [line.split(" - ", 1)[1] for line in listed if "Size" not in line] == [
+        "F - STARTED",
+        "F - FAILED",
+        "F - FAILED",
+    ]
+    assert listed[3] == "main 20260102T000000 'base' - F - Fri Jan  2 00:00:00 2026 - Size: 101 B - WAL Size: 0 B"
+    assert main.main(["-c", catalogued(tmp_path, retention_policy="REDUNDANCY 1"), "list-backups", "main"]) == 0
+    assert capsys.readouterr().out.splitlines()[3].endswith(" - WAL Size: 0 B - KEEP:STANDALONE")
+
+
+def test_a_failed_backup_is_shown_with_its_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = catalogued(tmp_path)
+    assert main.main(["-c", path, "show-backup", "main", "first-failed"]) == 0
+    assert "  Status                 : FAILED\n" in capsys.readouterr().out
+    assert main.main(["-c", path, "-f", "json", "check-backup", "main", "last-failed"]) == 1
+    assert json.loads(capsys.readouterr().out) == {"_ERROR": ["backup 20260104T000000 is FAILED, not DONE"]}
 
 
 def test_a_level_of_the_log_file(tmp_path: Path) -> None:
