@@ -176,6 +176,8 @@ def _import_partials(server: OneServer) -> int:
         paths = sorted(path for path in directory.iterdir() if path.name.endswith(_PARTIAL) and path.is_file())
     except OSError:
         return 0
+    if not paths:
+        return 0
     stored = 0
     with incoming.archiver_of(server) as archiver:
         for path in paths:

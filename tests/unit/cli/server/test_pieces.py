@@ -254,6 +254,43 @@ def test_a_failed_backup_is_shown_with_its_error(tmp_path: Path, capsys: pytest.
     assert json.loads(capsys.readouterr().out) == {"_ERROR": ["backup 20260104T000000 is FAILED, not DONE"]}
 
 
+def test_what_barman_kept_on_its_host_is_imported_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = catalogued(tmp_path)
+    base, meta = tmp_path / "store" / "main" / "base", tmp_path / "home" / "main" / "meta"
+    meta.mkdir(parents=True)
+    (base / "20260102T000000" / "annotations" / "keep").unlink()
+    info = base / "20260103T000000" / "backup.info"
+    (meta / "20260102T000000-keep").write_text("full")
+    (meta / "20260102T000000-backup_manifest").write_text("manifest")
+    (meta / "20260103T000000-backup.info").write_bytes(info.read_bytes())
+    info.unlink()
+    (meta / "20260104T000000-backup.info").write_text("status=DONE\n")  # the bucket's own is not replaced
+    (meta / "20260109T000000-backup.info").write_text("status=DONE\n")
+    (meta / "20260104T000000-delete_this").touch()
+    (meta / "main-xlog.db").write_text("x")
+    assert main.main(["-c", path, "import-state", "main"]) == 0
+    said = capsys.readouterr()
+    assert said.out.endswith(f"from {tmp_path}/home/main: 3 objects and 0 WAL files\n")
+    assert "20260109T000000 has no archives" in said.err and "not finished deleting backup 20260104T000000" in said.err
+    assert info.read_bytes() == (meta / "20260103T000000-backup.info").read_bytes()
+    assert "FAILED" in (base / "20260104T000000" / "backup.info").read_text()
+    assert not (base / "20260109T000000").exists()
+    for words, said_now in (
+        ("keep main base -s", "\tKeep: full"),
+        ("keep main base -r", ""),
+        ("import-state main", "was imported before"),
+        ("keep main base -s", "\tKeep: nokeep"),
+    ):
+        assert main.main(["-c", path, *words.split()]) == 0
+        assert said_now in capsys.readouterr().out
+    (meta / "20260102T000000-keep").unlink()
+    assert main.main(["-c", path, "import-state", "main", "--again"]) == 0
+    assert (
+        main.main(["-c", catalogued(tmp_path / "store", backup_directory="/nowhere/at-all"), "import-state", "main"])
+        == 1
+    )
+
+
 def test_a_level_of_the_log_file(tmp_path: Path) -> None:
     path, log = tmp_path / "barman.conf", tmp_path / "log"
     path.write_text(f"[barman]\nlog_file = {log}\nlog_level = INFO\n")
