@@ -292,3 +292,25 @@ def test_a_standby_streams_from_the_primary(house: House) -> None:
         house.server.query("INSERT INTO t VALUES (-1)")
         wait_for(lambda: copy.value("SELECT count(*) FROM t WHERE n = -1") == 1, what="the row to arrive")
         assert copy.in_recovery()
+
+
+def test_files_of_this_machine_are_backed_up_under_the_servers_name(house: House) -> None:
+    """``backup_method = local-to-cloud``, with WAL that comes by ``cloud-wal-archive``."""
+    store = server_directory(house.directory / "files")
+    host = ServerCommands.create(
+        house.directory / "files-host", house.server, f"file://{store}",
+        backup_method="local-to-cloud", streaming_archiver="off", archiver="on", compression="gzip",
+    )  # fmt: skip
+    wait = ("--wait", "--wait-timeout", "1")  # nothing archives
+    told = host.run("backup", "main", "--immediate-checkpoint", "--name", "local", "--jobs", "1", *wait)
+    assert told.startswith("Starting backup using local-to-cloud-concurrent method for server main in main/base/")
+    found = host.json("show-backup", "main", "local")["main"]["base_backup_information"]
+    assert found["backup_method"] == "local-to-cloud-concurrent"
+    assert "  Server Name            : main\n" in host.run("show-backup", "main", "latest")
+    missing = host.try_run("check-backup", "main", "latest")
+    assert missing.returncode == 1 and "At least one WAL file is missing" in missing.stderr
+    house.server.switch_wal()
+    host.run("cloud-wal-archive", "main", str(house.server.data / "pg_wal" / found["begin_wal"]))
+    host.run("check-backup", "main", "latest")
+    failed = host.try_run("check", "main")
+    assert failed.returncode == 1 and "\tarchive_mode: FAILED (please set it to 'on')\n" in failed.stdout

@@ -65,6 +65,10 @@ class BackupRequest:
     """System identifier of a cluster that may share the archive of another one."""
     wal_timeout: float = 0
     """Seconds to wait until the backup's WAL is in the archive; 0: look once."""
+    server_name: str | None = None
+    """What ``backup.info`` calls the server; None: what the copy method calls it."""
+    mode: str | None = None
+    """What ``backup.info`` says of how the backup was made; None: what the copy method says."""
     announce: Callable[[BackupInfo], None] = lambda _info: None
     """Called in the main thread when the catalog says STARTED, and when it says DONE, before WAL is waited for."""
 
@@ -154,7 +158,9 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
                 call_interruptibly(lambda: warn_of_same_name(store, layout, name))
         except BarmanCloudError as error:
             raise OperationError(f"cannot begin a backup: {error}", hint=error.hint) from error
-        info = BackupInfo(backup_id, server_name=method.server_name, mode=method.mode)
+        info = BackupInfo(
+            backup_id, server_name=request.server_name or method.server_name, mode=request.mode or method.mode
+        )
         run = Run(store, layout, info, request)
         record = Record(store, layout, info, request.tags)
         at_end.callback(run.heartbeat.stop)
@@ -231,7 +237,7 @@ def _take(connection: Connection, run: Run, record: Record, request: BackupReque
     method.prepare(metadata)
     with closing(method.begin(connection, run)) as mode:
         start = mode.start(
-            f"Barman backup {method.server_name} {info.backup_id}", immediate_checkpoint=request.immediate_checkpoint
+            f"Barman backup {info.server_name} {info.backup_id}", immediate_checkpoint=request.immediate_checkpoint
         )
         # What the server did before its checkpoint is in no WAL of the backup: a tablespace made until then counts.
         metadata = _once_more(connection, metadata, info, method)

@@ -62,7 +62,7 @@ def add_arguments(parser: Declarations) -> None:
     options.add_encryption(parser)
     options.add_storage_class(parser)
     _add_snapshots(parser)
-    parser.set_defaults(announce=None)
+    parser.set_defaults(announce=None, as_server=None, as_mode=None)
 
 
 def _add_server(parser: Declarations) -> None:
@@ -292,6 +292,8 @@ def _backup_options(args: Arguments) -> BackupOptions:
             tags=options.tags_from(args),
             accept_cluster=args.accept_cluster,
             wal_timeout=_wal_timeout(args),
+            server_name=args.as_server,
+            mode=args.as_mode,
             announce=args.announce or _say_nothing,
         ),
         jobs=args.jobs,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from barman_cloud.catalog.backup_info import BackupInfo
     from barman_cloud.cli.server.session import OneServer, Session
 
+_MODES = {"local-to-cloud": "local-to-cloud-concurrent"}
+"""What Barman's server writes as ``mode`` where the copy method says nothing."""
 WAIT_WITHOUT_LIMIT = 10 * 365 * 86400
 """Seconds of ``--wait`` without ``--wait-timeout``."""
 
@@ -116,6 +118,8 @@ def _take(server: OneServer, args: Namespace, parent: BackupInfo | None) -> None
     plain = server.plain("backup", backup_words(server, args, parent))
     teller = _Teller(server, wait=args.wait)
     plain.announce = teller.announce
+    plain.as_server = server.name
+    plain.as_mode = _MODES.get(server["backup_method"])
     COMMAND.run(plain)
     if teller.info is not None:
         server.output.result(None, to_json_dict(teller.info))
