@@ -15,6 +15,7 @@ from barman_cloud.cli.command import load
 from barman_cloud.cli.commands import PROGRAMS, SUMMARIES
 from barman_cloud.cli.parser import Parser
 from scripts.configuration_page import configuration_page
+from scripts.server_page import server_page
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
 
@@ -113,6 +114,7 @@ def main() -> int:
         "commands.md": commands_page(),
         "configuration.md": configuration_page(),
         "exit-codes.md": exit_codes_page(),
+        "server-commands.md": server_page(),
     }
     for name, text in pages.items():
         path = PAGES / name

@@ -18,6 +18,7 @@ _STEERING = frozenset("\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2
 _level = WARNING
 _open_file: Callable[[], TextIO] | None = None
 _diverted: Callable[[str], None] | None = None
+_sink: Callable[[int, str], None] | None = None
 _owed: list[bool] = []
 """Holds an item while ``configure`` has been called and logging isn't set up."""
 
@@ -99,13 +100,18 @@ def get_logger(name: str) -> Logger:
     return Logger(name)
 
 
-def configure(verbosity: int, open_file: Callable[[], TextIO] | None = None) -> None:
+def configure(
+    verbosity: int,
+    open_file: Callable[[], TextIO] | None = None,
+    sink: Callable[[int, str], None] | None = None,
+) -> None:
     """Log our own lines to stderr, or to the file that ``open_file`` returns, which the first line asks for.
 
-    These are WARNING and above, one level more for each ``-v``, one less for each ``-q``.
+    With ``sink`` they are given to it instead, each with its level. These are WARNING and above, one level more for
+    each ``-v``, one less for each ``-q``.
     """
-    global _level, _open_file
-    _level, _open_file = max(DEBUG, WARNING - 10 * verbosity), open_file
+    global _level, _open_file, _sink
+    _level, _open_file, _sink = max(DEBUG, WARNING - 10 * verbosity), open_file, sink
     _owed[:] = [True]
     if "logging" in sys.modules:
         _logging()
@@ -156,10 +162,17 @@ def _logging() -> Any:
         def format(self, record: Any) -> str:
             return "\n".join(map(escape_controls, super().format(record).split("\n")))
 
-    handler = logging.StreamHandler(_LateFile(_open_file) if _open_file else _StandardError())
+    class Sink(logging.Handler):
+        def emit(self, record: Any) -> None:
+            if _sink is not None:
+                _sink(record.levelno, record.getMessage())
+
+    handler = Sink() if _sink else logging.StreamHandler(_LateFile(_open_file) if _open_file else _StandardError())
     handler.setFormatter(Formatter("%(asctime)s [%(process)d] %(levelname)s: %(message)s"))
     # Only our own logger: libraries at DEBUG would print request headers, credentials among them.
     ours = logging.getLogger("barman_cloud")
+    if _sink:
+        ours.handlers.clear()  # the sink may change, once the configuration is read
     ours.addHandler(handler)
     ours.propagate = False
     ours.setLevel(_level)

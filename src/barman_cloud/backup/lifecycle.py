@@ -67,6 +67,12 @@ class BackupRequest:
     """Seconds to wait until the backup's WAL is in the archive; 0: look once."""
     before: Callable[[BackupInfo], None] | None = None
     """Called once the backup has an id, before anything of it is stored; what it raises ends the backup."""
+    server_name: str | None = None
+    """What ``backup.info`` calls the server; None: what the copy method calls it."""
+    mode: str | None = None
+    """What ``backup.info`` says of how the backup was made; None: what the copy method says."""
+    announce: Callable[[BackupInfo], None] = lambda _info: None
+    """Called in the main thread when the catalog says STARTED, and when it says DONE, before WAL is waited for."""
 
 
 class Run(Events):
@@ -157,7 +163,9 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
                 call_interruptibly(lambda: warn_of_same_name(store, layout, name))
         except BarmanCloudError as error:
             raise OperationError(f"cannot begin a backup: {error}", hint=error.hint) from error
-        info = BackupInfo(backup_id, server_name=method.server_name, mode=method.mode)
+        info = BackupInfo(
+            backup_id, server_name=request.server_name or method.server_name, mode=request.mode or method.mode
+        )
         if request.before:
             request.before(info)
         run = Run(store, layout, info, request)
@@ -184,6 +192,7 @@ def take_backup(store: ObjectStore, layout: Layout, request: BackupRequest, meth
             _fail(run, record, request, method, error)
             raise _failure(info, error) from error
         log.info("backup %s is done after %.1f s; it ends at %s", backup_id, time.monotonic() - began, info.end_xlog)
+        request.announce(info)
         if request.include_wal:
             work.notes["wal"] = "included"
         else:
@@ -243,7 +252,7 @@ def _take(connection: Connection, run: Run, record: Record, request: BackupReque
     with closing(method.begin(connection, run)) as mode:
         work.phase("waiting for the checkpoint")
         start = mode.start(
-            f"Barman backup {method.server_name} {info.backup_id}", immediate_checkpoint=request.immediate_checkpoint
+            f"Barman backup {info.server_name} {info.backup_id}", immediate_checkpoint=request.immediate_checkpoint
         )
         # What the server did before its checkpoint is in no WAL of the backup: a tablespace made until then counts.
         metadata = _once_more(connection, metadata, info, method)
@@ -255,6 +264,7 @@ def _take(connection: Connection, run: Run, record: Record, request: BackupReque
         info.status = backup_info.STARTED
         call_interruptibly(record.save)
         log.info("backup %s began at %s on timeline %d", info.backup_id, info.begin_xlog, start.timeline)
+        request.announce(info)
         run.heartbeat.start()
         work.phase("copying")
         method.copy(run)

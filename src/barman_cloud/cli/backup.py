@@ -71,6 +71,7 @@ def add_arguments(parser: Declarations) -> None:
     options.add_storage_class(parser)
     options.add_progress(parser)
     _add_snapshots(parser)
+    parser.set_defaults(announce=None, as_server=None, as_mode=None)
 
 
 def _add_server(parser: Declarations) -> None:
@@ -329,6 +330,9 @@ def _backup_options(args: Arguments) -> BackupOptions:
             tags=options.tags_from(args),
             accept_cluster=args.accept_cluster,
             wal_timeout=_wal_timeout(args),
+            server_name=args.as_server,
+            mode=args.as_mode,
+            announce=args.announce or _say_nothing,
         ),
         jobs=args.jobs,
         compression=args.compression,
@@ -350,6 +354,10 @@ def _increment(args: Arguments) -> IncrementRequest | None:
         return None
     timeout = SUMMARY_TIMEOUT if args.summary_timeout is None else args.summary_timeout
     return IncrementRequest(args.incremental, fallback_full=args.fallback_full, summary_timeout=timeout)
+
+
+def _say_nothing(info: BackupInfo) -> None:
+    pass
 
 
 def _wal_timeout(args: Arguments) -> int:

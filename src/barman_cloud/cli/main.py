@@ -39,13 +39,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         from barman_cloud.cli import completion
 
         return completion.main(arguments[1:]) if name == "completion" else completion.answer("".join(arguments[1:2]))
+    if name == "server":
+        from barman_cloud.cli.server.main import main as run_server
+
+        return run_server(arguments[1:], file)
     if name in ("-V", "--version"):
         write(f"barman-cloud {__version__}\n")
         return 0
     if name in ("--help", "-h", "help"):
         write(f"{_help()}\n")
         return 0
-    close = get_close_matches(name or "", SUMMARIES, 1)
+    close = get_close_matches(name or "", [*SUMMARIES, "server"], 1)
     problem = f"unknown command '{name}'" if name else "a command is needed"
     if close:
         problem += f"; is it '{close[0]}'?"
@@ -62,6 +66,8 @@ def _help() -> str:
             "       (BARMAN_CLOUD_SERVER holds the server where the line names none)",
             "",
             *(f"  {name:{width}}  {summary}" for name, summary in OWN.items()),
+            "",
+            f"  {'server':{width}}  Barman's server commands, word for word: 'barman-cloud server --help' lists them.",
             "",
             "Also installed as barman-cloud-COMMAND:",
             "",

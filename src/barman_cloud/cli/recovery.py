@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,10 +57,22 @@ def command(args: Arguments, *, abort_on_error: bool = True) -> str:
 
     beside = Path(sys.argv[0]).resolve().with_name(_WAL_RESTORE)
     given = {name: getattr(args, name) for name in _STORE_OPTIONS}
+    if ahead := getattr(args, "wal_parallel", 0):
+        given["parallel"] = ahead
     return restore_command(
         str(beside) if beside.exists() else _WAL_RESTORE,
         [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None],
         args.source_url,
         args.server_name,
         abort_on_error=abort_on_error,
+        environ=_region(args),
     )
+
+
+def _region(args: Arguments) -> dict[str, str]:
+    """Return the variable that says the bucket's region, if that comes from a configuration.
+
+    The recovered machine has neither that configuration nor, maybe, the variable.
+    """
+    region = getattr(args, "aws_region", None)
+    return {"AWS_DEFAULT_REGION": region} if region and os.environ.get("AWS_DEFAULT_REGION") == region else {}

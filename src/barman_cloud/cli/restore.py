@@ -64,26 +64,7 @@ def add_arguments(parser: Declarations) -> None:
     point = target.add_mutually_exclusive_group()
     point.add_argument("--target-lsn", metavar="LSN", help="recover to this LSN")
     point.add_argument("--target-time", metavar="TIME", help="recover to this time")
-    settings = parser.add_argument_group("recovery settings", "With any of these, PostgreSQL is made ready to recover.")
-    extend = partial(parser.add_extension, group=settings)
-    extend(
-        "--write-recovery-settings", action="store_true", help="write restore_command, the target and the signal file"
-    )
-    extend("--target-name", metavar="NAME", help="recover to this restore point")
-    extend("--target-xid", type=values.transaction_id, metavar="XID", help="recover to this transaction")
-    extend("--target-immediate", action="store_true", help="stop as soon as the cluster is consistent")
-    extend("--target-exclusive", action="store_true", help="stop just before the target")
-    extend(
-        "--target-action",
-        choices=("pause", "promote", "shutdown"),
-        help="what to do there (PostgreSQL's default: pause)",
-    )
-    extend("--standby-mode", action="store_true", help="write standby.signal instead of recovery.signal")
-    extend(
-        "--no-abort-recovery-on-error",
-        action="store_true",
-        help="write a restore_command whose errors PostgreSQL takes for the end of the archive",
-    )
+    _add_settings(parser)
     parser.add_extension(
         "--delta",
         action="store_true",
@@ -101,6 +82,56 @@ def add_arguments(parser: Declarations) -> None:
     snapshot.add_argument("--gcp-zone", "--snapshot-recovery-zone", dest="gcp_zone", help="Google: zone of the machine")
     snapshot.add_argument("--aws-region", help="AWS: region of the machine (default: that of the backup)")
     snapshot.add_argument("--azure-resource-group", help="Azure: resource group of the machine")
+    parser.set_defaults(tell=None)
+
+
+def _add_settings(parser: Declarations) -> None:
+    settings = parser.add_argument_group("recovery settings", "With any of these, PostgreSQL is made ready to recover.")
+    extend = partial(parser.add_extension, group=settings)
+    extend(
+        "--write-recovery-settings", action="store_true", help="write restore_command, the target and the signal file"
+    )
+    extend("--target-name", metavar="NAME", help="recover to this restore point")
+    extend("--target-xid", type=values.transaction_id, metavar="XID", help="recover to this transaction")
+    extend("--target-immediate", action="store_true", help="stop as soon as the cluster is consistent")
+    extend("--target-exclusive", action="store_true", help="stop just before the target")
+    extend(
+        "--target-action",
+        choices=("pause", "promote", "shutdown"),
+        help="what to do there (PostgreSQL's default: pause)",
+    )
+    extend("--standby-mode", action="store_true", help="write standby.signal instead of recovery.signal")
+    extend("--primary-conninfo", metavar="CONNINFO", help="with --standby-mode: where the standby streams WAL from")
+    extend("--restore-command", metavar="COMMAND", help="write this restore_command instead of one for this archive")
+    extend(
+        "--wal-parallel",
+        type=values.non_negative,
+        default=0,
+        metavar="N",
+        help="let the restore_command fetch the next N-1 segments ahead",
+    )
+    extend(
+        "--recovery-conf-filename",
+        metavar="FILE",
+        help="write the settings to this file (default postgresql.auto.conf), which PostgreSQL has to include",
+    )
+    extend(
+        "--no-abort-recovery-on-error",
+        action="store_true",
+        help="write a restore_command whose errors PostgreSQL takes for the end of the archive",
+    )
+
+
+def validate(args: Arguments) -> None:
+    """Refuse combinations that the parser can't judge."""
+    if args.primary_conninfo and not args.standby_mode:
+        raise ConfigurationError("--primary-conninfo has no effect without --standby-mode")
+    for name in ("restore_command", "recovery_conf_filename", "wal_parallel"):
+        if getattr(args, name) and not any(getattr(args, setting) for setting in _SETTINGS):
+            raise ConfigurationError(
+                f"--{name.replace('_', '-')} has no effect without recovery settings",
+                hint="add --write-recovery-settings",
+            )
 
 
 def run(args: Arguments) -> None:
@@ -142,7 +173,11 @@ def run(args: Arguments) -> None:
         args.summary = of_restore(info, report, target, _restore_command(args), has_settings=settings is not None)
     if settings:
         changes = configuration.explain_changes(target.absolute(), info)
-        write("".join(f"{line}\n" for line in [*recovery_settings.explain(settings, target), *changes]))
+        lines = [*recovery_settings.explain(settings, target), *changes]
+        if args.tell:
+            args.tell(lines)
+        else:
+            write("".join(f"{line}\n" for line in lines))
     else:
         configuration.warn_of_astray(target.absolute(), info)
 
@@ -272,6 +307,8 @@ def _settings_from(args: Arguments, time: datetime | None, lsn: int | None) -> R
 
     return RecoverySettings(
         _restore_command(args),
+        primary_conninfo=args.primary_conninfo,
+        conf=args.recovery_conf_filename or "postgresql.auto.conf",
         time=time,
         lsn=lsn,
         name=args.target_name,
@@ -286,7 +323,8 @@ def _settings_from(args: Arguments, time: datetime | None, lsn: int | None) -> R
 
 def _restore_command(args: Arguments) -> str:
     # A standby never ends recovery by itself: it asks again, or streams.
-    return recovery.command(args, abort_on_error=not args.no_abort_recovery_on_error and not args.standby_mode)
+    abort_on_error = not args.no_abort_recovery_on_error and not args.standby_mode
+    return args.restore_command or recovery.command(args, abort_on_error=abort_on_error)
 
 
 def _restore_snapshots(
@@ -307,7 +345,7 @@ def _restore_snapshots(
         write(target, settings, info.backup_id)
 
 
-COMMAND = Command("restore", add_arguments, run, interrupt_exit_code=1)
+COMMAND = Command("restore", add_arguments, run, validate, interrupt_exit_code=1)
 
 
 def main() -> int:

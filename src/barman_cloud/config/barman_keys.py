@@ -32,6 +32,7 @@ _CONNECTION = (
         kinds.text,
         None,
         "connection string of the primary, for backups of a standby; restore --standby-mode writes it",
+        "--primary-conninfo",
     )._replace(secret=True),
     unused(
         "primary_checkpoint_timeout",
@@ -108,7 +109,12 @@ _WAL = (
         "cloud_wal_archive_parallel", "GSM", kinds.natural, 0, "files that cloud-wal-archive works ahead", "--parallel"
     ),
     key(
-        "cloud_wal_restore_parallel", "GSM", kinds.natural, 0, "files that cloud-wal-restore works ahead", "--parallel"
+        "cloud_wal_restore_parallel",
+        "GSM",
+        kinds.natural,
+        0,
+        "files that cloud-wal-restore works ahead, and the restore_command that restore writes",
+        "--parallel",
     ),
     unused("xlogdb_directory", "S", None, "the bucket is the catalogue of WAL"),
     unused("custom_compression_filter", "GSM", None, "the compressions above are built in"),

@@ -40,8 +40,18 @@ _OF_OTHERS = {
     "wal_streaming_conninfo": {"wal-receive"}, "slot_name": {"wal-receive"}, "create_slot": {"wal-receive"},
     "streaming_wals_directory": {"wal-receive"}, "check_timeout": {"check"}, "path_prefix": {"drill"},
     "drill_directory": {"drill"}, "verify_maximum_age": {"verify"},
+    "primary_conninfo": {"restore"},
 }  # fmt: skip
 """Keys whose option means something else, or nothing, in other commands."""
+_RESTORE = {
+    "primary_conninfo": ("--primary-conninfo", {"--standby-mode"}),
+    "cloud_wal_restore_parallel": (
+        "--wal-parallel",
+        {"--write-recovery-settings", "--standby-mode", "--target-name", "--target-xid", "--target-immediate",
+         "--target-exclusive", "--target-action"},
+    ),
+}  # fmt: skip
+"""What these keys are to ``restore``: an option, which only means something beside one of others."""
 
 
 def url_for(command: str, server: Server) -> str:
@@ -75,6 +85,11 @@ def options_for(command: str, server: Server, declares: Callable[[str], bool], g
         written.add("--streaming-conninfo")
     for name in _used_by(command, server):
         key = KEYS[name]
+        if command == "restore" and name in _RESTORE:
+            flag, beside = _RESTORE[name]
+            if server[name] and flag not in written and written & beside:
+                words += [flag, str(server[name])]
+            continue
         if key.option is None or key.unused or command not in _OF_OTHERS.get(name, {command}):
             continue
         for flag, values in _spelled(key, server[name]):

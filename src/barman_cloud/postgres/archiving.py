@@ -18,7 +18,21 @@ def archiving_problem(connection: Connection, metadata: ServerMetadata) -> str |
 
     ``OperationError`` if the server doesn't answer.
     """
-    return _problem_of_settings(metadata) or _problem_of_archiver(connection)
+    problem = _problem_of_settings(metadata)
+    if problem and is_streamed(connection):
+        return None
+    return problem or _problem_of_archiver(connection)
+
+
+def is_streamed(connection: Connection) -> bool:
+    """Tell whether a client streams WAL that replays none of it: a receiver such as ``wal-receive``."""
+    try:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_catalog.pg_stat_replication WHERE state = 'streaming' AND replay_lsn IS NULL"
+        ).fetchone()
+    except psycopg.Error as error:
+        raise OperationError(f"cannot read who streams WAL: {first_line(error)}") from error
+    return bool(row and row[0])
 
 
 def streams_to(connection: Connection, application_name: str) -> bool:

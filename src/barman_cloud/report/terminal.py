@@ -36,6 +36,10 @@ def printable(text: str, encoding: str | None = None) -> str:
 class StandardOutput:
     """Writes lines to standard output; whatever keeps them from being written is an ``OSError`` that says so."""
 
+    def __init__(self, *, tabs: bool = False) -> None:
+        """``tabs`` are written as they are."""
+        self._tabs = tabs
+
     def write(self, text: str) -> int:
         """Write text of whole lines, whose parts are made :func:`printable`, and return its length."""
         stream = sys.stdout
@@ -44,11 +48,15 @@ class StandardOutput:
         encoding = stream.encoding or "ascii"
         try:
             with _aside():
-                stream.write("\n".join(printable(line, encoding) for line in text.split("\n")))
+                stream.write("\n".join(self._printable(line, encoding) for line in text.split("\n")))
         except OSError as error:
             error.filename = STDOUT
             raise
         return len(text)
+
+    def _printable(self, line: str, encoding: str) -> str:
+        parts = line.split("\t") if self._tabs else [line]
+        return "\t".join(printable(part, encoding) for part in parts)
 
 
 def write(text: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,7 +32,6 @@ _TARGETS = (
     "recovery_target_time",
     "recovery_target_xid",
 )
-_CONF = "postgresql.auto.conf"
 _BEGIN = "# begin recovery settings"
 _END = "# end recovery settings"
 _BLOCK = re.compile(rf"^{_BEGIN}$.*?^{_END}$\n?".encode(), re.DOTALL | re.MULTILINE)
@@ -54,6 +53,10 @@ class RecoverySettings:
     exclusive: bool = False
     action: str | None = None
     standby: bool = False
+    primary_conninfo: str | None = None
+    """Where a standby streams WAL from; None: from the archive alone, or as the restored settings say."""
+    conf: str = "postgresql.auto.conf"
+    """The file that the settings are written to: a path, from the data directory on if it isn't absolute."""
 
     def __post_init__(self) -> None:
         if len(self.targets()) > 1:
@@ -90,6 +93,8 @@ class RecoverySettings:
             values["recovery_target_timeline"] = str(self.timeline)
         if self.action:
             values["recovery_target_action"] = self.action
+        if self.primary_conninfo:
+            values["primary_conninfo"] = self.primary_conninfo
         return values
 
     def check(self, info: BackupInfo) -> None:
@@ -100,23 +105,34 @@ class RecoverySettings:
             )
 
 
-def restore_command(program: str, options: Sequence[str], url: str, server: str, *, abort_on_error: bool = True) -> str:
+def restore_command(
+    program: str,
+    options: Sequence[str],
+    url: str,
+    server: str,
+    *,
+    abort_on_error: bool = True,
+    environ: Mapping[str, str] | None = None,
+) -> str:
     """Return a ``restore_command`` that runs ``program`` (``barman-cloud-wal-restore``) for this store and server.
 
     PostgreSQL takes an exit code of 1 to 125 for "not in the archive", which ends recovery: with ``abort_on_error`` a
     damaged segment or a store that fails ends it with an error instead of an early promotion (PostgreSQL docs, 26.3.5).
+    ``environ`` are variables that the program needs and the recovered machine may lack.
     """
     abort = ["--abort-recovery-on-error"] if abort_on_error else []
-    fixed = shlex.join([program, *abort, *options, url, server]).replace("%", "%%")
+    variables = ["env", *(f"{name}={value}" for name, value in environ.items())] if environ else []
+    fixed = shlex.join([*variables, program, *abort, *options, url, server]).replace("%", "%%")
     return f"{fixed} %f %p"
 
 
 def write(directory: Path, settings: RecoverySettings, backup_id: str) -> None:
-    """Append ``settings`` to ``postgresql.auto.conf`` and create the signal file, both for the directory's owner.
+    """Append ``settings`` to their file and create the signal file, both for the directory's owner.
 
-    PostgreSQL reads that file last, so these values hold against ``postgresql.conf``. All is on disk when this returns.
+    PostgreSQL reads ``postgresql.auto.conf`` last, so that in there these values hold against ``postgresql.conf``.
+    All is on disk when this returns.
     """
-    conf = directory / _CONF
+    conf = directory / settings.conf
     lines = [_BEGIN, f"# Recovery of backup {backup_id}, written by barman-cloud-restore."]
     lines += [f"{name} = {_quoted(value)}" for name, value in settings.parameters().items()]
     owner = owner_of(directory)
@@ -135,7 +151,7 @@ def explain(settings: RecoverySettings, directory: Path) -> list[str]:
     where = ", ".join(f"{name} = {value}" for name, value in target.items()) or "none: to the end of the archived WAL"
     timeline = settings.timeline if settings.timeline is not None else "latest (PostgreSQL's default)"
     lines = [
-        f"Recovery settings in {directory / _CONF}:",
+        f"Recovery settings in {directory / settings.conf}:",
         f"  restore_command    {settings.restore_command}",
         f"  recovery target    {where}{' (exclusive)' if settings.exclusive else ''}",
         f"  timeline           {timeline}",
@@ -144,6 +160,8 @@ def explain(settings: RecoverySettings, directory: Path) -> list[str]:
         lines.append(
             f"  at the target      {settings.action or 'pause (PostgreSQL default; then pg_wal_replay_resume())'}"
         )
+    if settings.primary_conninfo:
+        lines.append("  primary_conninfo   as given")  # it may hold a password
     mode = "standby: keeps following" if settings.standby else "recovers, then opens for writing"
     lines.append(f"  signal file        {_SIGNALS[settings.standby]} ({mode})")
     return lines

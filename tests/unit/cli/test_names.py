@@ -27,6 +27,7 @@ immediate_checkpoint = on
 tags = team=db, tier=gold
 last_backup_maximum_age = 2 DAYS
 cloud_wal_restore_parallel = 8
+primary_conninfo = host=up
 retention_policy = REDUNDANCY 3
 aws_check_object_lock = true
 [split]
@@ -64,7 +65,11 @@ def test_a_name_becomes_a_url_and_options(file: str) -> None:
         ("backup-list", ["main"], ["--endpoint-url", "s3://backups/prod main"], ["--zstd", "--jobs"]),
         ("backup-delete", ["main"], ["--retention-policy REDUNDANCY 3", "--check-object-lock"], ["--dbname"]),
         ("check", ["main"], ["--max-backup-age 172800s"], ["--retention-policy"]),
-        ("restore", ["main", "last", "/x"], ["--jobs 4", "s3://backups/prod main last /x"], ["--gzip"]),
+        ("restore", ["main", "last", "/x"], ["--jobs 4", "s3://backups/prod main last /x"],
+         ["--gzip", "--primary-conninfo", "--wal-parallel"]),
+        ("restore", ["--write-recovery-settings", "main", "last", "/x"], ["--wal-parallel 8"], ["--primary-conninfo"]),
+        ("restore", ["--standby-mode", "main", "last", "/x"], ["--wal-parallel 8", "--primary-conninfo host=up"], []),
+        ("restore", ["--standby-mode", "--wal-parallel", "2", "main", "last", "/x"], ["--wal-parallel 2"], ["8"]),
     ],
 )  # fmt: skip
 def test_each_command_gets_what_it_declares(
