@@ -20,7 +20,7 @@ from barman_cloud.catalog.backup_info import DONE, BackupInfo, Tablespace
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.postgres.wal import parse_lsn
-from barman_cloud.restore import archive_restore
+from barman_cloud.restore import extraction
 from barman_cloud.restore.archive_restore import RestoreReport, restore_backup
 from barman_cloud.restore.recovery_settings import RecoverySettings
 from barman_cloud.store.base import ObjectStore, StoreURL
@@ -155,7 +155,7 @@ def restore(
 
 def interrupt_after(bucket: Bucket, target: Path, archives: int) -> None:
     """Run a restore that is killed once so many archives (the largest first) are extracted."""
-    real = archive_restore.extract_archive
+    real = extraction.extract_archive
     left = [archives]
 
     def extract(*args: object, **options: object) -> object:
@@ -165,5 +165,5 @@ def interrupt_after(bucket: Bucket, target: Path, archives: int) -> None:
         return real(*args, **options)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(archive_restore, "extract_archive", extract)
+        patch.setattr(extraction, "extract_archive", extract)
         restore(bucket, target, jobs=1)

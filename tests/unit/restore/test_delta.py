@@ -109,7 +109,7 @@ def test_the_end_is_that_of_a_whole_restore(bucket: Bucket, target: Path, tmp_pa
 def test_nothing_can_be_started_while_it_runs(bucket: Bucket, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from barman_cloud.restore import archive_restore
 
-    def stopped(*_arguments: object) -> None:
+    def stopped(*_arguments: object, **_options: object) -> None:
         assert not (target / "global/pg_control").exists()
         raise KeyboardInterrupt
 
