@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from barman_cloud import logs
 from tests.support import memory_store, servers
 from tests.support.installations import Installation, newest_installation
 from tests.support.peers import Commands, find_barman, our_commands
@@ -28,6 +30,18 @@ for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
         signal.signal(_number, _handler)
 
 memory_store.register()
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A command that runs in this process sets logging up for itself, not for the tests that follow."""
+    logger = logging.getLogger("barman_cloud")
+    before = logger.level, logger.handlers[:], logger.propagate
+    state = logs._level, logs._open_file, logs._sink, logs._owed[:]
+    yield
+    logger.level, logger.handlers, logger.propagate = before
+    logger.setLevel(before[0])
+    logs._level, logs._open_file, logs._sink, logs._owed[:] = state
 
 
 @pytest.fixture(autouse=True)
