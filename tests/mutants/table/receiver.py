@@ -96,23 +96,13 @@ MUTANTS = (
         ],
     ),
     *of(
-        "wal/receiver.py",
+        "wal/receive_spooled.py",
         _RECEIVER,
         [
-            (
-                "        if message.start != self._written:\n            raise",
-                "        if False:\n            raise",
-                "WAL that doesn't follow is written down",
-            ),
             (
                 "            self._file.sync()\n        self._unsynced_since = None\n        self._flushed",
                 "            pass\n        self._unsynced_since = None\n        self._flushed",
                 "WAL is acknowledged that isn't on disk",
-            ),
-            (
-                "stream.report(self._written, self._flushed)",
-                "stream.report(self._written, self._written)",
-                "WAL is acknowledged as flushed when it is written",
             ),
             ("        self._file.finish()\n        path", "        path", "a full segment keeps its unfinished name"),
             ("        return used <= limit\n", "        return True\n", "the spool grows without end"),
@@ -120,6 +110,22 @@ MUTANTS = (
                 "            piece = data[: size - position]\n",
                 "            piece = data\n",
                 "WAL is written behind a segment's end",
+            ),
+        ],
+    ),
+    *of(
+        "wal/receiver.py",
+        _RECEIVER,
+        [
+            (
+                "        if message.start != self._sink.written:\n            raise",
+                "        if False:\n            raise",
+                "WAL that doesn't follow is written down",
+            ),
+            (
+                "stream.report(self._sink.received, self._reported)",
+                "stream.report(self._sink.received, self._sink.written)",
+                "WAL is acknowledged as flushed when it is written",
             ),
         ],
     ),

@@ -253,6 +253,13 @@ class TestWhereWalEnds:
         assert finding.offset == self.END * PAGE
 
     @pytest.mark.parametrize("records", [False, True])
+    def test_an_old_page_may_not_be_in_another_place_than_it_was(self, records: bool) -> None:
+        data = segment(3)[: self.END * PAGE] + self.old()[(self.END + 1) * PAGE :][:PAGE]
+        (finding,) = findings(data.ljust(SIZE, b"\0"), records=records)
+        assert finding.offset == self.END * PAGE
+        assert "a page header that no page can have there" in str(finding)
+
+    @pytest.mark.parametrize("records", [False, True])
     def test_wal_may_not_go_on_after_its_end(self, records: bool) -> None:
         data = segment(3)
         for hole in (bytes(PAGE), self.old()[self.END * PAGE :][:PAGE]):

@@ -17,8 +17,9 @@ from barman_cloud.replication.wal_stream import Keepalive, Wal
 from barman_cloud.wal import receive_upload
 from barman_cloud.wal.archiver import ArchiveOptions, Archiver
 from barman_cloud.wal.receive_spool import PARTIAL, ReceiveSpool
+from barman_cloud.wal.receive_spooled import SpoolOptions, SpoolSink
 from barman_cloud.wal.receive_upload import Uploader
-from barman_cloud.wal.receiver import Receiver, ReceiverOptions
+from barman_cloud.wal.receiver import Receiver
 from tests.support.faulty_store import FaultyStore
 from tests.support.file_operations import FileOperations, recorded
 from tests.support.memory_store import MemoryStore
@@ -70,13 +71,12 @@ class Bench:
         self.dropped: list[str] = []
         self.spool = ReceiveSpool(opened(directory))
         self.uploader = Uploader(Archiver(store, layout, ArchiveOptions()), 2, self.dropped.append)
+        self.sink = SpoolSink(self.spool, self.uploader, SpoolOptions(spool_max, 0))
         self.receiver = Receiver(
-            Any, store, layout, self.spool, self.uploader, ReceiverOptions(spool_max, 0),  # type: ignore[arg-type]
-            require_cluster=lambda _identifier: None, check_lease=lambda: None,
+            Any, store, layout, self.sink,  # type: ignore[arg-type]
+            accept_gap=False, require_cluster=lambda _identifier: None, check_lease=lambda: None,
         )  # fmt: skip
-        self.receiver._segment_size = SIZE
-        self.receiver._timeline = 1
-        self.receiver._written = self.receiver._flushed = SIZE
+        self.sink.begin(1, SIZE, SIZE)
 
     def pump(self, found: FileOperations, *messages: Wal | Keepalive | None) -> Stream:
         stream = Stream(list(messages), self.receiver, found)
@@ -168,17 +168,17 @@ def test_a_partial_copy_goes_when_both_are_stored(
 
 def test_a_full_spool_takes_no_more(new_bench: Callable[..., Bench], faulty: FaultyStore) -> None:
     bench = new_bench(3 * SIZE)
-    bench.receiver._uploader = SimpleNamespace(waiting=2)  # type: ignore[assignment]
-    assert bench.receiver._has_room()
-    bench.receiver._uploader = SimpleNamespace(waiting=3)  # type: ignore[assignment]
-    assert not bench.receiver._has_room()
+    bench.sink._uploader = SimpleNamespace(waiting=2)  # type: ignore[assignment]
+    assert bench.sink.has_room()
+    bench.sink._uploader = SimpleNamespace(waiting=3)  # type: ignore[assignment]
+    assert not bench.sink.has_room()
 
 
 def test_what_an_earlier_receiver_left_keeps_its_content(new_bench: Callable[..., Bench], spool_dir: Path) -> None:
     bench = new_bench()
     with recorded(spool_dir) as found:
         bench.pump(found, wal(0, 5000))
-    bench.receiver._abandon_file()
+    bench.sink.begin(1, SIZE, SIZE)  # which leaves the file
     bench.spool.close()
     (left,) = ReceiveSpool(opened(spool_dir)).left_over()
     assert os.path.dirname(left) != str(spool_dir)
