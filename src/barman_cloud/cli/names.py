@@ -55,7 +55,7 @@ def resolved(command: Command, words: list[str], file: str | None) -> tuple[list
     if file is None and find_file(None) is None:
         return words, None  # the parser says what is missing
     configuration = load(file)
-    server = _effective(configuration, words[first])
+    server = effective(configuration, words[first])
     if region := server["aws_region"]:
         os.environ.setdefault("AWS_DEFAULT_REGION", region)
     return completed(command, words, configuration, server)
@@ -78,7 +78,7 @@ def lines_for_all(command: Command, words: list[str], file: str | None) -> Lines
     for server in active:
         line = [*words[:first], server.name, *words[first + 1 :]]
         try:
-            servers.append(completed(command, line, configuration, _effective(configuration, server.name)))
+            servers.append(completed(command, line, configuration, effective(configuration, server.name)))
         except BarmanCloudError as error:
             errors[server.name] = str(error)
     return LinesForAll([*words[:first], "file:///", ALL, *words[first + 1 :]], servers, errors)
@@ -104,7 +104,7 @@ def completed(
     return [*added, *words[:first], url_for(command.name, server), *words[first:]], server
 
 
-def _effective(configuration: Configuration, name: str) -> Server:
+def effective(configuration: Configuration, name: str) -> Server:
     """Return a server with the values of its active model, for which the bucket is asked if there is any for it."""
     server = configuration.server(name)
     if not configuration.models:

@@ -6,8 +6,9 @@ left out. So a command knows nothing of the configuration, and the command line 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from barman_cloud.config.keys import Key
@@ -83,7 +84,7 @@ def options_for(command: str, server: Server, declares: Callable[[str], bool], g
     words: list[str] = _named_stream(command, server) if "--streaming-conninfo" not in written else []
     if words:
         written.add("--streaming-conninfo")
-    for name in _used_by(command, server):
+    for name in _used_by(command, server, written):
         key = KEYS[name]
         if command == "restore" and name in _RESTORE:
             flag, beside = _RESTORE[name]
@@ -116,13 +117,19 @@ def _named_stream(command: str, server: Server) -> list[str]:
         return []  # who connects says what is wrong with it
 
 
-def _used_by(command: str, server: Server) -> list[str]:
+def _used_by(command: str, server: Server, written: Container[str]) -> list[str]:
     """Return the keys that count for a command: those that are set, but of two for one option the special one."""
     names = dict.fromkeys(server.places)
     if command == "check" and ("check_timeout" in names or server["check_timeout"] == 0):
         names.pop("command_timeout" if server["check_timeout"] else "check_timeout", None)
     if command == "wal-receive":
         names["streaming_wals_directory"] = None  # its default counts too
+        direct = server["wal_receiver"] == "direct" and "--mode" not in written
+        if direct and not Path(server["streaming_wals_directory"]).is_dir():
+            # Nothing is on disk. What a receiver with a spool has left, though, has to be stored first.
+            names.pop("streaming_wals_directory")
+        if not server["slot_name"] and "--slot" not in written:
+            names.pop("create_slot", None)
         for special, general in (("wal_conninfo", "conninfo"), ("wal_streaming_conninfo", "streaming_conninfo")):
             if special in names:
                 names.pop(general, None)

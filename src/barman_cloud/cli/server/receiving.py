@@ -71,17 +71,11 @@ def _receive(server: OneServer) -> None:
 
 
 def receiver_words(server: OneServer) -> list[str]:
-    """Return the options of the receiver that the configuration means and ``config.words`` doesn't spell."""
-    words = ["--spool-dir", server["streaming_wals_directory"]]
-    if server["slot_name"]:
-        words += ["--slot", server["slot_name"]]
-        if server["create_slot"] == "auto":
-            words.append("--create-slot")
-    if conninfo := server["wal_conninfo"]:
-        words += ["--dbname", conninfo]
-    if conninfo := (server["wal_streaming_conninfo"] or server["streaming_conninfo"]):
-        words += ["--streaming-conninfo", with_default(conninfo, "application_name", server["streaming_archiver_name"])]
-    return words
+    """Return what the configuration means beyond ``config.words``: Barman's name for the stream, also by default."""
+    conninfo = server["wal_streaming_conninfo"] or server["streaming_conninfo"]
+    if not conninfo:
+        return []
+    return ["--streaming-conninfo", with_default(conninfo, "application_name", server["streaming_archiver_name"])]
 
 
 def create_slot(server: OneServer, *, if_not_exists: bool = False) -> None:

@@ -113,6 +113,16 @@ COMMANDS: dict[str, Entry] = {
         "Barman refuses this with cloud storage; here there is nothing to rebuild, since the bucket is the catalogue",
     ),
     "diagnose": Entry("servers", "Print configuration and state of everything as JSON.", "other keys of the machine"),
+    "cron": Entry(
+        "cron",
+        "Start what is due for all servers, and return.",
+        "also starts what schedules of ours mean; retention is enforced once an hour; several hosts may run it",
+    ),
+    "config-switch": Entry(
+        "config_switch",
+        "Lay a model over a server, or take it off.",
+        "the active model is in the bucket, for all hosts; the next `cron` starts the receiver again",
+    ),
     "sync-info": Entry("refused", "", "passive nodes share the bucket instead"),
     "sync-backup": Entry("refused", "", "the same"),
     "sync-wals": Entry("refused", "", "the same"),

@@ -53,10 +53,12 @@ class Session:
         self._stack.close()
 
     def server(self, name: str) -> OneServer:
-        """Return one server; ``NotFoundError`` if there is none of that name."""
+        """Return one server under its active model; ``NotFoundError`` if there is none of that name."""
+        from barman_cloud.cli.names import effective
+
         if name not in self.configuration.sections:
             raise unknown_server(name, self.configuration.names)
-        return OneServer(self.configuration.server(name), self, self._stack)
+        return OneServer(effective(self.configuration, name), self, self._stack)
 
     def each(self, names: Iterable[str], do: Callable[[OneServer], None]) -> None:
         """Call ``do`` for each server that is meant, once; the failure of one is told, and the others go on.

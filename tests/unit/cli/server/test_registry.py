@@ -12,8 +12,6 @@ from barman_cloud.cli.server.main import Parser
 
 TAKEN_BY_BARMAN = json.loads((Path(__file__).parents[3] / "golden" / "server" / "options.json").read_text())
 """Of each command of Barman its alias and its options, taken from ``barman COMMAND --help``."""
-OTHER_MODULES = {"cron", "config-switch"}
-"""Commands that come from elsewhere in the program."""
 REFUSED = {name for name, entry in registry.COMMANDS.items() if entry.module == "refused"}
 
 
@@ -25,7 +23,7 @@ def parser_of(name: str) -> Parser:
     return parser
 
 
-@pytest.mark.parametrize("name", sorted(set(TAKEN_BY_BARMAN) - OTHER_MODULES))
+@pytest.mark.parametrize("name", sorted(TAKEN_BY_BARMAN))
 def test_every_command_of_barman_is_here_with_its_options(name: str) -> None:
     expected = TAKEN_BY_BARMAN[name]
     assert registry.find(name) == name
