@@ -21,7 +21,7 @@ from tests.support.segments import Cluster
 SYSTEMD = PROJECT / "packaging" / "systemd"
 UNITS = sorted(SYSTEMD.glob("*.service"))
 LEAST = {
-    "User=postgres", "UMask=0077", "NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict",
+    "UMask=0077", "NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict",
     "ProtectHome=yes", "PrivateTmp=yes", "PrivateDevices=yes", "RestrictNamespaces=yes", "SystemCallErrorNumber=EPERM",
 }  # fmt: skip
 
@@ -106,12 +106,14 @@ def test_the_debian_package_has_programs_that_work(tmp_path: Path) -> None:
 
 
 def test_every_unit_has_the_least_rights() -> None:
-    assert len(UNITS) == 6
+    assert len(UNITS) == 8
     for unit in UNITS:
         lines = set(unit.read_text().splitlines())
         assert LEAST - lines == set(), unit.name
+        assert lines & {"User=postgres", "User=barman"}, unit.name
         (command,) = (line for line in lines if line.startswith("ExecStart="))
-        assert re.fullmatch(r"ExecStart=/usr/bin/barman-cloud [a-z-]+ .*\$[A-Z]+_OPTIONS %i", command), unit.name
+        options = r"cron|wal-receive %i|[a-z-]+ .*\$[A-Z]+_OPTIONS %i"
+        assert re.fullmatch(rf"ExecStart=/usr/bin/barman-cloud (?:{options})", command), unit.name
         assert command.split()[1] in {**PROGRAMS, **OWN}
 
 

@@ -92,11 +92,11 @@ class TestOneFile:
         assert destination.read_bytes() == content
         assert sorted(os.listdir(destination.parent)) == [destination.name, "archive_status"]
 
-    def test_a_miss_is_exit_1_and_one_request(
+    def test_a_miss_is_exit_1_and_one_request_more_for_the_pieces_of_a_segment(
         self, restore: Restore, bucket: ObjectStore, destination: Path, proxy: FaultProxy
     ) -> None:
         store(bucket, NAME)
-        for number, name in enumerate((segment_name(4), "00000002.history", f"{NAME}.partial"), 1):
+        for number, name in enumerate((segment_name(4), "00000002.history", f"{NAME}.partial"), 2):
             done = restore("-v", name, destination)
             assert done.returncode == 1, done.stderr
             assert name in done.stderr

@@ -92,7 +92,7 @@ class StoreCase:
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Any]:
         """A store on a new bucket or folder, emptied at the end."""
-        with self.open(self.new_url()) as store:
+        with self.open(self.new_url(), deadline=Deadline(2.0)) as store:
             yield store
             with contextlib.suppress(BarmanCloudError):
                 store.delete([info.key for info in store.list("")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import shlex
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from barman_cloud.cli.command import load
 from barman_cloud.cli.commands import PROGRAMS, SUMMARIES
 from barman_cloud.cli.completion import SHELLS
 from barman_cloud.cli.lines import judge
+from barman_cloud.cli.server import registry
+from barman_cloud.cli.server.main import Parser
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.verify import render
 from barman_cloud.verify.check import check
@@ -75,6 +78,8 @@ def problem(name: str, words: list[str]) -> str | None:
             return None
         if words[0] == "completion":
             return None if words[1:] and set(words[1:]) <= set(SHELLS) else "no shell"
+        if words[0] == "server":
+            return problem_of_server_command(words[1:])
         command, words = words[0], words[1:]
     else:
         command = name.removeprefix("barman-cloud-")
@@ -91,10 +96,30 @@ def problem(name: str, words: list[str]) -> str | None:
         except BarmanCloudError as error:
             return str(error)
     if wrong and not any("://" in word or word.startswith(("$", "URL")) for word in words):
+        if command == "backup-delete":
+            words = ["-r", "REDUNDANCY 1", *words]  # as the configuration says
         wrong, _ = judge(command, ["s3://bucket", *words])  # by name: the URL is that of the configuration
         if wrong:
             wrong, _ = judge(command, [*words[:-1], "s3://bucket", *words[-1:]])
     return wrong
+
+
+def problem_of_server_command(words: list[str]) -> str | None:
+    """Return what the parsers of Barman's words say against a call; None if they take it."""
+    if not words:
+        return None  # in an alias
+    name = registry.find(words[0])
+    if name is None:
+        return f"there is no server command {words[0]}"
+    if not words[1:] or words[1:] == ["…"]:
+        return None  # the command is spoken of
+    parser = Parser(exit_on_error=False)
+    registry.functions(name)[0](parser)
+    try:
+        parser.parse_args([word for word in words[1:] if word != "…"])
+    except (argparse.ArgumentError, SystemExit) as error:
+        return str(error)
+    return None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))

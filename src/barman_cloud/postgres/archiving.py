@@ -18,7 +18,7 @@ def archiving_problem(connection: Connection, metadata: ServerMetadata) -> str |
 
     ``OperationError`` if the server doesn't answer.
     """
-    problem = _problem_of_settings(metadata)
+    problem = problem_of_settings(metadata)
     if problem and is_streamed(connection):
         return None
     return problem or _problem_of_archiver(connection)
@@ -51,7 +51,8 @@ def streams_to(connection: Connection, application_name: str) -> bool:
     return bool(row and row[0])
 
 
-def _problem_of_settings(metadata: ServerMetadata) -> str | None:
+def problem_of_settings(metadata: ServerMetadata) -> str | None:
+    """Return in one phrase why the settings let the server archive nothing; None if they let it."""
     if metadata.in_recovery and metadata.archive_mode != "always":
         return "this is a standby that doesn't archive: the WAL has to come from the primary's archive"
     if metadata.archive_mode == "off":

@@ -12,7 +12,7 @@ import psycopg
 from barman_cloud import logs
 from barman_cloud.catalog.receiver_state import ReceiverState
 from barman_cloud.errors import BarmanCloudError
-from barman_cloud.postgres.archiving import archiving_problem, streams_to
+from barman_cloud.postgres.archiving import archiving_problem, problem_of_settings, streams_to
 from barman_cloud.postgres.connection import Connection, ConnectionParameters, connect, first_line, read_metadata
 from barman_cloud.verify.findings import Finding, critical, ok, unknown, warning
 from barman_cloud.verify.limits import Limits
@@ -57,7 +57,9 @@ def _findings(connection: Connection, limits: Limits, receiver: ReceiverState | 
     elif problem and not any(slot["active"] for slot in streamed):
         yield critical("archiver", problem, "set archive_mode and archive_command, or receive WAL by streaming")
     elif not problem:
-        yield ok("archiver", "archive_command works, as far as the server tells")
+        why = problem_of_settings(metadata)
+        how = f"WAL is streamed to a receiver ({why})" if why else "archive_command works, as far as the server tells"
+        yield ok("archiver", how)
     yield from _waiting(connection, limits)
     for slot in streamed:
         yield _slot_finding(slot)

@@ -41,7 +41,7 @@ CASES = [
     ("barman-cloud -c ", [":files"]),
     ("barman-cloud nonsense ", []),
     ("barman-cloud-backup-list --form", ["--format"]),
-    ("barman-cloud-backup-list --format ", ["console", "json"]),
+    ("barman-cloud-backup-list --format ", ["console", "json", "wide", "csv"]),
     ("barman-cloud-backup-list --format=j", ["--format=json"]),
     ("barman-cloud-backup-list --format json --form", []),
     ("barman-cloud verify --jobs ", []),
@@ -136,7 +136,7 @@ def bash(line: str, environ: dict[str, str]) -> list[str]:
 
 def test_real_bash(store: str) -> None:
     assert bash("barman-cloud ver", {}) == ["verify"]
-    assert bash("barman-cloud-backup-list --format ", {}) == ["console", "json"]
+    assert bash("barman-cloud-backup-list --format ", {}) == ["console", "json", "wide", "csv"]
     assert bash(f"barman-cloud-backup-list {store} ", {}) == ["main", "mirror", "other"]
     assert bash(f"{BIN}/barman-cloud-backup-show {store} main 20261126", {}) == ["20261126T030000"]
     registered = "source <(barman-cloud completion bash); complete -p barman-cloud-wal-restore"
