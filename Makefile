@@ -28,7 +28,7 @@ demo: venv ## show the main job for real: back up, archive, lose a table, restor
 test: peers lint ## lint, then run the tests on the newest PostgreSQL
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not long"
 
-test-long: peers ## the tests that are left out of `make test` because they take long; CI runs them too
+test-long: peers ## the tests that are left out of `make test` because they take long
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup -m long
 
 # What depends on the server's version; the rest of the tests doesn't need to run once for each.
@@ -40,7 +40,7 @@ coverage: peers ## which lines of src the tests run in their own process, branch
 
 test-versions: peers ## test what depends on the server's version on every other PostgreSQL found
 	for major in $$($(BIN)/python -m tests.support.installations); do \
-	    BARMAN_CLOUD_TEST_POSTGRES=$$major $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup $(VERSION_TESTS) || exit 1; \
+	    BARMAN_CLOUD_TEST_POSTGRES=$$major $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup -m "not long" $(VERSION_TESTS) || exit 1; \
 	done
 
 test-store: venv ## the store conformance suite on any server: make test-store URL=s3://bucket/path ENDPOINT=http://…
@@ -65,7 +65,7 @@ fuzz: venv ## hostile bytes for every reader: EXAMPLES=20000 for each, then SECO
 mutants: peers ## make small mistakes in safety-relevant code, one at a time, and write how many the tests notice
 	$(BIN)/python -m tests.mutants --write
 
-test-all: test test-long test-versions ## all of them, as CI does
+test-all: test test-versions test-long ## all of them; CI runs the first two
 
 lint: venv ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .

@@ -148,6 +148,7 @@ def wal_restore(pod: Pod, name: str, *, endpoint: list[str] | None = None, url: 
     return answer.code
 
 
+@pytest.mark.long
 def test_wal_restore_tells_missing_from_unreachable(pod: Pod) -> None:
     missing = segment_name(7)
     assert wal_restore(pod, missing) == 1

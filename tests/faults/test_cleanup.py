@@ -17,6 +17,7 @@ from tests.support.servers import ACCESS_KEY, REGION, SECRET_KEY, StoreServer
 UMBRELLA = program("backup").removesuffix("-backup")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "method",
     [

@@ -102,6 +102,7 @@ class TestSignals:
         assert (info.status, info.error) == ("FAILED", "failure copying files (interrupted by SIGTERM)")
         nothing_runs(running)
 
+    @pytest.mark.long
     def test_nothing_is_left_in_the_bucket_but_the_record(self, postgres: PostgresServer, moto: StoreServer) -> None:
         bucket = moto.new_bucket()
         client = boto3.client(

@@ -58,6 +58,7 @@ def place() -> Iterator[Path]:
         yield directory
 
 
+@pytest.mark.long
 def test_a_chain_of_pg_basebackup_becomes_what_pg_combinebackup_makes(
     installation: Installation, new_postgres: Callable[..., PostgresServer], place: Path
 ) -> None:

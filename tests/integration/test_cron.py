@@ -153,6 +153,7 @@ def test_waiting_files_are_archived_and_bad_ones_set_aside(hosts: Callable[..., 
     assert b"".join(decompress_stream([stored[f"{names[0]}.gz"].read_bytes()], "gzip")) == segment(1)
 
 
+@pytest.mark.long
 def test_a_streamed_server_is_maintained(
     hosts: Callable[..., Host], new_postgres: Callable[..., PostgresServer]
 ) -> None:

@@ -153,6 +153,7 @@ class TestChains:
                 if copy.installation.has("pg_amcheck"):
                     copy.run_tool("pg_amcheck", "--install-missing", "--heapallindexed", "postgres")
 
+    @pytest.mark.long
     def test_while_the_server_works(
         self, new_postgres: NewPostgres, postgres_installation: Installation, repository: Repository, server_dir: Path
     ) -> None:

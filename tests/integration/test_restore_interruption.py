@@ -174,6 +174,7 @@ class TestRealBackup:
             )
             copy.amcheck()
 
+    @pytest.mark.long
     def test_delta_into_a_directory_that_has_lived_on(
         self, new_postgres: Callable[..., PostgresServer], server_dir: Path
     ) -> None:

@@ -121,6 +121,7 @@ def test_a_backup_is_shown_as_barman_shows_it(house: House) -> None:
     assert full["wal_information"]["no_of_files"] > 0
 
 
+@pytest.mark.long
 def test_status_and_check_are_barmans(house: House) -> None:
     assert normalised(house.host.run("status", "main")) == normalised(golden("status.txt"))
     assert shape(house.host.json("status", "all")) == shape(json.loads(golden("status.json")))

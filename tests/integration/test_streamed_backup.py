@@ -136,6 +136,7 @@ class TestStoredObjects:
         above = [name for name, size in sizes.items() if size > 5 << 20 | 10240]
         assert [len(repository.members(name)) for name in above] == [1]
 
+    @pytest.mark.long
     def test_configuration_outside_pgdata_is_stored_beside_the_archives(
         self, new_postgres: NewPostgres, repository: Repository, server_dir: Path
     ) -> None:

@@ -140,6 +140,7 @@ def test_whole_backups_and_wal_are_told_to_be_whole(repository: Repository) -> N
     assert all("files of" in message and "are as its manifest says" in message for message in told)
 
 
+@pytest.mark.long
 def test_what_was_verified_is_remembered_until_it_changes(repository: Repository) -> None:
     first, second = repository.ids
     verified(repository, wal=True)

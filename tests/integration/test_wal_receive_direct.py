@@ -129,6 +129,7 @@ def test_a_commit_waits_for_the_bucket_and_a_killed_receiver_goes_on(server: Pos
         assert receiver.stop() == 0, receiver.said
 
 
+@pytest.mark.long
 def test_an_outage_holds_commits_back_and_loses_nothing(
     server: PostgresServer, tmp_path: Path, rclone_s3: StoreServer
 ) -> None:

@@ -16,6 +16,7 @@ from tests.support.snapshot_clouds import DISKS, AwsCloud
 MOUNTS = {DISKS[0]: ("/srv/pg/data", "rw,noatime"), DISKS[1]: ("/srv/pg/ts 1", "rw,relatime")}
 
 
+@pytest.mark.long
 def test_snapshots_of_another_machine_by_the_configuration(
     aws: AwsCloud, moto: StoreServer, postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
