@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from barman_cloud.postgres.archiving import _problem_of_settings
+from barman_cloud.postgres.archiving import problem_of_settings
 from barman_cloud.postgres.connection import name_of
 from tests.unit.postgres.metadata import SERVER
 
@@ -15,7 +15,7 @@ from tests.unit.postgres.metadata import SERVER
     ["true", "/bin/true", "/usr/bin/true", " /bin/true ", ":", "exit 0", "echo %p", "/bin/echo archived %f", "true %p"],
 )
 def test_a_command_that_archives_nothing(command: str) -> None:
-    problem = _problem_of_settings(replace(SERVER, archive_command=command))
+    problem = problem_of_settings(replace(SERVER, archive_command=command))
     assert problem == f"archive_command is '{command.strip()}', which archives nothing"
 
 
@@ -33,7 +33,7 @@ def test_a_command_that_archives_nothing(command: str) -> None:
     ],
 )
 def test_a_command_that_may_archive(command: str) -> None:
-    assert _problem_of_settings(replace(SERVER, archive_command=command)) is None
+    assert problem_of_settings(replace(SERVER, archive_command=command)) is None
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_command_that_may_archive(command: str) -> None:
     ],
 )
 def test_what_the_settings_say(changes: dict[str, Any], words: str | None) -> None:
-    problem = _problem_of_settings(replace(SERVER, **changes))
+    problem = problem_of_settings(replace(SERVER, **changes))
     assert problem is None if words is None else re.search(words, str(problem))
 
 

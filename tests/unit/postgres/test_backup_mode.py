@@ -103,8 +103,8 @@ class TestSession:
         postgres.query("DROP ROLE IF EXISTS hindered")
         postgres.query("CREATE ROLE hindered LOGIN SUPERUSER")
         for setting in (
-            "statement_timeout = '1ms'",
-            "lock_timeout = '1ms'",
+            "statement_timeout = '500ms'",
+            "lock_timeout = '500ms'",
             "search_path = 'evil'",
             "datestyle = 'SQL'",
         ):
