@@ -66,7 +66,7 @@ def _findings(connection: Connection, limits: Limits, receiver: ReceiverState | 
 
 
 def _waiting(connection: Connection, limits: Limits) -> Iterator[Finding]:
-    """Judge the segments that wait for the archiver, and how long ``pg_wal`` has room at this rate."""
+    """Judge the segments that wait for the archiver, and tell how much WAL is written."""
     try:
         row = connection.execute(
             "SELECT count(*) FROM pg_catalog.pg_ls_archive_statusdir() WHERE name LIKE '%.ready'"
