@@ -28,8 +28,9 @@ demo: venv ## show the main job for real: back up, archive, lose a table, restor
 test: peers lint ## lint, then run the tests on the newest PostgreSQL
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not long"
 
-test-long: peers ## the tests that are left out of `make test` because they take long
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup -m long
+test-long: peers ## the tests that are left out of `make test` because they take long, and new examples for the others
+	BARMAN_CLOUD_TEST_DRAW=anew $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup -m long
+	BARMAN_CLOUD_TEST_DRAW=anew $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup -m "not long" tests/unit tests/fuzz
 
 # What depends on the server's version; the rest of the tests doesn't need to run once for each.
 VERSION_TESTS := $(addprefix tests/integration/test_, \
@@ -58,7 +59,7 @@ torture: peers ## kill and disturb every command for MINUTES=10, drawn from SEED
 EXAMPLES ?= 20000
 SECONDS_EACH ?= 30
 fuzz: venv ## hostile bytes for every reader: EXAMPLES=20000 for each, then SECONDS_EACH=30 led by coverage (atheris)
-	BARMAN_CLOUD_TEST_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q --timeout 0 tests/fuzz
+	BARMAN_CLOUD_TEST_DRAW=anew BARMAN_CLOUD_TEST_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q --timeout 0 tests/fuzz
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: -c constraints.txt atheris
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS_EACH)
 

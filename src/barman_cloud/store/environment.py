@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 
 from barman_cloud.errors import ConfigurationError
 
-_ADDRESS = r"(?i)https?://(?:[a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::(?P<port>\d{1,5}))?(?:/[!-~]*)?"
+_PART = r"[a-z0-9_~-]{1,63}"  # of a host's name
+_ADDRESS = rf"(?i)https?://(?:{_PART}(?:\.{_PART})*\.?|\[[0-9a-f:.]+\])(?::(?P<port>\d{{1,5}}))?(?:/[!-~]*)?"
 _READ_BY_LIBRARIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _CONTROLS = frozenset(map(chr, (*range(32), 127, *range(0x80, 0xA0), 0x2028, 0x2029)))
 

@@ -204,6 +204,8 @@ class HttpClient:
 
     def _connect(self) -> _Connection:
         host, port, authorization = self._proxy or Proxy(self._host, self._port)
+        _check_host(host)
+        _check_host(self._host)
         connection = _Connection(host, port, timeout=self._connect_timeout, tls=self._tls)
         if self._proxy and self._tls is not None:
             connection.set_tunnel(
@@ -267,6 +269,20 @@ class _Timed(io.RawIOBase):
     def close(self) -> None:
         self._received.close()
         super().close()
+
+
+def _check_host(host: str) -> None:
+    """Refuse a host whose name has an empty or too long part: looking it up raises no ``OSError``, but a
+    ``UnicodeError``.
+    """
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise ConfigurationError(
+            f"{host} can't be the name of a host",
+            hint="look for two dots in a row, or a part of more than 63 characters, in the endpoint, the proxy and "
+            "the name of the bucket",
+        ) from None
 
 
 def _check_sendable(target: str, headers: Mapping[str, str]) -> None:

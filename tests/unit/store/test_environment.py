@@ -174,6 +174,7 @@ def test_proxies_of_the_process_are_cleaned_for_the_libraries_that_read_them(mon
 
 NO_ADDRESSES = ["h:9000", "ftp://h", "http://", "http:///x", "http://h:port", "http://h:99999", "http://u:p@h", "//h"]
 NO_ADDRESSES += ["http://h?x=1", "http://h#f", "http://h/?x", "http://[::1", "http://h:0", "https://h/ü", "http://ü"]
+NO_ADDRESSES += ["http://.", "http://.h", "http://a..b", "https://h..", f"http://{'h' * 64}"]
 
 
 @pytest.mark.parametrize("text", [*NO_ADDRESSES, "http://h h", "https://h/a b"])
@@ -184,7 +185,16 @@ def test_addresses_that_cannot_be_used(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["http://h", "https://h:443/", "http://127.0.0.1:9000/base", "http://[::1]:9", "HTTP://H"]
+    "text",
+    [
+        "http://h",
+        "https://h:443/",
+        "http://127.0.0.1:9000/base",
+        "http://[::1]:9",
+        "HTTP://H",
+        "http://h.",
+        f"http://{'h' * 63}.h",
+    ],
 )
 def test_addresses_that_can(text: str) -> None:
     assert clean_url(f" {text}\n", "x") == text.rstrip("/")

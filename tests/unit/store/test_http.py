@@ -200,6 +200,17 @@ def test_an_answer_that_came_before_a_reset_is_read() -> None:
         assert (answer.status, answer.body) == (400, body)
 
 
+@pytest.mark.parametrize("secure", [True, False])
+@pytest.mark.parametrize("host", [".h", "a..b", f"{'h' * 64}.example"])
+def test_a_host_that_cannot_be_looked_up_is_refused(host: str, secure: bool) -> None:
+    """Whether it is the store's, as of a bucket whose name becomes a part of it, or the proxy's."""
+    scheme = "https" if secure else "http"
+    for url, environ in ((f"{scheme}://{host}", {}), (f"{scheme}://store", {f"{scheme}_proxy": f"http://{host}:9"})):
+        client = HttpClient(url, ca_file=None, timeout=1, environ=environ)
+        with pytest.raises(ConfigurationError, match="can't be the name of a host"):
+            client.request("GET", "/", {})
+
+
 @pytest.mark.parametrize(
     ("target", "name", "value"), [("/a b", "x", "y"), ("/é", "x", "y"), ("/", "token", "SEC\nRET")]
 )
