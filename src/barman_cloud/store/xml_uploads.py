@@ -32,14 +32,6 @@ def upload_id(answer: Response) -> str:
     return upload
 
 
-def etag_of(answer: Response) -> str:
-    """Return the ETag in the answer to a part."""
-    etag = answer.headers.get("etag")
-    if not etag:
-        raise RequestFailedError(unreadable("one to a part of an upload", answer.body))
-    return etag
-
-
 def part_element(part: Part, etag: str, more: str = "") -> str:
     """Return what the completing request has to say of a part."""
     return f"<Part><PartNumber>{part.number}</PartNumber><ETag>{escape(etag)}</ETag>{more}</Part>"

@@ -17,8 +17,9 @@ from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock
 from barman_cloud.store.bucket_api import LISTING, Attributes, Page
 from barman_cloud.store.clients import READ_TIMEOUT
 from barman_cloud.store.failures import Failure, RequestFailedError, from_answer, unreadable
-from barman_cloud.store.http import Body, HttpClient, Response, cut_range, object_headers, object_in
+from barman_cloud.store.http import Body, HttpClient, Response
 from barman_cloud.store.integrity import CHECKSUM, md5_of, require_intact
+from barman_cloud.store.object_answers import cut_range, object_headers, object_in, object_info
 from barman_cloud.store.xml import Document, parse
 
 if TYPE_CHECKING:
@@ -91,14 +92,7 @@ class AzureApi:
         return cut_range(self._send("GET", key, headers=headers), start, end)
 
     def head(self, key: str) -> ObjectInfo:
-        headers = object_headers(self._send("HEAD", key))
-        modified = headers.get("last-modified")
-        return ObjectInfo(
-            key,
-            int(headers.get("content-length", 0)),
-            headers.get("etag"),
-            parsedate_to_datetime(modified) if modified else None,
-        )
+        return object_info(key, object_headers(self._send("HEAD", key)))
 
     def put(self, key: str, data: Buffer, *, if_absent: bool, attributes: Attributes) -> None:
         headers = {"x-ms-blob-type": "BlockBlob", "content-type": "application/octet-stream"}

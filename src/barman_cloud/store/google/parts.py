@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from crc32c import crc32c
 
 from barman_cloud.store.integrity import AlteredError, md5_in, md5_of
+from barman_cloud.store.object_answers import etag_of
 from barman_cloud.store.xml_uploads import (
     completion,
-    etag_of,
     part_element,
     parts_in,
     parts_query,
@@ -47,7 +47,7 @@ class GoogleParts:
         answer = self._api.send_xml("PUT", key, query, {"x-goog-hash": checksum}, part.pieces)
         if not _agrees(answer.headers, checksum, part):
             raise AlteredError(f"part {part.number} of gs://{self._settings.bucket}/{key}")
-        return part_element(part, etag_of(answer))
+        return part_element(part, etag_of(answer, "a part of an upload"))
 
     def complete(self, key: str, upload: str, parts: Sequence[str]) -> None:
         query, headers = {"uploadId": upload}, {"content-type": "application/xml"}

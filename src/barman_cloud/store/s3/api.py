@@ -13,8 +13,9 @@ from barman_cloud.errors import IntegrityError
 from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock
 from barman_cloud.store.bucket_api import LISTING, Attributes, Page
 from barman_cloud.store.failures import WRONG_REGION_CODES, Failure, RequestFailedError, from_answer, unreadable
-from barman_cloud.store.http import Body, HttpClient, Response, cut_range, object_headers, object_in
+from barman_cloud.store.http import Body, HttpClient, Response
 from barman_cloud.store.integrity import CHECKSUM, require_intact
+from barman_cloud.store.object_answers import cut_range, etag_of, object_headers, object_in, object_info
 from barman_cloud.store.s3.checksums import verify
 from barman_cloud.store.s3.keys import AwsCredentials
 from barman_cloud.store.s3.retention import DefaultRetention, retained
@@ -102,16 +103,7 @@ class S3Api:
         return cut_range(self._send("GET", key, headers=headers), start, end)
 
     def head(self, key: str) -> ObjectInfo:
-        from email.utils import parsedate_to_datetime
-
-        headers = self._head(key)
-        modified = headers.get("last-modified")
-        return ObjectInfo(
-            key,
-            int(headers.get("content-length", 0)),
-            headers.get("etag"),
-            parsedate_to_datetime(modified) if modified else None,
-        )
+        return object_info(key, self._head(key))
 
     def _head(self, key: str) -> Mapping[str, str]:
         return object_headers(self._send("HEAD", key, headers=self._settings.customer_key_headers()))
@@ -122,7 +114,7 @@ class S3Api:
         if if_absent:
             headers["if-none-match"] = "*"
         try:
-            self._send("PUT", key, headers=headers, body=memoryview(data), empty=True)
+            etag_of(self._send("PUT", key, headers=headers, body=memoryview(data), empty=True), "an upload")
         except RequestFailedError as error:
             if if_absent and error.failure.status == 412:
                 raise RequestFailedError(Failure(409, exists=True)) from error

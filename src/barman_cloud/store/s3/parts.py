@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from barman_cloud.store.integrity import AlteredError, md5_in, md5_of
+from barman_cloud.store.object_answers import etag_of
 from barman_cloud.store.xml_uploads import (
     completion,
-    etag_of,
     part_element,
     parts_in,
     parts_query,
@@ -56,7 +56,7 @@ class S3Parts:
             headers["content-md5"] = base64.b64encode(bytes.fromhex(md5)).decode()
         query = {"partNumber": str(part.number), "uploadId": upload}
         response = self._api.send("PUT", key, query, headers, part.pieces, payload)
-        answer, etag = response.headers, etag_of(response)
+        answer, etag = response.headers, etag_of(response, "a part of an upload")
         if answer.get(self._checksums.header, checksum) != checksum or _is_another(md5, answer):
             raise AlteredError(f"part {part.number} of s3://{self._settings.bucket}/{key}")
         name = "Checksum" + self._checksums.algorithm.upper()
