@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from barman_cloud.store.integrity import AlteredError, md5_in, md5_of
 from barman_cloud.store.object_answers import etag_of
-from barman_cloud.store.xml_uploads import (
-    completion,
-    part_element,
-    parts_in,
-    parts_query,
-    require_completed,
-    unfinished_in,
-    unfinished_query,
-    upload_id,
-)
+from barman_cloud.store.xml_uploads import XmlParts, part_element, upload_id
 
 if TYPE_CHECKING:
-    from barman_cloud.store.bucket_api import Attributes, Part, UploadsPage
+    from barman_cloud.store.bucket_api import Attributes, Part
     from barman_cloud.store.s3.api import S3Api
     from barman_cloud.store.s3.checksums import Checksums
     from barman_cloud.store.s3.settings import S3Settings
 
 
-class S3Parts:
+class S3Parts(XmlParts):
     """The requests; ``etags_are_md5`` tells whether the store's ETags can be compared."""
 
     def __init__(
         self, api: S3Api, settings: S3Settings, checksums: Checksums, etags_are_md5: Callable[[], bool]
     ) -> None:
+        super().__init__(api.send, settings.customer_key_headers())
         self._api = api
         self._settings = settings
         self._checksums = checksums
@@ -41,7 +33,7 @@ class S3Parts:
         headers = self._settings.write_headers(attributes)
         if self._checksums.sent:
             headers["x-amz-checksum-algorithm"] = self._checksums.algorithm.upper()
-        return upload_id(self._api.send("POST", key, {"uploads": ""}, headers))
+        return upload_id(self._send("POST", key, {"uploads": ""}, headers))
 
     def put_part(self, key: str, upload: str, part: Part) -> str:
         """Return the part's element of the completing request."""
@@ -62,20 +54,6 @@ class S3Parts:
         name = "Checksum" + self._checksums.algorithm.upper()
         told = f"<{name}>{checksum}</{name}>" if checksum else ""
         return part_element(part, etag, told)
-
-    def complete(self, key: str, upload: str, parts: Sequence[str]) -> None:
-        query, headers = {"uploadId": upload}, {"content-type": "application/xml"}
-        require_completed(self._api.send("POST", key, query, headers, completion(parts)))
-
-    def abort(self, key: str, upload: str) -> None:
-        self._api.send("DELETE", key, {"uploadId": upload}, {})
-
-    def unfinished(self, prefix: str, marker: tuple[str, str] | None) -> UploadsPage:
-        return unfinished_in(self._api.send("GET", "", unfinished_query(prefix, marker), {}), prefix)
-
-    def stored(self, key: str, upload: str, marker: str) -> tuple[int, str]:
-        headers = self._settings.customer_key_headers()
-        return parts_in(self._api.send("GET", key, parts_query(upload, marker), headers))
 
 
 def _is_another(md5: str | None, answer: Mapping[str, str]) -> bool:
