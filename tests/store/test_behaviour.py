@@ -213,10 +213,7 @@ def test_content_is_hashed_once_where_the_store_compares_one_hash_only(s3: Store
         assert len(parts) == 8
         answers: Answers = store._behaviour.known  # type: ignore[attr-defined]
         for number, part in enumerate(parts[4:]):
-            if answers.compares_content:
-                expected = hashlib.sha256(chunks[number]).hexdigest()
-            else:
-                expected = "UNSIGNED-PAYLOAD"
+            expected = hashlib.sha256(chunks[number]).hexdigest() if answers.compares_content else "UNSIGNED-PAYLOAD"
             assert part.headers["x-amz-content-sha256"] == expected
             assert "content-md5" not in part.headers
         assert store.get("a") == store.get("b") == b"".join(chunks)
