@@ -133,8 +133,12 @@ def _run(job: Job, supervision: Supervision) -> tuple[int, str]:
     launcher = [sys.executable, "-P", "-m", "barman_cloud.schedule.launch", str(os.getpid())]
     supervision.child = subprocess.Popen(
         [*launcher, *supervision.command, *job.words],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-    )  # fmt: skip
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
     if supervision.stop.is_set():
         supervision.child.terminate()
     message = severe = ""
