@@ -33,6 +33,7 @@ from barman_cloud.consolidation.held_blocks import HeldBlocks
 from barman_cloud.consolidation.members import MergedMembers, OpenChain
 from barman_cloud.errors import AccessDeniedError, BarmanCloudError, IntegrityError, ObjectNotFoundError, OperationError
 from barman_cloud.incremental.chains import plan_chain
+from barman_cloud.incremental.visibility import StaleMaps
 from barman_cloud.report.text import counted
 from barman_cloud.restore.chain import find_chain
 from barman_cloud.restore.layer import Layer
@@ -114,7 +115,8 @@ def _open(catalog: Catalog, info: BackupInfo, jobs: int, stop: threading.Event) 
     names = [source.info.backup_id for source in sources]
     paths = ((entry.path for entry in ManifestReader(iter(manifest))) for manifest in manifests)
     plan = plan_chain(list(paths), names)
-    return OpenChain(catalog.store, sources, manifests, plan, jobs, stop)
+    maps = StaleMaps(plan, [source.info.version for source in sources])
+    return OpenChain(catalog.store, sources, manifests, plan, maps, jobs, stop)
 
 
 def _manifest(catalog: Catalog, source: ArchiveSource) -> ManifestSpool:
@@ -219,7 +221,7 @@ class _Consolidation:
             for number, source in enumerate(chain.sources)
         ]
         increments = {number: layer for number, layer in enumerate(self._layers) if number}
-        self._held = HeldBlocks(chain, increments, options.archives.jobs, options.memory)
+        self._held = HeldBlocks(chain, increments, chain.maps, options.archives.jobs, options.memory)
         self.members = MergedMembers(chain, self._layers, self._held)
         self.archives = ArchiveSet(
             make_uploads(options.archives, run.store, run.layout, run.info.backup_id), options.archives.jobs
