@@ -47,11 +47,7 @@ def add_arguments(parser: Declarations) -> None:
         metavar="POLICY",
         help="compare object locks with the policy that backups are deleted by, as backup-delete takes it",
     )
-    server = parser.add_argument_group("PostgreSQL")
-    server.add_argument("-d", "--dbname", help="look at the server as well: database name or connection string")
-    server.add_argument("-h", "--host", help="host name or socket directory")
-    server.add_argument("-p", "--port", help="port")
-    server.add_argument("-U", "--user", help="role")
+    server = options.add_optional_server(parser)
     server.add_argument(
         "--max-ready",
         type=values.non_negative,
@@ -143,12 +139,11 @@ def _limits(args: Arguments) -> Limits:
 
 
 def _server_findings(args: Arguments, limits: Limits, repository: Repository) -> tuple[Finding, ...]:
-    if not (args.dbname or args.host or args.port or args.user):
+    parameters = options.optional_server(args)
+    if parameters is None:
         return ()
-    from barman_cloud.postgres.connection import ConnectionParameters
     from barman_cloud.verify.server_state import look_at_server
 
-    parameters = ConnectionParameters(args.dbname or "postgres", args.host, args.port, args.user)
     return look_at_server(parameters, limits, repository.receiver())
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from barman_cloud.cli import options, values
-from barman_cloud.cli.backup import DEFAULT_MAX_ARCHIVE_SIZE
 from barman_cloud.cli.command import Command
 
 if TYPE_CHECKING:
@@ -31,20 +30,7 @@ def add_arguments(parser: Declarations) -> None:
         metavar="SIZE",
         help="hold so much of the changed blocks at a time (default 1GB, at least 64MB); more needs several passes",
     )
-    parser.add_argument(
-        "-S",
-        "--max-archive-size",
-        type=values.size,
-        default=DEFAULT_MAX_ARCHIVE_SIZE,
-        metavar="SIZE",
-        help="start another archive above this size (default 100GB)",
-    )
-    parser.add_argument(
-        "--min-chunk-size", type=values.size, metavar="SIZE", help="smallest part of a multipart upload"
-    )
-    parser.add_argument(
-        "--max-bandwidth", type=values.size, metavar="SIZE", help="upload at most so many bytes a second"
-    )
+    options.add_upload_limits(parser)
     options.add_tags(parser)
     options.add_encryption(parser)
     options.add_storage_class(parser)

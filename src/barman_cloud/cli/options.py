@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from barman_cloud.api import Repository
     from barman_cloud.catalog.layout import Layout
     from barman_cloud.cli.plain import Arguments, Declarations
+    from barman_cloud.postgres.connection import ConnectionParameters
     from barman_cloud.store.base import ObjectStore, StoreURL
 
 AZURE_CREDENTIALS = ("azure-cli", "managed-identity", "default")
 SSE_KINDS = ("AES256", "aws:kms")
+DEFAULT_MAX_ARCHIVE_SIZE = 100 * 1024**3
 
 
 def add_common(parser: Declarations, url: str, *, several: bool = False) -> None:
@@ -118,6 +120,43 @@ def tags_from(args: Arguments, prefix: str = "") -> dict[str, str] | None:
     prefix = prefix.replace("-", "_")
     pairs = getattr(args, f"{prefix}tag") or getattr(args, f"{prefix}tags")
     return dict(pairs) if pairs else None
+
+
+def add_upload_limits(parser: Declarations) -> None:
+    """Add sizes and speed of the uploads, for the commands that make the archives of a backup."""
+    parser.add_argument(
+        "-S",
+        "--max-archive-size",
+        type=values.size,
+        default=DEFAULT_MAX_ARCHIVE_SIZE,
+        metavar="SIZE",
+        help="start another archive above this size (default 100GB)",
+    )
+    parser.add_argument(
+        "--min-chunk-size", type=values.size, metavar="SIZE", help="smallest part of a multipart upload"
+    )
+    parser.add_argument(
+        "--max-bandwidth", type=values.size, metavar="SIZE", help="upload at most so many bytes a second"
+    )
+
+
+def add_optional_server(parser: Declarations) -> Declarations:
+    """Add the connection of commands that look at the server only if one is named, and return the group."""
+    server = parser.add_argument_group("PostgreSQL")
+    server.add_argument("-d", "--dbname", help="look at the server as well: database name or connection string")
+    server.add_argument("-h", "--host", help="host name or socket directory")
+    server.add_argument("-p", "--port", help="port")
+    server.add_argument("-U", "--user", help="role")
+    return server
+
+
+def optional_server(args: Arguments) -> ConnectionParameters | None:
+    """Return how to connect to the server that the command line names, or None."""
+    if not (args.dbname or args.host or args.port or args.user):
+        return None
+    from barman_cloud.postgres.connection import ConnectionParameters
+
+    return ConnectionParameters(args.dbname or "postgres", args.host, args.port, args.user)
 
 
 def add_encryption(parser: Declarations) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -64,6 +65,10 @@ def wal(start: int, size: int) -> Wal:
     return Wal(SIZE + start, memoryview(DATA)[start : start + size], SIZE + len(DATA))
 
 
+def has(items: list[str], number: int) -> bool:
+    return len(items) == number
+
+
 class Bench:
     """A receiver with a real spool and real uploads into ``store``."""
 
@@ -102,9 +107,10 @@ def test_nothing_is_acknowledged_before_it_is_on_disk(
     new_bench: Callable[..., Bench], spool_dir: Path, store: MemoryStore, layout: Layout, piece: int
 ) -> None:
     messages: list[Wal | Keepalive | None] = []
+    between: list[list[Wal | Keepalive | None]] = [[], [None], [Keepalive(0, True)], [Keepalive(0, False)]]
     for number, start in enumerate(range(0, len(DATA) - 500_000, piece)):
         messages.append(wal(start, min(piece, len(DATA) - 500_000 - start)))
-        messages += [[], [None], [Keepalive(0, True)], [Keepalive(0, False)]][number % 4]
+        messages += between[number % 4]
     with recorded(spool_dir) as found:
         bench = new_bench()
         stream = bench.pump(found, *messages)
@@ -162,7 +168,7 @@ def test_a_partial_copy_goes_when_both_are_stored(
         bench.uploader.add(str(path))
         assert bench.uploader.wait(20)
         assert layout.wal(path.name) in [item.key for item in store.list("")]
-        wait_for(lambda number=number: len(bench.dropped) == number, timeout=5, what=f"{number} to be dropped")
+        wait_for(partial(has, bench.dropped, number), timeout=5, what=f"{number} to be dropped")
     assert bench.dropped == [name]
 
 

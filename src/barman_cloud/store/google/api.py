@@ -16,8 +16,9 @@ from barman_cloud.store.bucket_api import LISTING, Attributes, Page
 from barman_cloud.store.clients import READ_TIMEOUT
 from barman_cloud.store.failures import Failure, RequestFailedError, from_answer, unreadable
 from barman_cloud.store.google.keys import GoogleSource
-from barman_cloud.store.http import Body, HttpClient, Response, cut_range, object_in
+from barman_cloud.store.http import Body, HttpClient, Response
 from barman_cloud.store.integrity import md5_of
+from barman_cloud.store.object_answers import cut_range, object_in
 
 if TYPE_CHECKING:
     from barman_cloud.deadline import Deadline
