@@ -31,6 +31,8 @@ class Material:
     """The store, by key."""
     wals: tuple[str, ...] = ()
     trees: dict[str, dict[str, str]] = field(default_factory=dict)
+    cleaned: dict[str, int] = field(default_factory=dict)
+    """What ``cleanup`` leaves of it, once that was tried."""
 
     def fill(self, url: str, environ: Mapping[str, str]) -> None:
         """Put all objects into an empty store."""
@@ -56,7 +58,7 @@ def material(directory: Path) -> Iterator[Material]:
     """Make it with a server of its own; the server runs until the block ends."""
     store = server_directory(directory / "store")
     url = f"file://{store}"
-    with PostgresServer.create(directory / "server") as server:
+    with PostgresServer.create(directory / "server", settings={"wal_keep_size": "1GB"}) as server:
         server.archive_with(f"barman-cloud-wal-archive --gzip {url} {SERVER} %p")
         for number in range(BACKUPS):
             server.query(f"CREATE TABLE t{number} AS SELECT n, md5(n::text) AS m FROM generate_series(1, 2000) n")
