@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.postgres.wal import parse_lsn, parse_wal_name, segment_name
-from tests.faults.harness.material import SERVER
+from tests.faults.harness.material import COMPARED, SERVER
 from tests.faults.harness.process import Disturbance, Outcome, Runner
 from tests.faults.harness.scenarios.base import Scenario, succeeded
 from tests.support.commands import run_command
@@ -116,6 +116,7 @@ class Receiving(Scenario):
 
     def _whole(self, stored: dict[str, bytes]) -> Iterator[str]:
         for name, content in stored.items():
+            COMPARED["bytes"] += len(content)
             wal = parse_wal_name(name)
             if wal is not None and len(name) == 24 and content != self._written(name):
                 yield f"the archive holds a wrong {name}"
