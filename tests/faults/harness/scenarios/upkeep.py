@@ -217,6 +217,7 @@ class Drilling(FromMaterial):
     def after(self, outcome: Outcome) -> Iterator[str]:
         if self.left:
             yield f"left running: {self.left}"
+        # Whoever may not remove it says so.
         left = [path.name for path in self.drills.iterdir() if f"{path} can't be removed" not in outcome.errors]
         if outcome.code not in (None, -9) and left:
             yield f"exit code {outcome.code}, and it left {left}"
