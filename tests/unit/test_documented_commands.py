@@ -32,6 +32,17 @@ NAMES = "|".join(PROGRAMS)
 PROGRAM = re.compile(rf"""(?<![\w.*-])(?P<quote>["']?)(?:/[\w./-]*/)?(?P<name>barman-cloud(?:-(?:{NAMES}))?)(?= )""")
 ENDS = ("&&", "||", "|", ";", "&", "#")
 WAL = "000000010000000000000042"
+SERVER_METRICS = frozenset(
+    {
+        "archiver_ready_segments",
+        "archiver_lag_seconds",
+        "archiver_lag_bytes",
+        "wal_bytes_per_second",
+        "pg_wal_free_bytes",
+        "pg_wal_seconds_until_full",
+    }
+)
+"""What ``check`` measures on a server; tests/integration/test_check_server.py sees them on a real one."""
 ALERTS = PROJECT / "docs" / "how-to" / "barman-cloud-alerts.yml"
 
 
@@ -146,6 +157,7 @@ def test_the_alerts_are_rules_about_metrics_that_there_are() -> None:
     report = check(catalog.store, catalog.layout, Limits(), now=now)
     known = set(re.findall(r"^(barman_cloud_\w+)\{", render.prometheus([report]), re.MULTILINE))
     assert len(known) >= 8
+    known |= {f"barman_cloud_{name}" for name in SERVER_METRICS}
     page = (PROJECT / "docs" / "how-to" / "prometheus.md").read_text()
     assert set(re.findall(r"`(barman_cloud_\w+)`", page)) == known
     for rule in rules:
@@ -159,7 +171,7 @@ def test_the_alerts_are_rules_about_metrics_that_there_are() -> None:
         assert named <= known
         # What is left is arithmetic, and a function that Prometheus has.
         rest = re.sub(r"barman_cloud_\w+", "1", expression)
-        assert re.fullmatch(r"[\d\s+*/()<>=.-]+", re.sub(r"\b(?:time|absent)(?=\()", "", rest)), expression
+        assert re.fullmatch(r"[\d\s+*/()<>=.-]+", re.sub(r"\b(?:(?:time|absent)(?=\()|and\b)", "", rest)), expression
         assert expression.count("(") == expression.count(")")
         labels = set(re.findall(r"\$labels\.(\w+)", "".join(rule["annotations"].values())))
         assert labels <= {"server", "command", "subject"}
@@ -167,7 +179,7 @@ def test_the_alerts_are_rules_about_metrics_that_there_are() -> None:
 
 def test_every_finding_of_the_doctor_is_explained() -> None:
     sources = [*(PROJECT / "src" / "barman_cloud" / "doctor").glob("*.py")]
-    sources.append(PROJECT / "src" / "barman_cloud" / "verify" / "server_state.py")
+    sources += [PROJECT / "src" / "barman_cloud" / "verify" / name for name in ("server_state.py", "pg_wal.py")]
     text = "\n".join(source.read_text() for source in sources)
     subjects = set(
         re.findall(r'(?:\b(?:ok|warning|critical|unknown|_untold)|self\._(?:try|judged))\(\s*"([a-z-]+)"', text)

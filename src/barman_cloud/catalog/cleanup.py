@@ -77,7 +77,8 @@ class Outcome:
         found = self.leftover
         size = "" if found.size is None else f", {in_words(found.size)}"
         what = "" if found.kind is Kind.UPLOAD else counted(found.objects, "object")
-        line = f"{self.result}: {found.kind} {found.name} ({what}{size if what else size[2:]}): {found.reason}"
+        name = f"before {found.name}" if found.kind is Kind.WAL else found.name
+        line = f"{self.result}: {found.kind} {name} ({what}{size if what else size[2:]}): {found.reason}"
         return f"{line}; {self.problem}" if self.problem else line
 
 

@@ -50,8 +50,10 @@ def add_arguments(parser: Declarations) -> None:
 
 
 def run(args: Arguments) -> int | None:
+    from barman_cloud.catalog import servers
     from barman_cloud.catalog.cleanup import CleanupOptions
     from barman_cloud.catalog.leftovers import Age
+    from barman_cloud.errors import NotFoundError
     from barman_cloud.report.json_text import document
     from barman_cloud.report.terminal import write
 
@@ -64,6 +66,9 @@ def run(args: Arguments) -> int | None:
     )
     with options.repository_from(args) as repository:
         report = repository.clean_up(wanted)
+        # A server of the configuration may be a new one. Of a name that somebody typed, silence would be an answer.
+        if not report.outcomes and args.server is None and (problem := servers.describe_unknown(repository.catalog)):
+            raise NotFoundError(problem)
     write(document(report.to_json()) if args.format == "json" else report.to_text())
     return 1 if report.has_failed else 0
 

@@ -175,6 +175,7 @@ def test_wal_that_no_backup_needs() -> None:
     fill(catalog, [backup(IDS[0], segment(1), end_wal=segment(2))], keeps={IDS[0]: "standalone"})
     report = cleaned(catalog)
     assert found(report) == {segment(5): ("orphaned-wal", "removed")}
+    assert f"orphaned-wal before {segment(5)} (3 objects" in report.to_text(), "the named one stays"
     left = [key.rpartition("/")[2] for key in keys(catalog) if "/wals/" in key]
     assert left == [segment(1), segment(2), segment(5), segment(6), segment(7), "00000002.history"]
     assert (report.outcomes[0].leftover.objects, report.freed) == (3, 3)
