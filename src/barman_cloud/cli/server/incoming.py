@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from barman_cloud.cli.server import locks
 from barman_cloud.cli.server.session import add_server
 from barman_cloud.errors import IntegrityError, UsageError
 from barman_cloud.postgres.wal import is_wal_name
+from barman_cloud.schedule import locks
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

@@ -38,10 +38,12 @@ class Session:
 
     @classmethod
     def open(cls, file: str | None, output: Output, level: str | None = None) -> Session:
-        """Read the configuration, and see that messages also go to its ``log_file``."""
+        """Read the configuration, be its ``barman_user``, and see that messages also go to its ``log_file``."""
         from barman_cloud.config.reader import load
+        from barman_cloud.config.user import act_as_user
 
         configuration = load(file)
+        act_as_user(configuration.common)
         session = cls(configuration, output)
         session._log(level)
         return session
