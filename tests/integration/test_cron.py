@@ -174,6 +174,17 @@ def test_a_streamed_server_is_maintained(
     wait_for(lambda: not server.query(active), what="the server to see that")
     assert host.cron(now=NOON) == "main: receiver of WAL started\n"
     wait_for(lambda: server.query(active), what="the receiver to stream")
+    # Barman's commands find it, although cron has started it.
+    (receiver,) = host.processes("wal-receive")
+    assert f"{receiver.pid} receive-wal\n" in host.run("server", "list-processes", "main").stdout
+    second = host.run("server", "receive-wal", "main")
+    assert (second.returncode, "Another receive-wal process is already running" in second.stderr) == (1, True)
+    stopped = host.run("server", "receive-wal", "main", "--stop")
+    assert (stopped.returncode, stopped.stdout) == (0, f"Stopped process receive-wal({receiver.pid})\n"), stopped.stderr
+    assert not server.query(active)
+    assert host.run("server", "terminate-process", "main", "receive-wal").returncode == 1  # there is none any more
+    assert host.cron(now=NOON) == "main: receiver of WAL started\n"
+    wait_for(lambda: server.query(active), what="the receiver to stream")
     for night in (NIGHT, NEXT_NIGHT):
         assert "main: backup started" in host.run("cron", "--wait", now=night).stdout
         assert host.runs("main", "backup")[0].exit_code == 0, host.log

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -31,11 +31,16 @@ class Host:
         self.stores = directory / "store"
 
     def run(
-        self, *words: str, now: str | None = None, timeout: float = 120.0, environ: Mapping[str, str] | None = None
+        self,
+        *words: str,
+        now: str | None = None,
+        timeout: float = 120.0,
+        environ: Mapping[str, str] | None = None,
+        stdin: IO[bytes] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run ``barman-cloud -c FILE …``; schedules take the time for ``now``."""
         return subprocess.run(
-            self.command(*words), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            self.command(*words), stdin=stdin or subprocess.DEVNULL, capture_output=True, text=True, check=False,
             env=self.environ(now, environ), timeout=timeout,
         )  # fmt: skip
 

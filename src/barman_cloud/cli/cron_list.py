@@ -12,13 +12,12 @@ from barman_cloud.config.repository import open_wal_store
 from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.report.terminal import write
+from barman_cloud.report.text import moment
 from barman_cloud.schedule.active_model import with_active_model
 from barman_cloud.schedule.maintain import PATIENCE, THREADS
 from barman_cloud.schedule.overview import ServerStatus, overview
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from barman_cloud.cli.plain import Arguments
     from barman_cloud.config.reader import Configuration
 
@@ -62,10 +61,6 @@ def _lines(status: ServerStatus) -> list[str]:
         lines.append("  this store can't keep two hosts apart: run cron on one host only")
     for job in status.jobs:
         message = f": {job.message}" if job.message else ""
-        following = "now" if job.next_start is None else _time(job.next_start)
-        lines.append(f"  {job.job:16}  last {_time(job.last_start):20}  {job.result}{message}; next {following}")
+        following = "now" if job.next_start is None else moment(job.next_start)
+        lines.append(f"  {job.job:16}  last {moment(job.last_start):20}  {job.result}{message}; next {following}")
     return lines
-
-
-def _time(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S}Z" if moment else "-"

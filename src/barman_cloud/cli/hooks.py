@@ -174,10 +174,16 @@ def with_scripts(archiver: Archiver, hooks: Hooks, stored_at: Callable[[str], st
     archiver.archive = archive  # type: ignore[method-assign]
 
 
-def hook_archiver(args: Arguments, archiver: Archiver, store: ObjectStore, layout: Layout) -> None:
-    """Have the scripts of the command line's server run around every file that ``archiver`` archives."""
-    if hooks := hooks_of(args, kinds.ARCHIVE):
-        from barman_cloud.archive.compression import SUFFIX
+def hook_archiver(args: Arguments, archiver: Archiver, store: ObjectStore, layout: Layout) -> bool:
+    """Have the scripts of the command line's server run around every file that ``archiver`` archives.
 
-        suffix = SUFFIX[args.compression] if args.compression else ""
-        with_scripts(archiver, hooks, lambda name: store.object_url(layout.wal(name, suffix)), args.compression)
+    Returns whether there are any.
+    """
+    hooks = hooks_of(args, kinds.ARCHIVE)
+    if hooks is None:
+        return False
+    from barman_cloud.archive.compression import SUFFIX
+
+    suffix = SUFFIX[args.compression] if args.compression else ""
+    with_scripts(archiver, hooks, lambda name: store.object_url(layout.wal(name, suffix)), args.compression)
+    return True

@@ -14,9 +14,11 @@ from barman_cloud.errors import BarmanCloudError, ConfigurationError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from barman_cloud.catalog.layout import Layout
     from barman_cloud.cli.plain import Arguments, Declarations
+    from barman_cloud.config.server import Server
     from barman_cloud.postgres.connection import ConnectionParameters
     from barman_cloud.schedule.lease import Lease
     from barman_cloud.store.base import ObjectStore
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 log = logs.get_logger(__name__)
 
 GIB = 1024**3
+RECEIVE = "receive-wal"
+"""The name of the lock file, as Barman's."""
 LEASE_NAME = "wal-receive"
 LEASE_DURATION = timedelta(minutes=3)
 LEASE_RENEWAL = 45.0
@@ -102,12 +106,30 @@ def run(args: Arguments) -> None:
         _drop_slot(args)
         return
     with ExitStack() as stack:
+        if args.server is not None:
+            stack.enter_context(one_on_this_machine(args.server))
         spool = _spool(args)
         if spool is not None:
             stack.callback(spool.close)
         store = stack.enter_context(options.store_from(args))
         lease = stack.enter_context(_lease(store, options.layout_from(args, store)))
         _receive(args, store, spool, lease)
+
+
+def one_on_this_machine(server: Server) -> AbstractContextManager[None]:
+    """Hold the lock file of the server's receiver, by which Barman's commands find it, whoever has started it.
+
+    ``ConflictError`` if another process has it. Where it can't be made, the lease in the bucket is all there is.
+    """
+    from barman_cloud.schedule import locks
+
+    busy = f"Another receive-wal process is already running for server {server.name}."
+    stack = ExitStack()
+    try:
+        stack.enter_context(locks.held(server["barman_lock_directory"], server.name, RECEIVE, busy))
+    except ConfigurationError as error:  # a container without volume has no place for it
+        log.info("%s; list-processes and terminate-process won't find this receiver", error)
+    return stack
 
 
 def _spool(args: Arguments) -> ReceiveSpool | None:
