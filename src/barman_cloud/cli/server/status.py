@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from barman_cloud.postgres.connection import Connection
 
 _Line = tuple[str, str, object]
+_SCHEDULED = ("backup", "incremental", "verify", "drill")
 
 
 def status_arguments(parser: ArgumentParser) -> None:
@@ -31,7 +32,7 @@ def status(session: Session, args: Namespace) -> None:
 
 
 def _status(server: OneServer) -> None:
-    lines = [*_of_configuration(server), *_of_postgres(server), *_of_catalogue(server)]
+    lines = [*_of_configuration(server), *_of_postgres(server), *_of_catalogue(server), *_of_maintenance(server)]
     shown = [f"\t{label}: {printable(str(value))}\n" for _, label, value in lines]
     server.output.text("".join([f"Server {server.name}:\n", *shown]))
     server.output.result(
@@ -94,3 +95,20 @@ def _of_catalogue(server: OneServer) -> Iterator[_Line]:
         "Minimum redundancy requirements",
         f"{'satisfied' if full >= least else 'FAILED'} ({full}/{least})",
     )
+
+
+def _of_maintenance(server: OneServer) -> Iterator[_Line]:
+    """Ours alone: what is wrong with the receiver, and the runs of what has a schedule in the configuration."""
+    from barman_cloud.cli.commands import SUMMARIES
+    from barman_cloud.schedule.overview import overview, receiver_problem
+
+    jobs = [job for job in _SCHEDULED if server[f"{job}_schedule"]]
+    if not jobs and not server["streaming_archiver"]:
+        return
+    store, layout = server.wals.store, server.wals.layout
+    if server["streaming_archiver"] and (problem := receiver_problem(store, layout)):
+        yield "receive_wal", "Receiving of WAL", f"FAILED ({problem})"
+    found = overview(store, layout, server.config, SUMMARIES).jobs if jobs else ()
+    for status in found:
+        if status.job in jobs:
+            yield f"{status.job}_schedule", f"Scheduled {status.job}", status
