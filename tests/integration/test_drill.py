@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import struct
@@ -22,7 +21,6 @@ from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.errors import DrillError
 from barman_cloud.restore.recovery_settings import RecoverySettings
-from barman_cloud.schedule.history import last_runs
 from barman_cloud.store.open import open_store
 from barman_cloud.verify import drill_record
 from barman_cloud.verify.check import check
@@ -35,7 +33,6 @@ from tests.support.ports import wait_for
 from tests.support.postgres import (
     PostgresServer,
     command_environment,
-    run_as_server,
     server_directory,
     temporary_server_directory,
 )
@@ -373,42 +370,3 @@ def test_root_is_told_whom_to_become(made: Made) -> None:
         assert done.returncode == 0, done.stderr
     else:
         assert f"can't read this installation ({sys.prefix})" in done.stderr
-
-
-@pytest.mark.long
-def test_cron_drills_by_schedule_and_tells_what_came_of_it(made: Made) -> None:
-    repository, home = made.copy("scheduled"), server_directory(made.directory / "host")
-    server_account().own(repository.directory)
-    file = home / "barman.conf"
-    file.write_text(
-        f"[barman]\nbarman_home = {home}\n[main]\nbackup_method = local-to-cloud\n"
-        f"basebackups_directory = {repository.url}\nwals_directory = {repository.url}\n"
-        f"path_prefix = {made.installation_bin}\ndrill_directory = {made.directory}/drills\n"
-        "drill_schedule = 0 4 * * *\ncleanup_schedule = 0 0 1 1 *\n"
-    )
-    server_account().own(file)
-
-    def run(now: str, *words: str) -> Completed:
-        environ = {**environment(), "BARMAN_CLOUD_NOW": now}
-        return run_as_server([UMBRELLA, "-c", file, *words], environ=environ, check=False)
-
-    first = run("2026-11-28T12:00:00Z", "cron")
-    assert (first.returncode, first.stdout) == (0, ""), first.stderr
-    night = run("2026-11-29T04:01:00Z", "cron", "--wait")
-    assert night.stdout == "main: drill started (due since 2026-11-29 04:00:00Z)\n", night.stderr
-    store = open_store(repository.url)
-    layout = Layout.of(store.url, "main")
-    (damaged,) = last_runs(store, layout, "drill", 10)
-    assert (damaged.exit_code, made.left()) == (1, [])
-    listed = run("2026-11-29T04:02:00Z", "cron", "--list").stdout
-    assert re.search(r"drill +last .* failed \(exit code 1\): .*amcheck.*; next 2026-11-30 04:00:00Z", listed), listed
-    assert run("2026-11-29T05:00:00Z", "cron", "--wait").stdout == "", "once a night, whatever came of it"
-
-    shutil.rmtree(repository.directory / "main" / "base" / repository.ids[-1])
-    again = run("2026-11-30T04:01:00Z", "cron", "--wait")
-    assert "main: drill started" in again.stdout, again.stderr
-    log = (home / "barman-cloud.log").read_text()
-    assert [found.exit_code for found in last_runs(store, layout, "drill", 10)] == [0, 1], log
-    assert made.left() == []
-    (checked,) = json.loads(run("2026-11-30T05:00:00Z", "check", "main", "--format", "json").stdout)["servers"]
-    assert messages(checked)["drill"][0][0] == "ok"
