@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,6 +19,7 @@ from barman_cloud.cli.completion import SHELLS
 from barman_cloud.cli.lines import judge
 from barman_cloud.cli.server import registry
 from barman_cloud.cli.server.main import Parser
+from barman_cloud.config.kinds import schedule
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.verify import render
 from barman_cloud.verify.check import check
@@ -137,6 +139,40 @@ def problem_of_server_command(words: list[str]) -> str | None:
 def test_every_command_line_is_understood(page: Path) -> None:
     wrong = [(name, words, why) for name, words in commands_of(page) if (why := problem(name, words))]
     assert wrong == []
+
+
+def containers_of(page: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield the resource and the pod of each container in the page's YAML, which has to be YAML."""
+    blocks = [body for language, body in BLOCK.findall(page.read_text()) if language == "yaml"]
+    for resource in (found for body in blocks for found in yaml.safe_load_all(body)):
+        if isinstance(resource, dict) and "apiVersion" in resource:
+            assert {"kind", "metadata", "spec"} <= set(resource), resource
+            spec = resource["spec"]
+            template = (
+                spec["jobTemplate"]["spec"]["template"] if resource["kind"] == "CronJob" else spec.get("template")
+            )
+            if template:
+                yield resource, template["spec"]
+
+
+def test_the_examples_for_kubernetes_hold_together() -> None:
+    kinds = []
+    for page in PAGES:
+        for resource, pod in containers_of(page):
+            kinds.append(resource["kind"])
+            if resource["kind"] == "CronJob":
+                assert pod["restartPolicy"] in ("Never", "OnFailure")
+                assert schedule(resource["spec"]["schedule"])
+                assert resource["spec"]["concurrencyPolicy"] in ("Allow", "Forbid", "Replace")
+            claims = [claim["metadata"] for claim in resource["spec"].get("volumeClaimTemplates", ())]
+            volumes = {volume["name"] for volume in [*pod.get("volumes", ()), *claims]}
+            for container in pod["containers"]:
+                assert {mount["name"] for mount in container.get("volumeMounts", ())} <= volumes, page
+                words = [*container.get("command", ()), *container["args"]]
+                assert all(isinstance(word, str) for word in words), words
+                if words[0] == "barman-cloud":
+                    assert problem("barman-cloud", words[1:]) is None, words
+    assert kinds.count("CronJob") >= 2
 
 
 def test_enough_lines_were_found() -> None:

@@ -15,7 +15,7 @@ from barman_cloud.errors import (
     ObjectExistsError,
     ObjectNotFoundError,
 )
-from barman_cloud.postgres.wal import WalKind, WalName
+from barman_cloud.postgres.wal import MAX_SEGMENT_SIZE, WalKind, WalName
 from barman_cloud.wal import archive_spool
 from barman_cloud.wal.stored import AT_ONCE, open_stored
 from barman_cloud.wal.wal_file import WalContent, WalFile
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from barman_cloud.catalog.identity import ArchiveIdentity
     from barman_cloud.catalog.layout import Layout
     from barman_cloud.store.base import Buffer, ObjectKind, ObjectStore
+    from barman_cloud.wal.receive_memory import SegmentBytes
 
 log = logs.get_logger(__name__)
 
 PART_SIZE = 8 << 20
 CONCURRENCY = 2
 """Of an upload in parts: how large they are, and how many are on their way."""
+_MEMORY_PAGE = 4096
 _PIECE = 256 << 10
 """What is read, checked and compressed at once stays in the processor's caches."""
 
@@ -76,10 +78,48 @@ class Archiver:
             self._archive(file, file.pieces)
         archive_spool.release_cache(path)
 
-    def archive_content(self, name: str, content: Buffer) -> None:
+    def archive_content(self, name: str, content: Buffer | SegmentBytes) -> None:
         """Store the WAL file ``name`` that is in memory, as :meth:`archive` does."""
         with WalContent(name, content) as file:
             self._archive(file, file.pieces)
+
+    def drop_partial(self, segment: str) -> None:
+        """Delete the partial copies of a segment, given by its 24 digits, that is stored in full.
+
+        ``ConflictError``, and they stay, if one of them has what the full segment doesn't have.
+        """
+        found = [self._layout.parse_wal_key(info.key) for info in self._objects.list(self._layout.wal_prefix(segment))]
+        partials = [wal.key for wal in found if wal is not None and wal.name == f"{segment}.partial"]
+        full = next((wal.key for wal in found if wal is not None and wal.name == segment), None)
+        if full is None or not partials:
+            return
+        for key in partials:
+            if (position := self._first_contradiction(full, key)) is not None:
+                raise ConflictError(
+                    f"diverged timeline: {self._objects.object_url(full)} differs from what was acknowledged of it "
+                    f"before, {self._objects.object_url(key)}, from byte {position} on; both stay",
+                    hint="the server is another copy that went its own way: give it a server name of its own",
+                )
+        self._objects.delete(partials)
+
+    def _first_contradiction(self, full: str, partial: str) -> int | None:
+        """Return where the partial copy has something else than the full one, rather than nothing yet."""
+        pairs = zip(self._stored_blocks(full), self._stored_blocks(partial), strict=False)
+        for number, (whole, part) in enumerate(pairs):
+            if whole != part and (place := contradiction(whole, part)) is not None:
+                return number * _PIECE + place
+        return None
+
+    def _stored_blocks(self, key: str) -> Iterator[bytes]:
+        """Yield the content in pieces of one size, but for the last."""
+        block = bytearray()
+        for _, part in self._stored_parts(key, MAX_SEGMENT_SIZE):
+            block += part
+            while len(block) >= _PIECE:
+                yield bytes(block[:_PIECE])
+                del block[:_PIECE]
+        if block:
+            yield bytes(block)
 
     def archive_ahead(self, path: str) -> str | None:
         """Store the WAL file at ``path``, as :meth:`archive`, and return the line that identifies what was stored.
@@ -295,6 +335,21 @@ def ready_files(path: str) -> list[str]:
         return []
     names = {entry.removesuffix(".ready") for entry in entries if entry.endswith(".ready")}
     return sorted(names - {own_name}, key=lambda name: (not name.endswith(".history"), name))
+
+
+def contradiction(full: bytes, partial: bytes) -> int | None:
+    """Return the place of the first byte of ``partial`` that contradicts ``full``; None if there is none.
+
+    What wasn't written is zeros up to the end of its page of memory: a loss of power may leave out any of these.
+    """
+    for start in range(0, len(partial), _MEMORY_PAGE):
+        whole, part = full[start : start + _MEMORY_PAGE], partial[start : start + _MEMORY_PAGE]
+        if whole != part:
+            same = next((n for n, (a, b) in enumerate(zip(whole, part, strict=False)) if a != b), len(whole))
+            rest = part[same:]
+            if rest.count(0) != len(rest):
+                return start + same
+    return None
 
 
 def _is_inner_segment(name: WalName) -> bool:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from barman_cloud.catalog.wal_pieces import Stored
     from barman_cloud.store.base import Buffer, ObjectStore, Tags
     from barman_cloud.wal.archiver import Archiver
+    from barman_cloud.wal.receive_memory import SegmentBytes
+
+    Content = Buffer | SegmentBytes
 
 log = logs.get_logger(__name__)
 
@@ -69,7 +72,7 @@ class Shared:
         """Why the store doesn't take WAL now, if it doesn't."""
         self.deletions: deque[tuple[float, list[str]]] = deque()
         """Keys, and when they may be deleted (monotonic)."""
-        self.to_archive: deque[tuple[str, Buffer, OpenSegment | None]] = deque()
+        self.to_archive: deque[tuple[str, Content, OpenSegment | None]] = deque()
         self._archiving = 0
         self._warned = 0.0
 
@@ -79,7 +82,7 @@ class Shared:
         segment.in_flight += 1
         self.to_archive.append((name, segment.view, segment))
 
-    def archive(self, name: str, content: Buffer) -> None:
+    def archive(self, name: str, content: Content) -> None:
         """Have a small file, or a copy, archived."""
         with self.changed:
             self.to_archive.append((name, content, None))
@@ -98,7 +101,7 @@ class Shared:
                 lambda: self.failure is not None or not (self.to_archive or self._archiving), seconds
             ) and (self.failure is None)
 
-    def take_archiving(self) -> tuple[str, Buffer, OpenSegment | None] | None:
+    def take_archiving(self) -> tuple[str, Content, OpenSegment | None] | None:
         """Return what is to be archived next, waiting for it; None after a failure."""
         with self.changed:
             self.changed.wait_for(lambda: self.failure is not None or self.to_archive)
@@ -263,8 +266,9 @@ def _archive(shared: Shared) -> None:
 def _drop_partial(shared: Shared, segment: str) -> None:
     shared.may_have_partial.discard(segment)
     try:
-        keys = [item.key for item in shared.store.list(shared.layout.wal_prefix(f"{segment}{PARTIAL}"))]
-        shared.store.delete(keys)
+        shared.archiver.drop_partial(segment)
+    except ConflictError as error:
+        shared.fail(error)
     except BarmanCloudError as error:
         log.info("the partial copy of %s stays beside the full one: %s", segment, error)
 

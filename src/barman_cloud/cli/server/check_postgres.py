@@ -136,7 +136,11 @@ def _receiver(server: OneServer) -> Line:
         return Line("receive-wal running", True)
     if owner := receiving.lease_owner(server):
         return Line("receive-wal running", True, owner)
-    return Line("receive-wal running", False, f"start it: barman-cloud server receive-wal {server.name}, or cron")
+    from barman_cloud.schedule.overview import receiver_problem
+
+    problem = receiver_problem(server.wals.store, server.wals.layout)
+    start = f"start it: barman-cloud server receive-wal {server.name}, or cron"
+    return Line("receive-wal running", False, f"{problem}; {start}" if problem else start)
 
 
 def _of_archiver(server: OneServer, connection: Connection, metadata: ServerMetadata) -> Iterator[Line]:
