@@ -160,6 +160,7 @@ class _Live(_Display):
     def __init__(self, work: Progress) -> None:
         super().__init__(work, _DRAW_AFTER, _DRAW_EACH)
         self._screen: Screen | None = None
+        work.on_hide = lambda: self.close("hidden")
 
     def _show(self) -> None:
         if self._screen is None:
@@ -179,6 +180,7 @@ class _Live(_Display):
             terminal.set_aside(nullcontext)
             with suppress(Exception):
                 self._screen.clear()
+            self._screen = None
 
 
 def unicode_on(stream: TextIO | None) -> bool:
