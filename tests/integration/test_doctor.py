@@ -19,6 +19,7 @@ from tests.support.gcs_xml_proxy import gcs_xml_proxy
 from tests.support.postgres import PostgresServer, command_environment
 from tests.support.privileges import UNCHANGED, Account, storing_account
 from tests.support.repository import Repository
+from tests.support.schemas import require_valid
 from tests.support.servers import StoreServer, rclone_s3, s3_environ
 
 DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
@@ -42,7 +43,9 @@ def findings(
     """Return the worst finding of each subject."""
     done = doctor(url, "--format", "json", *words, environ=environ, account=account)
     assert (done.returncode, done.stderr) == (code, ""), done.stdout + done.stderr
-    report = json.loads(done.stdout)["servers"][0]
+    document = json.loads(done.stdout)
+    require_valid(document, "doctor")
+    report = document["servers"][0]
     assert report["command"] == "doctor"
     levels = ("ok", "warning", "unknown", "critical")
     found: dict[str, dict[str, Any]] = {}

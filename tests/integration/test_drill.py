@@ -83,7 +83,9 @@ class Made:
     def json(self, repository: Repository, *arguments: str, backup: str | None = None, code: int = 0) -> dict[str, Any]:
         done = self.drill(repository, "--format", "json", *arguments, backup=backup)
         assert done.returncode == code, done.stderr + done.stdout
-        (server,) = json.loads(done.stdout)["servers"]
+        document = json.loads(done.stdout)
+        require_valid(document, "drill")
+        (server,) = document["servers"]
         assert isinstance(server, dict)
         return server
 

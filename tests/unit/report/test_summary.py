@@ -121,6 +121,17 @@ def test_every_command_that_moves_data_has_a_summary_for_programs() -> None:
         assert (f"`{name}`" in row) == (name in MOVE_DATA), name
 
 
+def test_every_command_that_prints_json_has_a_schema() -> None:
+    page = (SCHEMAS.parent / "json.md").read_text()
+    for name in SUMMARIES:
+        parser = Parser()
+        load(name).add_arguments(parser)
+        formats = parser._option_string_actions.get("--format")
+        if formats is not None and "json" in (formats.choices or ()):
+            assert (SCHEMAS / f"{name}.schema.json").exists(), name
+            assert f"| `{name} --format json`" in page, name
+
+
 def test_a_clean_up_counts_what_went_and_what_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = make_archive(tmp_path, days=4)
     orphan = root / "base" / "20200101T000000" / "data.tar"
