@@ -132,3 +132,11 @@ def test_who_waits_sees_something_move(name: str, silence: Silence) -> None:
 
         terminal.until(moves, timeout=30)
         assert len(terminal.lines) == 1, terminal.lines
+
+
+def test_a_terminal_that_only_takes_lines_gets_them(silence: Silence) -> None:
+    words = [program("wal-archive"), *silence.words(LINES["wal-archive"])]
+    environ = {**silence.environ, "TERM": "dumb"}
+    with Terminal.run(server_account().command(words), 100, environ=environ) as terminal:
+        terminal.until(lambda: any(" INFO: archiving 0000" in line for line in terminal.lines), timeout=30)
+        assert b"\x1b" not in terminal.raw

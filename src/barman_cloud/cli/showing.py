@@ -41,14 +41,13 @@ def run(
     if file is not None and not file.absolute().parent.is_dir():
         raise UsageError(f"--json-summary: there is no directory {file.absolute().parent}", hint="make it first")
     verbosity = args.verbose - args.quiet
-    asked = getattr(args, "progress", live.AUTO)
-    mode = live.mode_of(asked, verbosity, sys.stderr)
+    mode = live.mode_of(getattr(args, "progress", live.AUTO), verbosity, sys.stderr)
     args.summary = None
     args.is_shown = True
     began = time.time()
     with progress.watched() as work:
         try:
-            with live.shown(work, mode, name, quiet_log=asked == live.PLAIN):
+            with live.shown(work, mode, name):
                 code = function(args) or 0
         except BaseException as error:
             if file is not None:
