@@ -195,7 +195,7 @@ def _code_of(command: Command, error: BaseException) -> int:
 
 def test_connectivity(args: Arguments) -> int:
     """Ask once whether the bucket can be reached and exists: 0, or 1 (missing), 2 (unreachable), 4 (anything else)."""
-    from barman_cloud.cli.options import store_from
+    from barman_cloud.cli.options import store_from, url_from
 
     with store_from(args) as store:
         try:
@@ -206,6 +206,10 @@ def test_connectivity(args: Arguments) -> int:
         except ConnectivityError as error:
             _log_error(str(error), error.hint)
             return 2
+    if args.is_shown:
+        from barman_cloud.report.summary import Summary
+
+        args.summary = Summary(f"{url_from(args)}: the bucket is there", moved=False)
     return 0
 
 

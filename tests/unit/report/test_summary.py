@@ -201,3 +201,26 @@ def test_a_receiver_tells_what_it_received_and_what_waits() -> None:
     nothing = of_receiving(Received("spool", None, None, None, None, 0))
     require_valid(summary.document(nothing, Progress(), done), "summary")
     assert summary.lines(nothing, Progress(), 1.0) == ["received no WAL: 1.0 s"]
+
+
+def test_commands_that_print_nothing_say_that_it_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_archive(tmp_path, days=4)
+    url = f"file://{tmp_path}"
+    listed = json.loads(_printed(capsys, "backup-list", "--format", "json", url, "main"))["backups_list"]
+    full = listed[0]["backup_id"]
+    for line, (name, *words) in {
+        f"{url}: the bucket is there: ": ("backup-list", "--test", url, "main"),
+        f"{url}: the bucket is there, and the WAL archive of new is safe to use: ": ("check-wal-archive", url, "new"),
+        f"backup {full} is kept (full): ": ("backup-keep", "--target", "full", url, "main", full),
+        f"backup {full} is not kept any more: ": ("backup-keep", "--release", url, "main", full),
+        f"{tmp_path}/page.html: a page of 1 server, ": ("report", "--html", f"{tmp_path}/page.html", url, "main"),
+    }.items():
+        assert main(load(name), ["-v", *words]) == 0
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert line in captured.err
+
+
+def _printed(capsys: pytest.CaptureFixture[str], name: str, *words: str) -> str:
+    assert main(load(name), list(words)) == 0
+    return capsys.readouterr().out
