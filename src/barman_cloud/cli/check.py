@@ -82,8 +82,18 @@ def run_all(shared: Arguments, given: Sequence[Arguments], errors: Mapping[str, 
     """Check many servers; one that can't be looked at doesn't stop the others, and is UNKNOWN."""
     from concurrent.futures import ThreadPoolExecutor
 
+    from barman_cloud.report import progress
+
+    work = progress.current()
+    work.phase("checking servers", items=len(given))
+
+    def look(args: Arguments) -> Report:
+        report = _report_safely(args)
+        work.add(items=1)
+        return report
+
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        reports = list(pool.map(_report_safely, given))
+        reports = list(pool.map(look, given))
     reports += [_unknown("", server, error) for server, error in errors.items()]
     return _tell(shared, sorted(reports, key=lambda report: report.server))
 

@@ -184,7 +184,10 @@ def add_format(parser: Declarations, more: Sequence[str] = ()) -> None:
 
 
 def add_progress(parser: Declarations, *, summary: bool = True) -> None:
-    """Add how progress is shown and, for what moves data, ``--json-summary``; ``args.summary`` is then told."""
+    """Add how progress is shown and, for what moves data, ``--json-summary``: ``args.summary`` is told at the end.
+
+    ``args.is_shown`` says whether that is so: a command that PostgreSQL calls makes no summary otherwise.
+    """
     parser.add_extension(
         "--progress",
         choices=("auto", "none", "plain", "json"),

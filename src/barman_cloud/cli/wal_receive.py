@@ -87,6 +87,7 @@ def add_arguments(parser: Declarations) -> None:
     options.add_encryption(parser)
     options.add_storage_class(parser)
     options.add_accept_cluster(parser)
+    options.add_progress(parser)
 
 
 def validate(args: Arguments) -> None:
@@ -178,6 +179,10 @@ def _receive(args: Arguments, store: ObjectStore, spool: ReceiveSpool | None, le
     )
     with _stopped_by_signals(receiver), Reporter(store, layout, receiver.describe, is_ours=lambda: not lease.lost):
         receiver.run()
+    if args.is_shown:
+        from barman_cloud.cli.wal_summaries import of_receiving
+
+        args.summary = of_receiving(receiver.received())
 
 
 def _uploader(args: Arguments, archiver: Archiver) -> Uploader:

@@ -69,19 +69,21 @@ class Archiver:
         self._options = options
         self._identity = identity
 
-    def archive(self, path: str) -> None:
+    def archive(self, path: str) -> int | None:
         """Store the WAL file at ``path``. On return it is durable in the store, with this content.
 
-        A file that is archived already is compared: equal content is success, other content raises ``ConflictError``.
+        Returns how many bytes were stored, None if it was there. A file that is archived already is compared: equal
+        content is success, other content raises ``ConflictError``.
         """
         with WalFile(path, check_content=self._options.check_content) as file:
-            self._archive(file, file.pieces)
+            stored = self._archive(file, file.pieces)
         archive_spool.release_cache(path)
+        return stored
 
-    def archive_content(self, name: str, content: Buffer | SegmentBytes) -> None:
+    def archive_content(self, name: str, content: Buffer | SegmentBytes) -> int | None:
         """Store the WAL file ``name`` that is in memory, as :meth:`archive` does."""
         with WalContent(name, content) as file:
-            self._archive(file, file.pieces)
+            return self._archive(file, file.pieces)
 
     def drop_partial(self, segment: str) -> None:
         """Delete the partial copies of a segment, given by its 24 digits, that is stored in full.
@@ -151,24 +153,24 @@ class Archiver:
                 return None
             return archive_spool.identity(file.status, checksum)
 
-    def _archive(self, file: WalFile, pieces: Callable[[int], Iterator[bytes]]) -> None:
+    def _archive(self, file: WalFile, pieces: Callable[[int], Iterator[bytes]]) -> int | None:
         if self._identity and (cluster := file.system_identifier) is not None:
             self._identity.require(cluster, file.path)
         key = self._layout.wal(file.name.text, SUFFIX.get(self._options.compression or "", ""))
         if file.name.kind is WalKind.PARTIAL and not self._options.overwrite:
-            self._store_partial(file, key, pieces)
-            return
+            return self._store_partial(file, key, pieces)
         if not self._options.overwrite and not _is_inner_segment(file.name):
             self._compare_other_compressions(file, key)
         try:
-            self._upload(file, key, pieces)
+            stored = self._upload(file, key, pieces)
         except ObjectExistsError:
             self._compare(file, key)
             log.info("WAL file %s is archived already as %s", file.path, self._objects.object_url(key))
-        else:
-            log.info("archived WAL file %s as %s", file.path, self._objects.object_url(key))
+            return None
+        log.info("archived WAL file %s as %s", file.path, self._objects.object_url(key))
+        return stored
 
-    def _store_partial(self, file: WalFile, key: str, pieces: Callable[[int], Iterator[bytes]]) -> None:
+    def _store_partial(self, file: WalFile, key: str, pieces: Callable[[int], Iterator[bytes]]) -> int | None:
         """Store a partial segment, or leave a stored copy that has more of it.
 
         PostgreSQL archives one when it is promoted, and ``wal-receive`` stores those that it received: they agree as
@@ -178,14 +180,15 @@ class Archiver:
         for stored in self._copies_of(file, key):
             if not self._goes_on_from(file, stored):
                 log.info("WAL file %s is archived already as %s", file.path, self._objects.object_url(stored))
-                return
+                return None
             shorter.append(stored)
-        self._upload(file, key, pieces, replace=bool(shorter))
+        size = self._upload(file, key, pieces, replace=bool(shorter))
         log.info("archived WAL file %s as %s", file.path, self._objects.object_url(key))
         try:
             self._objects.delete(stored for stored in shorter if stored != key)
         except AccessDeniedError as error:
             log.warning("a shorter copy of %s can't be deleted: %s", file.name.text, error)
+        return size
 
     def _copies_of(self, file: WalFile, key: str) -> list[str]:
         try:
@@ -223,19 +226,24 @@ class Archiver:
 
     def _upload(
         self, file: WalFile, key: str, pieces: Callable[[int], Iterator[bytes]], *, replace: bool = False
-    ) -> None:
-        """Store the file by one conditional create, or in parts if it stays too large when compressed."""
+    ) -> int:
+        """Store the file by one conditional create, or in parts if it stays too large when compressed.
+
+        Returns how many bytes the store got.
+        """
         replace |= self._options.overwrite
         tags = self._tags_of(file.name)
         kind: ObjectKind = "wal" if file.name.kind in (WalKind.SEGMENT, WalKind.PARTIAL) else "metadata"
         body, rest = self._packed(file, pieces)
         if rest is None:
             self._objects.put(key, body, kind=kind, if_absent=not replace, tags=tags)
-            return
+            return len(body)
         if not replace:
             self._refuse_existing(key)
-        chunks = _chunks(body, rest)
+        sizes: list[int] = []
+        chunks = _noting(sizes, _chunks(body, rest))
         self._objects.put_stream(key, chunks, kind=kind, part_size=PART_SIZE, concurrency=CONCURRENCY, tags=tags)
+        return sum(sizes)
 
     def _packed(
         self, file: WalFile, pieces: Callable[[int], Iterator[bytes]]
@@ -321,6 +329,12 @@ def _chunks(body: bytes | bytearray, rest: Iterator[Buffer]) -> Iterator[Buffer]
     if isinstance(body, bytearray):
         body.clear()
     yield from rest
+
+
+def _noting(sizes: list[int], chunks: Iterator[Buffer]) -> Iterator[Buffer]:
+    for chunk in chunks:
+        sizes.append(len(chunk))
+        yield chunk
 
 
 def ready_files(path: str) -> list[str]:

@@ -70,7 +70,8 @@ class SpoolSink(Sink):
 
     @property
     def waiting(self) -> int:
-        return self._segments * self.segment_size + self.written % (self.segment_size or 1)
+        current = 0 if self._copied == self.written else self.written % (self.segment_size or 1)
+        return self._segments * self.segment_size + current
 
     @property
     def _segments(self) -> int:

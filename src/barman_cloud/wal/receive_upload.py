@@ -19,6 +19,7 @@ from barman_cloud.errors import (
     IntegrityError,
     StoreError,
 )
+from barman_cloud.report import progress
 from barman_cloud.wal.receive_spool import PARTIAL
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Uploader:
         """
         self._archiver = archiver
         self._drop_partial = drop_partial
+        self._progress = progress.current()
         self._waiting: deque[str] = deque()
         self._busy: set[str] = set()
         self._changed = threading.Condition()
@@ -113,7 +115,8 @@ class Uploader:
 
     def _try(self, path: str) -> bool:
         try:
-            self._archiver.archive(path)
+            size = os.stat(path).st_size
+            stored = self._archiver.archive(path)
             os.unlink(path)
         except MAY_PASS as error:
             self._note_failure(error)
@@ -128,6 +131,8 @@ class Uploader:
             self.failure = error
             return False
         self._note_success()
+        if stored is not None and not path.endswith(PARTIAL):
+            self._progress.add(data=size, stored=stored, items=1)
         self._tidy(os.path.basename(path))
         return True
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from barman_cloud import logs
 from barman_cloud.catalog.layout import WalPiece
 from barman_cloud.errors import BarmanCloudError, ConflictError, IntegrityError
+from barman_cloud.report import progress as counters
 from barman_cloud.wal.receive_segment import OpenSegment
 from barman_cloud.wal.receive_spool import PARTIAL
 from barman_cloud.wal.receive_upload import LONGEST_WAIT, MAY_PASS, REMINDER
@@ -62,6 +63,7 @@ class Shared:
         self.epoch = epoch
         self.tags = tags
         self.progress = progress
+        self.counters = counters.current()
         self.changed = threading.Condition()
         self.open: deque[OpenSegment] = deque()
         """Segments that aren't archived, ascending; only the receiver's thread adds and removes."""
@@ -246,7 +248,7 @@ def _archive(shared: Shared) -> None:
     while (task := shared.take_archiving()) is not None:
         name, content, segment = task
         try:
-            if not _until_stored(shared, partial(shared.archiver.archive_content, name, content)):
+            if not _until_stored(shared, partial(_archive_one, shared, name, content)):
                 return
         except (ConflictError, IntegrityError) as error:
             if not name.endswith(PARTIAL):
@@ -261,6 +263,12 @@ def _archive(shared: Shared) -> None:
         shared.archived(segment)
         if name in shared.may_have_partial:
             _drop_partial(shared, name)
+
+
+def _archive_one(shared: Shared, name: str, content: Buffer) -> None:
+    stored = shared.archiver.archive_content(name, content)
+    if stored is not None and not name.endswith(PARTIAL):
+        shared.counters.add(data=len(content), stored=stored, items=1)
 
 
 def _drop_partial(shared: Shared, segment: str) -> None:
