@@ -45,12 +45,17 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0] not in SHELLS:
         print(f"barman-cloud completion: error: name a shell: {', '.join(SHELLS)}", file=sys.stderr)
         return 3
+    write(script(arguments[0]))
+    return 0
+
+
+def script(shell: str) -> str:
+    """Return the completion script of one of :data:`SHELLS`."""
     from importlib.resources import files
 
-    text = files("barman_cloud.cli").joinpath(f"completions/barman-cloud.{arguments[0]}").read_text("utf-8")
+    text = files("barman_cloud.cli").joinpath(f"completions/barman-cloud.{shell}").read_text("utf-8")
     programs = " ".join([_UMBRELLA, *(f"{_UMBRELLA}-{name}" for name in PROGRAMS)])
-    write(text.replace("@PROGRAMS@", programs))
-    return 0
+    return text.replace("@PROGRAMS@", programs)
 
 
 def answer(line: str) -> int:
