@@ -18,7 +18,12 @@ from pathlib import Path
 from tests.support.privileges import PROJECT
 
 PAGES = sorted(
-    [*(PROJECT / "docs").rglob("*.md"), *PROJECT.glob("*.md"), *(PROJECT / "packaging").rglob("*.md")],
+    [
+        *(PROJECT / "docs").rglob("*.md"),
+        *PROJECT.glob("*.md"),
+        *(PROJECT / "packaging").rglob("*.md"),
+        PROJECT / "benchmarks/README.md",
+    ],
     key=lambda page: page.relative_to(PROJECT),
 )
 SHELL = ("console", "sh", "bash", "shell")
