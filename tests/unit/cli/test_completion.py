@@ -36,12 +36,18 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 CASES = [
-    ("barman-cloud ", [*SUMMARIES, "completion"]),
+    ("barman-cloud ", [*SUMMARIES, "server", "completion"]),
     ("barman-cloud back", ["backup", "backup-delete", "backup-keep", "backup-list", "backup-show"]),
     ("/opt/bin/barman-cloud completion z", ["zsh"]),
     ("barman-cloud -c /etc/f.conf veri", ["verify"]),
     ("barman-cloud -c ", [":files"]),
     ("barman-cloud nonsense ", []),
+    ("barman-cloud server list-", ["list-servers", "list-backups", "list-files", "list-processes"]),
+    ("barman-cloud server -f json -c /etc/f.conf show-b", ["show-backup"]),
+    ("barman-cloud server -c ", [":files"]),
+    ("barman-cloud server sync", []),
+    ("barman-cloud server nonsense ", []),
+    ("barman-cloud server backup --inc", ["--incremental"]),
     ("barman-cloud-backup-list --form", ["--format"]),
     ("barman-cloud-backup-list --format ", ["console", "json", "wide", "csv"]),
     ("barman-cloud-backup-list --format=j", ["--format=json"]),
@@ -78,6 +84,9 @@ def test_servers_of_the_configuration(store: str, tmp_path: Path, monkeypatch: p
     (tmp_path / ".barman.conf").write_text(f"[main]\n{place}[mirror]\n{place}")
     assert offered("barman-cloud backup-show m") == ["main", "mirror"]
     assert offered("barman-cloud backup-show main 20261127") == ["20261127T030000"]
+    assert offered("barman-cloud server show-backup mi") == ["mirror"]
+    assert offered("barman-cloud server -q recover main 20261127") == ["20261127T030000"]
+    assert offered("barman-cloud server restore main latest ") == [":files"]
     monkeypatch.setenv("BARMAN_CLOUD_URL", store)
     assert offered("barman-cloud backup-show mir") == ["mirror"]
 
