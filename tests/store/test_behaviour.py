@@ -7,6 +7,7 @@ import itertools
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from barman_cloud.errors import ObjectExistsError
 from barman_cloud.store.s3 import behaviour
 from barman_cloud.store.s3.behaviour import PROBE, Answers
 from tests.store.cases import StoreCase
-from tests.support.fault_proxy import Fault, SeenRequest
+from tests.support.fault_proxy import Answer, Fault, SeenRequest
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +104,7 @@ def test_a_probe_that_may_not_be_deleted_stays_and_tells_the_same(s3: StoreCase,
         url = s3.new_url(tmp_path)
         store = s3.open(url, endpoint=proxy.endpoint)
         denied = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
-        proxy.add(Fault("POST", "delete", status=403, body=denied, times=1000))
+        proxy.add(Fault("DELETE", PROBE, status=403, body=denied, times=1000))
         for name in ("a", "b"):
             store.put(name, b"x", if_absent=True)
         assert store.capabilities.conditional_create
@@ -199,3 +200,64 @@ def test_the_same_content_by_two_writers_is_no_conflict(rclone: StoreCase, tmp_p
         proxy.add(Fault("HEAD", "/k", status=404))
         rclone.open(url).put("k", b"x")
         rclone.open(url, endpoint=proxy.endpoint).put("k", b"x", if_absent=True)
+
+
+def test_content_is_hashed_once_where_the_store_compares_one_hash_only(s3: StoreCase, tmp_path: Path) -> None:
+    """MD5 for a store that doesn't look at the signature; it needn't compare it with ours once it has told it."""
+    with s3.proxied() as proxy:
+        store = s3.open(s3.new_url(tmp_path), endpoint=proxy.endpoint)
+        chunks = [bytes([number]) * (5 << 20) for number in range(4)]
+        store.put_stream("a", iter(chunks), part_size=5 << 20, concurrency=1)
+        store.put_stream("b", iter(chunks), part_size=5 << 20, concurrency=1)
+        parts = proxy.requests("PUT", "partNumber")
+        assert len(parts) == 8
+        answers: Answers = store._behaviour.known  # type: ignore[attr-defined]
+        for number, part in enumerate(parts[4:]):
+            expected = hashlib.sha256(chunks[number]).hexdigest() if answers.compares_content else "UNSIGNED-PAYLOAD"
+            assert part.headers["x-amz-content-sha256"] == expected
+            assert "content-md5" not in part.headers
+        assert store.get("a") == store.get("b") == b"".join(chunks)
+
+
+def test_a_store_that_insists_on_signed_content_gets_it(rclone: StoreCase, tmp_path: Path) -> None:
+    with rclone.proxied() as proxy:
+        store = rclone.open(rclone.new_url(tmp_path), endpoint=proxy.endpoint)
+        for name in ("a", "b"):
+            store.put(name, b"x", if_absent=True)
+        refusal = b"<Error><Code>InvalidRequest</Code><Message>unsigned payloads aren't allowed</Message></Error>"
+        proxy.add(Fault("PUT", "partNumber", status=400, body=refusal, times=99, only_if=_unsigned))
+        store.put_stream("c", iter([b"x" * (5 << 20)] * 3), part_size=5 << 20)
+        assert store.get("c") == b"x" * (15 << 20)
+
+
+def _with_another_etag(answer: Answer) -> Answer:
+    headers = [(name, value) for name, value in answer.headers if name.lower() != "etag"]
+    return replace(answer, headers=(*headers, ("ETag", '"of-another-kind"')))
+
+
+def _unsigned(seen: SeenRequest) -> bool:
+    return seen.headers.get("x-amz-content-sha256") == "UNSIGNED-PAYLOAD"
+
+
+def test_a_part_whose_md5_is_told_no_more_is_sent_again_with_ours(s3: StoreCase, tmp_path: Path) -> None:
+    """Nothing else would have compared its content."""
+    with s3.proxied() as proxy:
+        store = s3.open(s3.new_url(tmp_path), endpoint=proxy.endpoint)
+        store.put_stream("a", iter([b"x" * (5 << 20)] * 3), part_size=5 << 20, concurrency=1)
+        if store._behaviour.known.compares_content:  # type: ignore[attr-defined]
+            pytest.skip("this server compares it")
+        proxy.clear()
+        proxy.add(Fault("PUT", "partNumber=2", change=_with_another_etag))
+        store.put_stream("b", iter([b"x" * (5 << 20)] * 3), part_size=5 << 20, concurrency=1)
+        second = proxy.requests("PUT", "partNumber=2")
+        assert ["content-md5" in seen.headers for seen in second] == [False, True]
+
+
+def test_another_etag_later_is_no_other_writer(rclone: StoreCase, tmp_path: Path) -> None:
+    """Some servers and proxies tell one ETag after a PUT, and another one from then on."""
+    with rclone.proxied() as proxy:
+        store = rclone.open(rclone.new_url(tmp_path), endpoint=proxy.endpoint)
+        proxy.add(Fault("HEAD", "/k", change=_with_another_etag, times=99))
+        store.put("k", b"x", if_absent=True)
+        with pytest.raises(ObjectExistsError):
+            store.put("k", b"y", if_absent=True)

@@ -90,13 +90,16 @@ def _refuse_existing(store: CloudClient, client: Any, key: str) -> None:
 
 
 def _is_ours(store: CloudClient, key: str, data: memoryview, etag: str | None, client: Any) -> bool:
-    """Tell whether the object that was just made is still the one that ``etag`` or else ``data`` says."""
+    """Tell whether the object that was just made is still the one that ``etag`` or else ``data`` says.
+
+    Servers and proxies may give it another ETag in the answer to a PUT than later.
+    """
     import obstore
 
     try:
-        if etag is None:
-            return memoryview(store.attempt("get", key, lambda: obstore.get(client, key).bytes())) == data
-        return store.attempt("head", key, lambda: head_by(client, key)).etag == etag
+        if etag is not None and store.attempt("head", key, lambda: head_by(client, key)).etag == etag:
+            return True
+        return memoryview(store.attempt("get", key, lambda: obstore.get(client, key).bytes())) == data
     except ObjectNotFoundError:
         return True  # deleted since: no other writer's doing
     except AccessDeniedError as error:

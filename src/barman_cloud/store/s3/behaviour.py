@@ -50,7 +50,7 @@ class Behaviour:
     def __init__(self, aws: bool, bucket_url: str, environ: Mapping[str, str]) -> None:
         self._bucket_url = bucket_url
         self._environ = environ
-        self._creates = 0
+        self._questions = 0
         self._asking = Lock()
         self._answers = Answers(True, True) if aws else _learned.get(bucket_url)
 
@@ -58,16 +58,21 @@ class Behaviour:
     def known(self) -> Answers:
         return self._answers or Answers()
 
+    @property
+    def ignores_content(self) -> bool:
+        """Tell whether the store is known not to compare content with its signature."""
+        return self._answers is not None and not self._answers.compares_content
+
     def settle(self, probe: Callable[[], Answers]) -> Answers:
-        """Return the answers before a conditional create, asking ``probe`` where that is worth its requests.
+        """Return the answers before they matter, asking ``probe`` where that is worth its requests.
 
         It is where the answers can be remembered for other processes, or are needed once more in this one.
         """
         with self._asking:
             if self._answers is None:
-                self._creates += 1
+                self._questions += 1
                 self._answers = Answers.of(recall(_FACT, self._bucket_url, self._environ))
-                if self._answers is None and (self._creates > 1 or can_remember(self._environ)):
+                if self._answers is None and (self._questions > 1 or can_remember(self._environ)):
                     self._answers = self._ask(probe)
             return self.known
 

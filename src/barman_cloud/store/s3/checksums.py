@@ -25,6 +25,7 @@ log = logs.get_logger(__name__)
 _learned: dict[str, bool] = {}
 """Endpoint -> whether checksums are sent; what this process has learned from the stores' answers."""
 
+_UNSIGNED = "UNSIGNED-PAYLOAD"
 _REJECTIONS = frozenset({"InvalidArgument", "InvalidRequest", "NotImplemented", "UnsupportedArgument", "InvalidDigest"})
 
 
@@ -39,6 +40,8 @@ class Checksums:
         self._confirmed = endpoint in _learned
         self.demanded = self.sent and self._confirmed
         """The store refused an upload without a checksum."""
+        self.md5_is_told = False
+        """The store has said the right MD5 of a part: it needn't compute it a second time to compare it with ours."""
 
     @property
     def algorithm(self) -> str:
@@ -53,16 +56,19 @@ class Checksums:
     def _unsigned(self) -> bool:
         return self._aws and self._endpoint.startswith("https://")
 
-    def of_part(self, pieces: list[Buffer]) -> tuple[str, str | None]:
+    def of_part(self, pieces: list[Buffer], *, unsigned: bool) -> tuple[str, str | None]:
         """Return what the signature of a part says of its content, and its checksum if one is sent.
 
-        As in :meth:`obstore_config`, a CRC replaces the SHA-256 of the signature over TLS to Amazon.
+        As in :meth:`obstore_config`, a CRC replaces the SHA-256 of the signature over TLS to Amazon. ``unsigned``: if
+        no checksum is sent, the signature says nothing of the content.
         """
         import base64
         import hashlib
 
         if self.sent and self._unsigned:
-            return "UNSIGNED-PAYLOAD", base64.b64encode(crc32_of(pieces).to_bytes(4)).decode()
+            return _UNSIGNED, base64.b64encode(crc32_of(pieces).to_bytes(4)).decode()
+        if unsigned and not self.sent:
+            return _UNSIGNED, None
         digest = hashlib.sha256()
         for piece in pieces:
             digest.update(piece)

@@ -27,15 +27,25 @@ if TYPE_CHECKING:
 
 
 class S3Parts:
-    """The requests; ``etags_are_md5`` tells whether the store's ETags can be compared."""
+    """The requests; ``etags_are_md5`` tells whether the store's ETags can be compared.
+
+    ``unsigned`` tells that the MD5 is the only thing that the store compares the content with. Hashing takes more of a
+    processor than everything else in an upload, so it is done once.
+    """
 
     def __init__(
-        self, api: S3Api, settings: S3Settings, checksums: Checksums, etags_are_md5: Callable[[], bool]
+        self,
+        api: S3Api,
+        settings: S3Settings,
+        checksums: Checksums,
+        etags_are_md5: Callable[[], bool],
+        unsigned: Callable[[], bool],
     ) -> None:
         self._api = api
         self._settings = settings
         self._checksums = checksums
         self._etags_are_md5 = etags_are_md5
+        self._unsigned = unsigned
 
     def begin(self, key: str, attributes: Attributes) -> str:
         headers = self._settings.write_headers(attributes)
@@ -46,22 +56,25 @@ class S3Parts:
     def put_part(self, key: str, upload: str, part: Part) -> str:
         """Return the part's element of the completing request."""
         headers = self._settings.customer_key_headers()
-        payload, checksum = self._checksums.of_part(part.pieces)
-        md5: str | None = None
+        payload, checksum = self._checksums.of_part(part.pieces, unsigned=self._unsigned())
+        # Not every store compares the content with its signature, but most tell its MD5, or compare it with this.
+        md5 = md5_of(part.pieces) if checksum is None and self._etags_are_md5() else None
         if checksum:
             headers[self._checksums.header] = checksum
-        elif self._etags_are_md5():
-            # Not every store compares the content with its signature, but most compare it with this.
-            md5 = md5_of(part.pieces)
+        elif md5 and not self._checksums.md5_is_told:
             headers["content-md5"] = base64.b64encode(bytes.fromhex(md5)).decode()
         query = {"partNumber": str(part.number), "uploadId": upload}
         response = self._api.send("PUT", key, query, headers, part.pieces, payload)
         answer, etag = response.headers, etag_of(response)
-        if answer.get(self._checksums.header, checksum) != checksum or _is_another(md5, answer):
+        told = _md5_told(answer)
+        if answer.get(self._checksums.header, checksum) != checksum or (md5 and told not in (None, md5)):
             raise AlteredError(f"part {part.number} of s3://{self._settings.bucket}/{key}")
+        if md5:
+            was_told, self._checksums.md5_is_told = self._checksums.md5_is_told, told is not None
+            if was_told and told is None:
+                return self.put_part(key, upload, part)  # nobody has compared it
         name = "Checksum" + self._checksums.algorithm.upper()
-        told = f"<{name}>{checksum}</{name}>" if checksum else ""
-        return part_element(part, etag, told)
+        return part_element(part, etag, f"<{name}>{checksum}</{name}>" if checksum else "")
 
     def complete(self, key: str, upload: str, parts: Sequence[str]) -> None:
         query, headers = {"uploadId": upload}, {"content-type": "application/xml"}
@@ -78,8 +91,7 @@ class S3Parts:
         return parts_in(self._api.send("GET", key, parts_query(upload, marker), headers))
 
 
-def _is_another(md5: str | None, answer: Mapping[str, str]) -> bool:
-    """Tell whether the ETag is the MD5 of other bytes; it is none where the store encrypts."""
-    if md5 is None or any(name.startswith("x-amz-server-side-encryption") for name in answer):
-        return False
-    return md5_in(answer.get("etag")) not in (None, md5)
+def _md5_told(answer: Mapping[str, str]) -> str | None:
+    """Return the MD5 that the store says a part has; its ETag is none where the store encrypts."""
+    encrypted = any(name.startswith("x-amz-server-side-encryption") for name in answer)
+    return None if encrypted else md5_in(answer.get("etag"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
@@ -58,6 +58,8 @@ class S3Store(CloudStore):
         self._checksums = Checksums(settings.aws, settings.endpoint, settings.checksums_when_required)
         self._api: S3Api | None = None
         self._bulk_delete = True
+        self._sign_parts = False
+        """The store refuses parts whose signature says nothing of their content."""
         self._region_followed = False
         self._following = Lock()
 
@@ -77,7 +79,14 @@ class S3Store(CloudStore):
     def parts_api(self) -> PartsApi:
         from barman_cloud.store.s3.parts import S3Parts
 
-        return S3Parts(self._s3_api, self._settings, self._checksums, lambda: self.etags_are_md5)
+        return S3Parts(
+            self._s3_api, self._settings, self._checksums, lambda: self.etags_are_md5, lambda: self._unsigned_parts
+        )
+
+    @property
+    def _unsigned_parts(self) -> bool:
+        """Tell whether the SHA-256 in the signature of a part would be for nothing: the store doesn't look at it."""
+        return self._behaviour.ignores_content and self.etags_are_md5 and not self._sign_parts
 
     def _read_timeout(self) -> float:
         return self._settings.read_timeout
@@ -134,11 +143,25 @@ class S3Store(CloudStore):
         if failure is None:
             return False
         uploading = kind in ("put", "multipart", "part")
-        changed = (uploading and self._checksums.adapt(failure)) or self._follow_region(failure)
+        changed = (
+            (uploading and self._checksums.adapt(failure))
+            or self._follow_region(failure)
+            or (kind == "part" and self._insists_on_signatures(failure))
+        )
         if changed:
             self._clients.clear()
             self._api = None
         return changed
+
+    def _insists_on_signatures(self, failure: Failure) -> bool:
+        """Sign the content of parts from now on, if that may be why one was refused.
+
+        Several are on their way at a time: it was, perhaps, another one's refusal that changed it.
+        """
+        if failure.status not in (400, 403, 501) or not (self._unsigned_parts or self._sign_parts):
+            return False
+        self._sign_parts = True
+        return True
 
     def _follow_region(self, failure: Failure) -> bool:
         """Go where the bucket is, once: stores tell their region to anyone who asks in another one."""
@@ -165,6 +188,12 @@ class S3Store(CloudStore):
         careful = if_absent and not self.capabilities.conditional_create
         put_whole(self, key, data, if_absent=if_absent, attributes=attributes, careful=careful)
 
+    def _upload_parts(
+        self, key: str, chunks: Iterable[Buffer], part_size: int, concurrency: int, attributes: Attributes
+    ) -> int:
+        self._use(self._behaviour.settle(self._find_out))  # how the parts are signed depends on it
+        return super()._upload_parts(key, chunks, part_size, concurrency, attributes)
+
     def _use(self, answers: Answers) -> None:
         self.capabilities = self.capabilities._replace(conditional_create=answers.honours_conditions)
         if answers.compares_content:
@@ -175,7 +204,7 @@ class S3Store(CloudStore):
         return find_out(
             lambda: put_whole(self, key, memoryview(b"x"), if_absent=True, attributes=Attributes()),
             lambda: self.attempt("put", key, lambda: self._s3_api.refuses_forged(key)),
-            lambda: self.delete([key]),
+            lambda: self.attempt("delete", key, lambda: self._s3_api.delete_one(key)),
         )
 
     # Reading with a checksum ---------------------------------------------------------------------------------------
