@@ -113,6 +113,7 @@ rm -rf "$ROOT/var/lib/postgresql/18/main" "$ROOT"/mnt/old-{fast,slow}""",
             2: """barman-cloud setup --part roles --postgresql $MAJOR $URL $NAME | psql -qv ON_ERROR_STOP=1
 barman-cloud setup --part postgresql.conf $URL $NAME >>"$DATA/postgresql.conf\"""",
             4: "psql -qc 'create table orders as select generate_series(1, 1000) as id'",
+            5: """grep -q '^restore_command' "$ROOT/var/tmp/restored/postgresql.auto.conf\"""",
         },
         after="""MOMENT=$(psql -Atc "select now()"); psql -qc 'drop table orders'; archive_one
 pg_ctl -D "$DATA" -w stop >&2
@@ -180,5 +181,9 @@ def test_the_production_page_from_nothing_to_a_recovered_table(stage: Stage, ser
     request("POST", f"{stage.store.endpoint}/moto-api/reset")
     with temporary_server_directory() as directory:
         bare = replace(stage, programs=None)
-        scene = replace(SCENES["docs/how-to/production.md"], environ=newcomer.pip_environment(directory))
+        scene = replace(
+            SCENES["docs/how-to/production.md"],
+            replace={"-p 5433": f"-p {free_port()}"},
+            environ=newcomer.pip_environment(directory),
+        )
         run_page(PRODUCTION, scene, bare, server_dir, free_port(), ("newcomer",))

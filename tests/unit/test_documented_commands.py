@@ -163,6 +163,49 @@ def test_promtool_takes_the_alerts_and_the_metrics(tmp_path: Path) -> None:
     assert promtool("check", "rules", broken)[0] != 0
 
 
+FIRING = {
+    # What a series is in each of 3000 minutes, and when the alert has been firing.
+    "BarmanCloudBackupTooOld": ({"newest_backup_time_seconds": "0x3000"}, "1600m", "1560m"),
+    "BarmanCloudNoBackup": ({"backups": "0x3000"}, "121m", "100m"),
+    "BarmanCloudWalTooOld": ({"check_time_seconds": "0+60x3000", "newest_wal_time_seconds": "0x3000"}, "125m", "100m"),
+    "BarmanCloudWalGap": ({"wal_gaps": "0x10 1x3000"}, "12m", "9m"),
+    "BarmanCloudFinding": ({"finding": "1x10 2x3000"}, "105m", "90m"),
+    "BarmanCloudCheckStale": ({"check_time_seconds": "0x3000"}, "181m", "170m"),
+    "BarmanCloudCheckMissing": ({"backups": "1x3000"}, "190m", "170m"),
+}
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool isn't installed (it is in Debian's prometheus)")
+def test_each_alert_fires_when_it_should_and_not_before(tmp_path: Path) -> None:
+    rules = {rule["alert"]: rule for rule in alert_rules()}
+    assert set(FIRING) == set(rules)
+    tests = []
+    for name, (series, fires, quiet) in FIRING.items():
+        labels = {"server": "main", "subject": "disk"} if name != "BarmanCloudCheckMissing" else {}
+        shown = ",".join(f'{label}="{value}"' for label, value in labels.items())
+        notes = yaml.safe_dump(rules[name]["annotations"])
+        for label, value in labels.items():
+            notes = notes.replace("{{ $labels.%s }}" % label, value)  # noqa: UP031
+        alert = {"exp_labels": {**labels, **rules[name]["labels"]}, "exp_annotations": yaml.safe_load(notes)}
+        tests.append(
+            {
+                "interval": "1m",
+                "input_series": [
+                    {"series": f"barman_cloud_{metric}{{{shown}}}", "values": values}
+                    for metric, values in series.items()
+                ],
+                "alert_rule_test": [
+                    {"alertname": name, "eval_time": fires, "exp_alerts": [alert]},
+                    {"alertname": name, "eval_time": quiet, "exp_alerts": []},
+                ],
+            }
+        )
+    file = tmp_path / "tests.yml"
+    file.write_text(yaml.safe_dump({"rule_files": [str(ALERTS)], "evaluation_interval": "1m", "tests": tests}))
+    done = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, check=False)
+    assert (done.returncode, "SUCCESS" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
 def alert_rules() -> list[dict[str, Any]]:
     return [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
 
