@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name in ("--help", "-h", "help"):
         write(f"{_help()}\n")
         return 0
-    close = get_close_matches(name or "", [*SUMMARIES, *SHORT, "server"], 1)
+    close = get_close_matches(name or "", [*SUMMARIES, *SHORT, "server", "completion"], 1)
     problem = f"unknown command '{name}'" if name else "a command is needed"
     if close:
         problem += f"; is it '{close[0]}'?"
