@@ -147,8 +147,8 @@ def test_every_command_line_is_understood(page: Path) -> None:
 
 def containers_of(page: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield the resource and the pod of each container in the page's YAML, which has to be YAML."""
-    blocks = [body for language, body in BLOCK.findall(page.read_text()) if language == "yaml"]
-    for resource in (found for body in blocks for found in yaml.safe_load_all(body)):
+    bodies = [block.body for block in blocks(page) if block.language == "yaml"]
+    for resource in (found for body in bodies for found in yaml.safe_load_all(body)):
         if isinstance(resource, dict) and "apiVersion" in resource:
             assert {"kind", "metadata", "spec"} <= set(resource), resource
             spec = resource["spec"]

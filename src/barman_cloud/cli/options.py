@@ -142,7 +142,7 @@ def add_upload_limits(parser: Declarations) -> None:
 
 def add_optional_server(parser: Declarations) -> Declarations:
     """Add the connection of commands that look at the server only if one is named, and return the group."""
-    server = parser.add_argument_group("PostgreSQL")
+    server: Declarations = parser.add_argument_group("PostgreSQL")
     server.add_argument("-d", "--dbname", help="look at the server as well: database name or connection string")
     server.add_argument("-h", "--host", help="host name or socket directory")
     server.add_argument("-p", "--port", help="port")

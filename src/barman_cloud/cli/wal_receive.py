@@ -14,7 +14,6 @@ from barman_cloud.errors import BarmanCloudError, ConfigurationError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
 
     from barman_cloud.catalog.layout import Layout
     from barman_cloud.cli.plain import Arguments, Declarations
@@ -117,7 +116,7 @@ def run(args: Arguments) -> None:
         _receive(args, store, spool, lease)
 
 
-def one_on_this_machine(server: Server) -> AbstractContextManager[None]:
+def one_on_this_machine(server: Server) -> ExitStack:
     """Hold the lock file of the server's receiver, by which Barman's commands find it, whoever has started it.
 
     ``ConflictError`` if another process has it. Where it can't be made, the lease in the bucket is all there is.

@@ -265,7 +265,7 @@ def _archive(shared: Shared) -> None:
             _drop_partial(shared, name)
 
 
-def _archive_one(shared: Shared, name: str, content: Buffer) -> None:
+def _archive_one(shared: Shared, name: str, content: Buffer | SegmentBytes) -> None:
     stored = shared.archiver.archive_content(name, content)
     if stored is not None and not name.endswith(PARTIAL):
         shared.counters.add(data=len(content), stored=stored, items=1)

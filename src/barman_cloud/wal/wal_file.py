@@ -135,8 +135,7 @@ class WalContent(WalFile):
         self.path = name
         self.name = wal_name_of(name)
         self._check_content = True
-        is_buffer = isinstance(content, bytes | bytearray | memoryview)
-        self._content = memoryview(content) if is_buffer else content
+        self._content = memoryview(content) if isinstance(content, bytes | bytearray | memoryview) else content
         self._header = self._check_header()
 
     def __exit__(self, *_: object) -> None:

@@ -11,6 +11,7 @@ import psycopg
 
 from barman_cloud.cli.server import check_archive, postgres, receiving
 from barman_cloud.cli.server.check_line import Line
+from barman_cloud.cli.wal_receive import RECEIVE
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.postgres.archiving import archiving_problem
 from barman_cloud.postgres.connection import first_line, read_metadata
@@ -131,7 +132,7 @@ def _system_id(connection: Connection | None, archive: Archive) -> Line:
 
 
 def _receiver(server: OneServer) -> Line:
-    path = lock_path(Path(server["barman_lock_directory"]), server.name, receiving.RECEIVE)
+    path = lock_path(Path(server["barman_lock_directory"]), server.name, RECEIVE)
     if locks.holder(path) is not None:
         return Line("receive-wal running", True)
     if owner := receiving.lease_owner(server):
