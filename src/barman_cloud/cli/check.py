@@ -55,6 +55,18 @@ def add_arguments(parser: Declarations) -> None:
         metavar="N",
         help="fail if more segments wait for the archiver (default 100)",
     )
+    server.add_argument(
+        "--min-wal-time",
+        type=values.age,
+        metavar="AGE",
+        help="fail if pg_wal is full sooner at the rate at which WAL is written",
+    )
+    server.add_argument(
+        "--wal-room",
+        type=values.size,
+        metavar="SIZE",
+        help="how large pg_wal may become; default: what its file system has, if this is the server's machine",
+    )
     output = parser.add_argument_group("output")
     options.add_format(output)
     output.add_argument("--nagios", action="store_true", help="one line and the exit code of a Nagios plugin (0 to 3)")
@@ -70,8 +82,18 @@ def run_all(shared: Arguments, given: Sequence[Arguments], errors: Mapping[str, 
     """Check many servers; one that can't be looked at doesn't stop the others, and is UNKNOWN."""
     from concurrent.futures import ThreadPoolExecutor
 
+    from barman_cloud.report import progress
+
+    work = progress.current()
+    work.phase("checking servers", items=len(given))
+
+    def look(args: Arguments) -> Report:
+        report = _report_safely(args)
+        work.add(items=1)
+        return report
+
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        reports = list(pool.map(_report_safely, given))
+        reports = list(pool.map(look, given))
     reports += [_unknown("", server, error) for server, error in errors.items()]
     return _tell(shared, sorted(reports, key=lambda report: report.server))
 
@@ -135,6 +157,8 @@ def _limits(args: Arguments) -> Limits:
         minimum_redundancy=args.minimum_redundancy,
         retention=parse_policy(args.retention_policy) if args.retention_policy is not None else None,
         max_ready=args.max_ready,
+        min_wal_time=args.min_wal_time,
+        wal_room=args.wal_room,
     )
 
 

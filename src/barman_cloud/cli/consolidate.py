@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "destination_url")
-    options.add_progress(parser, summary=False)
+    options.add_progress(parser)
     parser.add_argument("backup_id", help="id, name or shortcut of an incremental backup, such as 'last'")
     options.add_compression(parser, {"gzip": "-z", "bzip2": "-j"}, ("gzip", "bzip2", "snappy", "lz4", "zstd"))
     parser.add_argument(
@@ -41,6 +41,7 @@ def run(args: Arguments) -> int | None:
     from barman_cloud.archive.compression import compression_level
     from barman_cloud.backup.archive_backup import BackupOptions
     from barman_cloud.backup.lifecycle import BackupRequest
+    from barman_cloud.cli.summaries import of_consolidation
     from barman_cloud.consolidation.consolidate import MEMORY, ConsolidationOptions
     from barman_cloud.report.terminal import write
 
@@ -58,6 +59,7 @@ def run(args: Arguments) -> int | None:
     repository = options.repository_from(args)
     info = repository.consolidate(args.backup_id, ConsolidationOptions(archives, args.memory or MEMORY))
     repository.close()  # not after an error: threads may still wait for a store that doesn't answer
+    args.summary = of_consolidation(info)
     write(f"{info.backup_id}\n")
     return None
 

@@ -33,6 +33,7 @@ def add_arguments(parser: Declarations) -> None:
         help="use the variables of the running server, so its credentials, in place of those of this shell",
     )
     options.add_format(parser)
+    options.add_progress(parser, summary=False)
 
 
 def validate(args: Arguments) -> None:

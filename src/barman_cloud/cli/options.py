@@ -142,7 +142,7 @@ def add_upload_limits(parser: Declarations) -> None:
 
 def add_optional_server(parser: Declarations) -> Declarations:
     """Add the connection of commands that look at the server only if one is named, and return the group."""
-    server = parser.add_argument_group("PostgreSQL")
+    server: Declarations = parser.add_argument_group("PostgreSQL")
     server.add_argument("-d", "--dbname", help="look at the server as well: database name or connection string")
     server.add_argument("-h", "--host", help="host name or socket directory")
     server.add_argument("-p", "--port", help="port")
@@ -184,7 +184,10 @@ def add_format(parser: Declarations, more: Sequence[str] = ()) -> None:
 
 
 def add_progress(parser: Declarations, *, summary: bool = True) -> None:
-    """Add how progress is shown and, for what moves data, ``--json-summary``; ``args.summary`` is then told."""
+    """Add how progress is shown and, for what moves data, ``--json-summary``: ``args.summary`` is told at the end.
+
+    ``args.is_shown`` says whether that is so: a command that PostgreSQL calls makes no summary otherwise.
+    """
     parser.add_extension(
         "--progress",
         choices=("auto", "none", "plain", "json"),

@@ -264,7 +264,6 @@ MUTANTS = (
                 "if (segment.timeline, segment.number) >= (timeline, number)",
                 "if segment.number >= number",
                 "segments before the first one count",
-                "segments of an older timeline sort before the key that the listing begins after",
             ),
             ("self._store.head(wal.key).size > LARGEST_HISTORY", "False", "a history file of any size is read"),
         ],

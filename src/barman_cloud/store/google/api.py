@@ -160,7 +160,7 @@ class GoogleApi:
         self._http.close()
 
     def send_xml(
-        self, method: str, key: str, query: dict[str, str], headers: dict[str, str], body: Body = b""
+        self, method: str, key: str, query: Mapping[str, str], headers: Mapping[str, str], body: Body = b""
     ) -> Response:
         """Make a request of the XML API, which the parts of an upload need."""
         return self._send(method, f"/{quote(self._settings.bucket, safe='')}/{quote(key)}", query, headers, body)
