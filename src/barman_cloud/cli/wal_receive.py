@@ -42,20 +42,7 @@ RELEASE_SECONDS = 5.0
 
 def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "destination_url")
-    server = parser.add_argument_group("PostgreSQL")
-    server.add_argument("-h", "--host", help="host name or socket directory")
-    server.add_argument("-p", "--port", help="port")
-    server.add_argument("-U", "--user", help="role, with REPLICATION")
-    server.add_argument("-d", "--dbname", default="postgres", help="database name or connection string")
-    server.add_argument(
-        "--streaming-conninfo",
-        metavar="CONNINFO",
-        help="connection string of the stream (default: the same server and role)",
-    )
-    server.add_argument("--slot", metavar="NAME", help="physical replication slot that keeps WAL for this receiver")
-    server.add_argument("--create-slot", action="store_true", help="create the slot if there is none")
-    server.add_argument("--drop-slot", action="store_true", help="drop the slot and exit")
-    server.add_argument("--accept-gap", action="store_true", help="go on behind WAL that the server no longer has")
+    _add_server(parser)
     parser.add_argument(
         "--mode",
         choices=("spool", "direct"),
@@ -101,6 +88,23 @@ def add_arguments(parser: Declarations) -> None:
     options.add_storage_class(parser)
     options.add_accept_cluster(parser)
     options.add_progress(parser)
+
+
+def _add_server(parser: Declarations) -> None:
+    server = parser.add_argument_group("PostgreSQL")
+    server.add_argument("-h", "--host", help="host name or socket directory")
+    server.add_argument("-p", "--port", help="port")
+    server.add_argument("-U", "--user", help="role, with REPLICATION")
+    server.add_argument("-d", "--dbname", default="postgres", help="database name or connection string")
+    server.add_argument(
+        "--streaming-conninfo",
+        metavar="CONNINFO",
+        help="connection string of the stream (default: the same server and role)",
+    )
+    server.add_argument("--slot", metavar="NAME", help="physical replication slot that keeps WAL for this receiver")
+    server.add_argument("--create-slot", action="store_true", help="create the slot if there is none")
+    server.add_argument("--drop-slot", action="store_true", help="drop the slot and exit")
+    server.add_argument("--accept-gap", action="store_true", help="go on behind WAL that the server no longer has")
 
 
 def validate(args: Arguments) -> None:
