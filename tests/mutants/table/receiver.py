@@ -79,8 +79,8 @@ MUTANTS = (
         _RECEIVER,
         [
             (
-                "            self._archiver.archive(path)\n            os.unlink(path)",
-                "            os.unlink(path)\n            self._archiver.archive(path)",
+                "            stored = self._archiver.archive(path)\n            os.unlink(path)",
+                "            os.unlink(path)\n            stored = self._archiver.archive(path)",
                 "a segment leaves the spool before it is stored",
             ),
             (
@@ -104,14 +104,18 @@ MUTANTS = (
                 "            pass\n        self._unsynced_since = None\n        self._flushed",
                 "WAL is acknowledged that isn't on disk",
             ),
-            ("        self._file.finish()\n        path", "        path", "a full segment keeps its unfinished name"),
-            ("        return used <= limit\n", "        return True\n", "the spool grows without end"),
+            ("        return used <= limit and on_disk\n", "        return on_disk\n", "the spool grows without end"),
             (
                 "            piece = data[: size - position]\n",
                 "            piece = data\n",
                 "WAL is written behind a segment's end",
             ),
         ],
+    ),
+    *of(
+        "wal/receive_finish.py",
+        _RECEIVER,
+        [("                file.finish()\n", "                pass\n", "a full segment keeps its unfinished name")],
     ),
     *of(
         "wal/receiver.py",
