@@ -75,17 +75,7 @@ def add_arguments(parser: Declarations) -> None:
         metavar="SECONDS",
         help="how often to store the segment in progress as .partial (default 300; 0: only at the end)",
     )
-    options.add_compression(parser, {"gzip": "-z", "bzip2": "-j"}, ("gzip", "bzip2", "xz", "snappy", "zstd", "lz4"))
-    parser.add_argument(
-        "--compression-level",
-        type=values.compression_level,
-        metavar="LEVEL",
-        help="low, medium, high or a number of the algorithm (default: what suits WAL)",
-    )
-    options.add_tags(parser)
-    options.add_tags(parser, "history-", "timeline history files, instead of the other tags")
-    options.add_encryption(parser)
-    options.add_storage_class(parser)
+    options.add_wal_storage(parser)
     options.add_accept_cluster(parser)
     options.add_progress(parser)
 
