@@ -135,8 +135,11 @@ class WalContent(WalFile):
         self.path = name
         self.name = wal_name_of(name)
         self._check_content = True
-        is_buffer = isinstance(content, bytes | bytearray | memoryview)
-        self._content = memoryview(content) if is_buffer else content
+        self._content: memoryview | SegmentBytes
+        if isinstance(content, bytes | bytearray | memoryview):
+            self._content = memoryview(content)
+        else:
+            self._content = content
         self._header = self._check_header()
 
     def __exit__(self, *_: object) -> None:
