@@ -59,7 +59,9 @@ torture: peers ## kill and disturb every command for MINUTES=10, drawn from SEED
 EXAMPLES ?= 20000
 SECONDS_EACH ?= 30
 fuzz: venv ## hostile bytes for every reader: EXAMPLES=20000 for each, then SECONDS_EACH=30 led by coverage (atheris)
-	BARMAN_CLOUD_TEST_DRAW=anew BARMAN_CLOUD_TEST_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q --timeout 0 tests/fuzz
+	mkdir -p .fuzz && rm -f .fuzz/inputs
+	BARMAN_CLOUD_TEST_DRAW=anew BARMAN_CLOUD_TEST_FUZZ_EXAMPLES=$(EXAMPLES) BARMAN_CLOUD_TEST_FUZZ_INPUTS=.fuzz/inputs \
+	    $(BIN)/python -m pytest -q --timeout 0 tests/fuzz
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: -c constraints.txt atheris
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS_EACH)
 

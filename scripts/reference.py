@@ -12,7 +12,7 @@ from pathlib import Path
 
 from barman_cloud import errors
 from barman_cloud.cli.command import load
-from barman_cloud.cli.commands import PROGRAMS, SUMMARIES
+from barman_cloud.cli.commands import PROGRAMS, SHORT, SUMMARIES
 from barman_cloud.cli.parser import Parser
 from scripts.configuration_page import configuration_page
 from scripts.server_page import server_page
@@ -36,6 +36,10 @@ def option_rows(parser: Parser) -> Iterator[str]:
         yield f"| {name.replace('|', chr(92) + '|')} | {help_text} |"
 
 
+def _listed(parts: list[str]) -> str:
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
 def commands_page() -> str:
     """Return the page of all commands and their options."""
     lines = [
@@ -44,6 +48,7 @@ def commands_page() -> str:
         "Made by `make docs` from the parsers. Each command is a subcommand of `barman-cloud`; those that Barman has",
         "too are installed as `barman-cloud-COMMAND` as well.",
         "Options and positionals (bold) mix in any order; long options may be abbreviated.",
+        f"{_listed([f'`{short}` is short for `{name}`' for short, name in SHORT.items()])}: `barman-cloud list main`.",
         "",
         "`barman-cloud completion bash` (or `zsh`, `fish`) prints the script that makes a shell complete commands,",
         "options, servers and backups. Load it with `source <(barman-cloud completion bash)` in `~/.bashrc`, the same",

@@ -21,6 +21,7 @@ from barman_cloud.cli.completion import SHELLS
 from barman_cloud.cli.lines import judge
 from barman_cloud.cli.server import registry
 from barman_cloud.cli.server.main import Parser
+from barman_cloud.config.kinds import schedule
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.verify import render
 from barman_cloud.verify.check import check
@@ -36,6 +37,17 @@ NAMES = "|".join(PROGRAMS)
 PROGRAM = re.compile(rf"""(?<![\w.*-])(?P<quote>["']?)(?:/[\w./-]*/)?(?P<name>barman-cloud(?:-(?:{NAMES}))?)(?= )""")
 ENDS = ("&&", "||", "|", ";", "&", "#")
 WAL = "000000010000000000000042"
+SERVER_METRICS = frozenset(
+    {
+        "archiver_ready_segments",
+        "archiver_lag_seconds",
+        "archiver_lag_bytes",
+        "wal_bytes_per_second",
+        "pg_wal_free_bytes",
+        "pg_wal_seconds_until_full",
+    }
+)
+"""What ``check`` measures on a server; tests/integration/test_check_server.py sees them on a real one."""
 ALERTS = PROJECT / "docs" / "how-to" / "barman-cloud-alerts.yml"
 
 
@@ -133,6 +145,40 @@ def test_every_command_line_is_understood(page: Path) -> None:
     assert wrong == []
 
 
+def containers_of(page: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield the resource and the pod of each container in the page's YAML, which has to be YAML."""
+    bodies = [block.body for block in blocks(page) if block.language == "yaml"]
+    for resource in (found for body in bodies for found in yaml.safe_load_all(body)):
+        if isinstance(resource, dict) and "apiVersion" in resource:
+            assert {"kind", "metadata", "spec"} <= set(resource), resource
+            spec = resource["spec"]
+            template = (
+                spec["jobTemplate"]["spec"]["template"] if resource["kind"] == "CronJob" else spec.get("template")
+            )
+            if template:
+                yield resource, template["spec"]
+
+
+def test_the_examples_for_kubernetes_hold_together() -> None:
+    kinds = []
+    for page in PAGES:
+        for resource, pod in containers_of(page):
+            kinds.append(resource["kind"])
+            if resource["kind"] == "CronJob":
+                assert pod["restartPolicy"] in ("Never", "OnFailure")
+                assert schedule(resource["spec"]["schedule"])
+                assert resource["spec"]["concurrencyPolicy"] in ("Allow", "Forbid", "Replace")
+            claims = [claim["metadata"] for claim in resource["spec"].get("volumeClaimTemplates", ())]
+            volumes = {volume["name"] for volume in [*pod.get("volumes", ()), *claims]}
+            for container in pod["containers"]:
+                assert {mount["name"] for mount in container.get("volumeMounts", ())} <= volumes, page
+                words = [*container.get("command", ()), *container["args"]]
+                assert all(isinstance(word, str) for word in words), words
+                if words[0] == "barman-cloud":
+                    assert problem("barman-cloud", words[1:]) is None, words
+    assert kinds.count("CronJob") >= 2
+
+
 def test_enough_lines_were_found() -> None:
     found = [command for page in PAGES for command in commands_of(page)]
     assert len(found) > 100
@@ -215,6 +261,7 @@ def test_the_alerts_are_rules_about_metrics_that_there_are() -> None:
     assert len({rule["alert"] for rule in rules}) == len(rules) >= 6
     known = set(re.findall(r"^(barman_cloud_\w+)\{", metrics(), re.MULTILINE))
     assert len(known) >= 8
+    known |= {f"barman_cloud_{name}" for name in SERVER_METRICS}
     page = (PROJECT / "docs" / "how-to" / "prometheus.md").read_text()
     assert set(re.findall(r"`(barman_cloud_\w+)`", page)) == known
     for rule in rules:
@@ -228,7 +275,7 @@ def test_the_alerts_are_rules_about_metrics_that_there_are() -> None:
         assert named <= known
         # What is left is arithmetic, and a function that Prometheus has.
         rest = re.sub(r"barman_cloud_\w+", "1", expression)
-        assert re.fullmatch(r"[\d\s+*/()<>=.-]+", re.sub(r"\b(?:time|absent)(?=\()", "", rest)), expression
+        assert re.fullmatch(r"[\d\s+*/()<>=.-]+", re.sub(r"\b(?:(?:time|absent)(?=\()|and\b)", "", rest)), expression
         assert expression.count("(") == expression.count(")")
         labels = set(re.findall(r"\$labels\.(\w+)", "".join(rule["annotations"].values())))
         assert labels <= {"server", "command", "subject"}
@@ -236,7 +283,7 @@ def test_the_alerts_are_rules_about_metrics_that_there_are() -> None:
 
 def test_every_finding_of_the_doctor_is_explained() -> None:
     sources = [*(PROJECT / "src" / "barman_cloud" / "doctor").glob("*.py")]
-    sources.append(PROJECT / "src" / "barman_cloud" / "verify" / "server_state.py")
+    sources += [PROJECT / "src" / "barman_cloud" / "verify" / name for name in ("server_state.py", "pg_wal.py")]
     text = "\n".join(source.read_text() for source in sources)
     subjects = set(
         re.findall(r'(?:\b(?:ok|warning|critical|unknown|_untold)|self\._(?:try|judged))\(\s*"([a-z-]+)"', text)

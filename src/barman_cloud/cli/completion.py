@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from barman_cloud.cli.commands import PROGRAMS, SUMMARIES
+from barman_cloud.cli.commands import PROGRAMS, SHORT, SUMMARIES
 from barman_cloud.cli.parser import Parser
 from barman_cloud.cli.plain import Arguments
 from barman_cloud.errors import BarmanCloudError
@@ -85,7 +85,7 @@ def candidates(line: str) -> list[Candidate]:
         if not rest:
             known = {**SUMMARIES, "server": _SERVER, "completion": "Print the completion script of a shell."}
             return _starting(current, (Candidate(name, summary) for name, summary in known.items()))
-        name, rest = rest[0], rest[1:]
+        name, rest = SHORT.get(rest[0], rest[0]), rest[1:]
         if name == "completion":
             return _starting(current, map(Candidate, SHELLS)) if not rest else []
         if name == "server":

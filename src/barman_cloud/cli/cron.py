@@ -41,10 +41,13 @@ def add_arguments(parser: Declarations) -> None:
 
 def run(args: Arguments) -> int:
     from barman_cloud.config.reader import load
-    from barman_cloud.config.user import require_user
+    from barman_cloud.config.user import act_as_user
+    from barman_cloud.report import progress
 
+    if args.run:
+        progress.current().hide()  # the messages of jobs go by
     configuration = load(args.configuration_file)
-    require_user(configuration.common)
+    act_as_user(configuration.common)
     if args.run:
         return _supervise(args, configuration)
     names = server_names(configuration, args.server_name)

@@ -158,7 +158,7 @@ def with_scripts(archiver: Archiver, hooks: Hooks, stored_at: Callable[[str], st
     """Have the scripts run around every file that ``archiver`` archives; ``stored_at`` is the URL of a name."""
     plain = archiver.archive
 
-    def archive(path: str) -> None:
+    def archive(path: str) -> int | None:
         status = Path(path).stat()
         facts = {
             "COMPRESSION": "",
@@ -169,15 +169,21 @@ def with_scripts(archiver: Archiver, hooks: Hooks, stored_at: Callable[[str], st
         }
         after = {**facts, "FILE": stored_at(Path(path).name), "COMPRESSION": compression or ""}
         with hooks.around(facts, after):
-            plain(path)
+            return plain(path)
 
     archiver.archive = archive  # type: ignore[method-assign]
 
 
-def hook_archiver(args: Arguments, archiver: Archiver, store: ObjectStore, layout: Layout) -> None:
-    """Have the scripts of the command line's server run around every file that ``archiver`` archives."""
-    if hooks := hooks_of(args, kinds.ARCHIVE):
-        from barman_cloud.archive.compression import SUFFIX
+def hook_archiver(args: Arguments, archiver: Archiver, store: ObjectStore, layout: Layout) -> bool:
+    """Have the scripts of the command line's server run around every file that ``archiver`` archives.
 
-        suffix = SUFFIX[args.compression] if args.compression else ""
-        with_scripts(archiver, hooks, lambda name: store.object_url(layout.wal(name, suffix)), args.compression)
+    Returns whether there are any.
+    """
+    hooks = hooks_of(args, kinds.ARCHIVE)
+    if hooks is None:
+        return False
+    from barman_cloud.archive.compression import SUFFIX
+
+    suffix = SUFFIX[args.compression] if args.compression else ""
+    with_scripts(archiver, hooks, lambda name: store.object_url(layout.wal(name, suffix)), args.compression)
+    return True

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from barman_cloud.catalog.layout import Layout
     from barman_cloud.cli.plain import Arguments, Declarations
+    from barman_cloud.config.server import Server
     from barman_cloud.postgres.connection import ConnectionParameters
     from barman_cloud.schedule.lease import Lease
     from barman_cloud.store.base import ObjectStore
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 log = logs.get_logger(__name__)
 
 GIB = 1024**3
+RECEIVE = "receive-wal"
+"""The name of the lock file, as Barman's."""
 LEASE_NAME = "wal-receive"
 LEASE_DURATION = timedelta(minutes=3)
 LEASE_RENEWAL = 45.0
@@ -83,6 +86,7 @@ def add_arguments(parser: Declarations) -> None:
     options.add_encryption(parser)
     options.add_storage_class(parser)
     options.add_accept_cluster(parser)
+    options.add_progress(parser)
 
 
 def validate(args: Arguments) -> None:
@@ -102,12 +106,30 @@ def run(args: Arguments) -> None:
         _drop_slot(args)
         return
     with ExitStack() as stack:
+        if args.server is not None:
+            stack.enter_context(one_on_this_machine(args.server))
         spool = _spool(args)
         if spool is not None:
             stack.callback(spool.close)
         store = stack.enter_context(options.store_from(args))
         lease = stack.enter_context(_lease(store, options.layout_from(args, store)))
         _receive(args, store, spool, lease)
+
+
+def one_on_this_machine(server: Server) -> ExitStack:
+    """Hold the lock file of the server's receiver, by which Barman's commands find it, whoever has started it.
+
+    ``ConflictError`` if another process has it. Where it can't be made, the lease in the bucket is all there is.
+    """
+    from barman_cloud.schedule import locks
+
+    busy = f"Another receive-wal process is already running for server {server.name}."
+    stack = ExitStack()
+    try:
+        stack.enter_context(locks.held(server["barman_lock_directory"], server.name, RECEIVE, busy))
+    except ConfigurationError as error:  # a container without volume has no place for it
+        log.info("%s; list-processes and terminate-process won't find this receiver", error)
+    return stack
 
 
 def _spool(args: Arguments) -> ReceiveSpool | None:
@@ -140,10 +162,10 @@ def _receive(args: Arguments, store: ObjectStore, spool: ReceiveSpool | None, le
         hook_archiver(args, archiver, store, layout)
     if args.mode == "spool":
         assert spool is not None
-        sink: Sink = _spool_sink(args, store, archiver, spool)
+        sink: Sink = _spool_sink(args, archiver, spool)
     else:
         if spool is not None:
-            _empty(args, store, archiver, spool)
+            _empty(args, archiver, spool)
         sink = _direct_sink(args, store, archiver, lease)
     receiver = Receiver(
         _source(args),
@@ -156,23 +178,22 @@ def _receive(args: Arguments, store: ObjectStore, spool: ReceiveSpool | None, le
     )
     with _stopped_by_signals(receiver), Reporter(store, layout, receiver.describe, is_ours=lambda: not lease.lost):
         receiver.run()
+    if args.is_shown:
+        from barman_cloud.cli.wal_summaries import of_receiving
+
+        args.summary = of_receiving(receiver.received())
 
 
-def _uploader(args: Arguments, store: ObjectStore, archiver: Archiver) -> Uploader:
+def _uploader(args: Arguments, archiver: Archiver) -> Uploader:
     from barman_cloud.wal.receive_upload import Uploader
 
-    layout = options.layout_from(args, store)
-
-    def drop_partial(segment: str) -> None:
-        store.delete([item.key for item in store.list(layout.wal_prefix(f"{segment}.partial"))])
-
-    return Uploader(archiver, args.jobs, drop_partial)
+    return Uploader(archiver, args.jobs, archiver.drop_partial)
 
 
-def _spool_sink(args: Arguments, store: ObjectStore, archiver: Archiver, spool: ReceiveSpool) -> Sink:
+def _spool_sink(args: Arguments, archiver: Archiver, spool: ReceiveSpool) -> Sink:
     from barman_cloud.wal.receive_spooled import SpoolOptions, SpoolSink
 
-    uploader = _uploader(args, store, archiver)
+    uploader = _uploader(args, archiver)
     for path in spool.left_over():
         uploader.add(path)
     return SpoolSink(spool, uploader, SpoolOptions(args.spool_max, args.partial_interval))
@@ -185,9 +206,9 @@ def _direct_sink(args: Arguments, store: ObjectStore, archiver: Archiver, lease:
     return DirectSink(store, options.layout_from(args, store), archiver, how)
 
 
-def _empty(args: Arguments, store: ObjectStore, archiver: Archiver, spool: ReceiveSpool) -> None:
+def _empty(args: Arguments, archiver: Archiver, spool: ReceiveSpool) -> None:
     """Store what a receiver with a spool has left: it was acknowledged, and the server needn't have it any more."""
-    uploader = _uploader(args, store, archiver)
+    uploader = _uploader(args, archiver)
     for path in spool.left_over():
         uploader.add(path)
     while not uploader.wait(LEASE_RENEWAL):
