@@ -16,6 +16,7 @@ from barman_cloud.errors import (
     BarmanCloudError,
     ConnectivityError,
     LockedError,
+    ObjectNotFoundError,
     OperationError,
     StoreError,
 )
@@ -24,6 +25,8 @@ from barman_cloud.report.text import counted
 from barman_cloud.store.base import DeleteFailedError
 
 log = logs.get_logger(__name__)
+
+_LARGEST_RECORD = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class DeletionOptions:
     """Raises if one of the volume snapshots of a snapshot backup must not be deleted, or can't be now."""
     delete_snapshots: Callable[[BackupInfo], None] | None = None
     """Deletes the volume snapshots; raises if one of them is still there afterwards."""
+    discard_begun: Callable[[bytes, str], None] | None = None
+    """Deletes the volume snapshots that a record (its content, the backup's id) says were begun; raises likewise."""
     hooks: DeletionHooks | None = None
 
 
@@ -67,6 +72,7 @@ def remove_data(catalog: Catalog, info: BackupInfo, options: DeletionOptions) ->
         return objects
     if options.check_snapshots:
         options.check_snapshots(info)
+    _refuse_to_forget(objects, options)
     mark = DeletionMark(catalog, info.backup_id)
     _mark(catalog, mark, objects, options)
     try:
@@ -74,6 +80,7 @@ def remove_data(catalog: Catalog, info: BackupInfo, options: DeletionOptions) ->
             if options.delete_snapshots:
                 options.delete_snapshots(info)
             delete_objects(catalog, [objects.label], options)
+        _discard_begun(catalog, objects, options)
         delete_objects(catalog, objects.data, options)
         work.add(stored=objects.size, items=len(objects.data))
     except ConnectivityError:
@@ -83,6 +90,25 @@ def remove_data(catalog: Catalog, info: BackupInfo, options: DeletionOptions) ->
             mark.take_back()
         raise
     return objects
+
+
+def _refuse_to_forget(objects: BackupObjects, options: DeletionOptions) -> None:
+    """Raise ``OperationError`` where disk snapshots would stay, of which nothing in the store tells any more."""
+    if (objects.label and not options.delete_snapshots) or (objects.begun and not options.discard_begun):
+        raise OperationError(
+            f"backup {objects.backup_id} is not deleted: it has disk snapshots, which would be forgotten",
+            hint=f"barman-cloud backup-delete -b {objects.backup_id} deletes them too",
+        )
+
+
+def _discard_begun(catalog: Catalog, objects: BackupObjects, options: DeletionOptions) -> None:
+    if objects.begun:
+        assert options.discard_begun is not None
+        try:
+            options.discard_begun(catalog.store.get(objects.begun, limit=_LARGEST_RECORD), objects.backup_id)
+        except ObjectNotFoundError:
+            return  # the backup has come to its end meanwhile
+        delete_objects(catalog, [objects.begun], options)
 
 
 def remove_infos(catalog: Catalog, backups: Sequence[BackupObjects], options: DeletionOptions) -> None:
