@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from barman_cloud.store.options import StoreOptions
 from tests.support.maintenance import Host
 from tests.support.ports import wait_for
 from tests.support.postgres import PostgresServer
+from tests.support.schemas import require_valid
 from tests.support.segments import segment, segment_name
 from tests.support.servers import StoreServer
 
@@ -67,15 +69,22 @@ def test_a_pass_does_what_is_due_once_and_a_failure_stops_nobody_else(hosts: Cal
         "other: retention started (due since 2026-11-29 03:00:00Z)",
     ]
     assert "main backup: " in waited.stderr
-    again = host.run("cron", "--wait", now=NIGHT)
-    assert again.stdout == ""
+    again = json.loads(host.run("cron", "--wait", "--format", "json", now=NIGHT).stdout)
+    require_valid(again, "cron")
+    assert (sorted(again["servers"]), again["jobs"], list(again["errors"])) == (
+        ["broken", "main", "other"],
+        [],
+        ["broken"],
+    )
     (run,) = host.runs("main", "backup")
     assert (run.exit_code, run.message.split(":")[0]) == (1, "cannot connect to PostgreSQL")
     for job in ("retention", "cleanup"):
         assert [run.exit_code for run in host.runs("other", job)] == [0]
     assert host.runs("off", "retention") == []
     # Days without a pass: once, not once a day, and in time for a job with a time zone of its own.
-    assert "backup started" in host.run("cron", "main", "--wait", now="2026-12-09T01:00:00Z").stdout
+    later = json.loads(host.run("cron", "main", "--wait", "--format", "json", now="2026-12-09T01:00:00Z").stdout)
+    require_valid(later, "cron")
+    assert ("backup", "started") in [(job["job"], job["state"]) for job in later["jobs"]]
     assert len(host.runs("main", "backup")) == 2
     listed = host.run("cron", "main", "--list", now="2026-12-09T01:00:00Z")
     assert "failed (exit code 1): cannot connect" in listed.stdout

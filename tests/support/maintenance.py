@@ -18,6 +18,7 @@ from barman_cloud.schedule.history import JobRun, last_runs
 from barman_cloud.store.open import open_store
 from tests.support.commands import program
 from tests.support.postgres import command_environment
+from tests.support.schemas import require_valid
 
 
 class Host:
@@ -67,6 +68,7 @@ class Host:
     def listed(self, *, now: str) -> dict[str, Any]:
         """Return what ``cron --list`` says of each server."""
         document = json.loads(self.cron("--list", "--format", "json", now=now))
+        require_valid(document, "cron")
         return {status["server"]: status for status in document["servers"]}
 
     def runs(self, server: str, job: str) -> list[JobRun]:

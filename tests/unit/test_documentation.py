@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+from barman_cloud.cli.commands import SUMMARIES
+from barman_cloud.cli.examples import DOCUMENTATION, REPOSITORY
 
 PROJECT = Path(__file__).parents[2]
 PAGES = sorted([*(PROJECT / "docs").rglob("*.md"), *PROJECT.glob("*.md"), PROJECT / "benchmarks" / "README.md"])
@@ -36,6 +40,21 @@ def test_the_walks_of_the_architecture_are_in_the_code() -> None:
     assert len(names) > 30
     for name in names:
         assert resolves(name), name
+
+
+def test_the_address_of_the_project_is_in_one_place() -> None:
+    urls = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["urls"]
+    assert urls["Source"] == REPOSITORY
+    assert all(url.startswith(f"{REPOSITORY}/") for name, url in urls.items() if name != "Source")
+    commands = (PROJECT / "docs" / "reference" / "commands.md").read_text()
+    assert DOCUMENTATION.startswith(REPOSITORY)
+    assert DOCUMENTATION.endswith("/docs/reference/commands.md")
+    for name in SUMMARIES:  # what --help and the manual pages link to
+        assert re.search(rf"^## barman-cloud[- ]{name}$", commands, re.MULTILINE), name
+    folders = [PROJECT / name for name in ("src", "bin", "docs", "packaging", "scripts", "completions", ".github")]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    holders = {str(path.relative_to(PROJECT)) for path in files if REPOSITORY.encode() in path.read_bytes()}
+    assert holders == {"src/barman_cloud/cli/examples.py"}
 
 
 def resolves(name: str) -> bool:

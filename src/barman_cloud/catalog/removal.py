@@ -168,7 +168,7 @@ def _mark(catalog: Catalog, mark: DeletionMark, objects: BackupObjects, options:
         except OperationError:
             mark.take_back()
             raise
-        mark.begin()
+        mark.begin(lambda: refuse_if_kept(catalog, objects.backup_id))
 
 
 def _is_untouched(catalog: Catalog, objects: BackupObjects) -> bool:

@@ -42,7 +42,10 @@ def add_arguments(parser: Declarations) -> None:
 def run(args: Arguments) -> int:
     from barman_cloud.config.reader import load
     from barman_cloud.config.user import act_as_user
+    from barman_cloud.report import progress
 
+    if args.run:
+        progress.current().hide()  # the messages of jobs go by
     configuration = load(args.configuration_file)
     act_as_user(configuration.common)
     if args.run:

@@ -12,7 +12,6 @@ from barman_cloud.config.repository import open_wal_store
 from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.report.terminal import write
-from barman_cloud.report.text import moment
 from barman_cloud.schedule.active_model import with_active_model
 from barman_cloud.schedule.maintain import PATIENCE, THREADS
 from barman_cloud.schedule.overview import ServerStatus, overview
@@ -57,10 +56,9 @@ def _lines(status: ServerStatus) -> list[str]:
         lines.append(f"  WAL is received by {status.receiver}")
     elif status.wants_receiver:
         lines.append("  WAL is not received now, although streaming_archiver is on")
+    if status.receiver_problem:
+        lines.append(f"  {status.receiver_problem}")
     if not status.exclusive:
         lines.append("  this store can't keep two hosts apart: run cron on one host only")
-    for job in status.jobs:
-        message = f": {job.message}" if job.message else ""
-        following = "now" if job.next_start is None else moment(job.next_start)
-        lines.append(f"  {job.job:16}  last {moment(job.last_start):20}  {job.result}{message}; next {following}")
+    lines += [f"  {job.job:16}  {job}" for job in status.jobs]
     return lines

@@ -158,7 +158,7 @@ def with_scripts(archiver: Archiver, hooks: Hooks, stored_at: Callable[[str], st
     """Have the scripts run around every file that ``archiver`` archives; ``stored_at`` is the URL of a name."""
     plain = archiver.archive
 
-    def archive(path: str) -> None:
+    def archive(path: str) -> int | None:
         status = Path(path).stat()
         facts = {
             "COMPRESSION": "",
@@ -169,7 +169,7 @@ def with_scripts(archiver: Archiver, hooks: Hooks, stored_at: Callable[[str], st
         }
         after = {**facts, "FILE": stored_at(Path(path).name), "COMPRESSION": compression or ""}
         with hooks.around(facts, after):
-            plain(path)
+            return plain(path)
 
     archiver.archive = archive  # type: ignore[method-assign]
 

@@ -109,11 +109,12 @@ def effective(configuration: Configuration, name: str) -> Server:
     server = configuration.server(name)
     if not configuration.models:
         return server
+    from barman_cloud.cli.showing import waiting
     from barman_cloud.config.repository import open_wal_store
     from barman_cloud.schedule.active_model import with_active_model
 
     store, layout = open_wal_store(server)
-    with store:
+    with waiting(), store:
         return with_active_model(configuration, server, store, layout)
 
 

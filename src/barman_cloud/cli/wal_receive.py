@@ -14,7 +14,6 @@ from barman_cloud.errors import BarmanCloudError, ConfigurationError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
 
     from barman_cloud.catalog.layout import Layout
     from barman_cloud.cli.plain import Arguments, Declarations
@@ -87,6 +86,7 @@ def add_arguments(parser: Declarations) -> None:
     options.add_encryption(parser)
     options.add_storage_class(parser)
     options.add_accept_cluster(parser)
+    options.add_progress(parser)
 
 
 def validate(args: Arguments) -> None:
@@ -116,7 +116,7 @@ def run(args: Arguments) -> None:
         _receive(args, store, spool, lease)
 
 
-def one_on_this_machine(server: Server) -> AbstractContextManager[None]:
+def one_on_this_machine(server: Server) -> ExitStack:
     """Hold the lock file of the server's receiver, by which Barman's commands find it, whoever has started it.
 
     ``ConflictError`` if another process has it. Where it can't be made, the lease in the bucket is all there is.
@@ -162,10 +162,10 @@ def _receive(args: Arguments, store: ObjectStore, spool: ReceiveSpool | None, le
         hook_archiver(args, archiver, store, layout)
     if args.mode == "spool":
         assert spool is not None
-        sink: Sink = _spool_sink(args, store, archiver, spool)
+        sink: Sink = _spool_sink(args, archiver, spool)
     else:
         if spool is not None:
-            _empty(args, store, archiver, spool)
+            _empty(args, archiver, spool)
         sink = _direct_sink(args, store, archiver, lease)
     receiver = Receiver(
         _source(args),
@@ -178,23 +178,22 @@ def _receive(args: Arguments, store: ObjectStore, spool: ReceiveSpool | None, le
     )
     with _stopped_by_signals(receiver), Reporter(store, layout, receiver.describe, is_ours=lambda: not lease.lost):
         receiver.run()
+    if args.is_shown:
+        from barman_cloud.cli.wal_summaries import of_receiving
+
+        args.summary = of_receiving(receiver.received())
 
 
-def _uploader(args: Arguments, store: ObjectStore, archiver: Archiver) -> Uploader:
+def _uploader(args: Arguments, archiver: Archiver) -> Uploader:
     from barman_cloud.wal.receive_upload import Uploader
 
-    layout = options.layout_from(args, store)
-
-    def drop_partial(segment: str) -> None:
-        store.delete([item.key for item in store.list(layout.wal_prefix(f"{segment}.partial"))])
-
-    return Uploader(archiver, args.jobs, drop_partial)
+    return Uploader(archiver, args.jobs, archiver.drop_partial)
 
 
-def _spool_sink(args: Arguments, store: ObjectStore, archiver: Archiver, spool: ReceiveSpool) -> Sink:
+def _spool_sink(args: Arguments, archiver: Archiver, spool: ReceiveSpool) -> Sink:
     from barman_cloud.wal.receive_spooled import SpoolOptions, SpoolSink
 
-    uploader = _uploader(args, store, archiver)
+    uploader = _uploader(args, archiver)
     for path in spool.left_over():
         uploader.add(path)
     return SpoolSink(spool, uploader, SpoolOptions(args.spool_max, args.partial_interval))
@@ -207,9 +206,9 @@ def _direct_sink(args: Arguments, store: ObjectStore, archiver: Archiver, lease:
     return DirectSink(store, options.layout_from(args, store), archiver, how)
 
 
-def _empty(args: Arguments, store: ObjectStore, archiver: Archiver, spool: ReceiveSpool) -> None:
+def _empty(args: Arguments, archiver: Archiver, spool: ReceiveSpool) -> None:
     """Store what a receiver with a spool has left: it was acknowledged, and the server needn't have it any more."""
-    uploader = _uploader(args, store, archiver)
+    uploader = _uploader(args, archiver)
     for path in spool.left_over():
         uploader.add(path)
     while not uploader.wait(LEASE_RENEWAL):

@@ -21,6 +21,7 @@ from barman_cloud.config.repository import open_wal_store
 from barman_cloud.config.server import Server
 from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError
+from barman_cloud.report import progress
 from barman_cloud.schedule import clock, jobs, local, receivers
 from barman_cloud.schedule import state as states
 from barman_cloud.schedule.active_model import with_active_model
@@ -78,6 +79,7 @@ def run_pass(configuration: Configuration, names: Sequence[str], how: How) -> Pa
     result, now = Pass(), clock.now()
     with ThreadPoolExecutor(THREADS) as pool:
         result.looks = list(pool.map(lambda name: _look_safely(configuration, name, how, now), names))
+    progress.current().hide()  # what is started may write to the same terminal
     for look in result.looks:
         if look.needs_receiver:
             _spawn(how, receivers.words(configuration.server(look.server)))

@@ -88,6 +88,11 @@ class ReceiveSpool:
         found = [name for name in self._directory.names() if parse_wal_name(name)]
         return sorted(found, key=lambda name: (not name.endswith(".history"), name))
 
+    def free_bytes(self) -> int:
+        """Return how much more the disk takes."""
+        status = os.fstatvfs(self._directory.descriptor)
+        return status.f_bavail * status.f_frsize
+
     def segment(self, name: str, size: int) -> SegmentFile:
         """Open the segment ``name`` for writing: a new one, or what an earlier receiver has of it."""
         return SegmentFile(self._directory, name, size)

@@ -12,7 +12,7 @@ import threading
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from barman_cloud import logs
 from barman_cloud.catalog.receiver_state import ReceiverState
@@ -21,6 +21,8 @@ from barman_cloud.postgres.timeline import history_name
 from barman_cloud.postgres.wal import format_lsn
 from barman_cloud.replication.session import ServerRefusal
 from barman_cloud.replication.wal_stream import Keepalive, Wal, timeline_history
+from barman_cloud.report import progress
+from barman_cloud.report.text import size
 from barman_cloud.wal import receive_plan
 from barman_cloud.wal.receive_source import REMOVED, NotNowError, SlotInUseError, Source, SourceOptions, may_pass
 
@@ -43,6 +45,18 @@ STOP_SECONDS = 10.0
 SLOT_SECONDS = 70.0
 """How long the server may take a lost connection for alive: a little more than ``wal_sender_timeout``."""
 _LONGEST_PAUSE = 30.0
+
+
+class Received(NamedTuple):
+    """What a receiver has received. LSNs as text; None before the first."""
+
+    mode: str
+    slot: str | None
+    timeline: int | None
+    first: str | None
+    last: str | None
+    waiting: int
+    """Bytes of it that aren't in the bucket."""
 
 
 class Receiver:
@@ -72,6 +86,9 @@ class Receiver:
         self._next_status = 0.0
         self._reported = 0
         self._server_end = 0
+        self._first: int | None = None
+        """Where the first stream began."""
+        self._progress = progress.current()
         self._connected_now = False
         self._trouble: str | None = None
         """Why there is no connection."""
@@ -79,10 +96,29 @@ class Receiver:
 
     def run(self) -> None:
         """Receive until told to stop; any error is final, and all that was acknowledged is durable."""
+        self._progress.position = self._position
         try:
             self._receive()
         finally:
+            self._progress.phase("storing what was received")
             self._sink.end()
+
+    def received(self) -> Received:
+        """Return what was received since the begin; from any thread."""
+        first, sink = self._first, self._sink
+        slot = self._source_options.slot
+        if first is None:
+            return Received(sink.mode, slot, None, None, None, 0)
+        return Received(
+            sink.mode, slot, sink.timeline, format_lsn(first), format_lsn(max(sink.written, first)), sink.waiting
+        )
+
+    def _position(self) -> str:
+        """Return where it is, in words for a live line."""
+        sink = self._sink
+        if not sink.written:
+            return ""
+        return f"timeline {sink.timeline} at {format_lsn(sink.written)}, {size(sink.waiting)} not stored yet"
 
     def describe(self) -> ReceiverState:
         """Return the state of things; from any thread."""
@@ -109,6 +145,7 @@ class Receiver:
         slot_since: float | None = None
         while not self.stop.wait(pause):
             self._look_for_failures()
+            self._progress.phase("connecting to PostgreSQL")
             before = self._sink.written
             try:
                 with self._connected() as source:
@@ -128,6 +165,7 @@ class Receiver:
                 pause = 0.0
             pause = min(max(1.0, pause * 2), _LONGEST_PAUSE)
             self._trouble = str(reason)
+            self._progress.phase("waiting to connect again")
             log.warning("%s; connecting again in %.0f s", reason, pause)
 
     @contextmanager
@@ -146,6 +184,7 @@ class Receiver:
             source.close()
 
     def _receive_from(self, source: Source) -> None:
+        self._progress.phase("looking at the archive")
         self._fetch_history(source)
         slot = source.slot
         if self._sink.written:
@@ -245,6 +284,8 @@ class Receiver:
             log.info("receiving timeline %d from %s", timeline, format_lsn(start))
             stream = source.stream(timeline, start)
             self._sink.begin(timeline, start, self._segment_size)
+            self._first = start if self._first is None else self._first
+            self._progress.phase("receiving WAL")
             self._connected_now, self._trouble = True, None
             ended = stream.ended or self._pump(stream)
             if ended is None:

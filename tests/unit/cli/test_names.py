@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from barman_cloud.cli.command import load
+from barman_cloud.cli.commands import SHORT, SUMMARIES
+from barman_cloud.cli.main import main as umbrella
 from barman_cloud.cli.names import with_configuration
 from barman_cloud.errors import ConfigurationError
 
@@ -213,3 +215,18 @@ def test_copies_by_rsync_are_refused_for_backups_alone(tmp_path: Path, method: s
         expanded("backup", str(path), "main")
     assert expanded("backup", str(path), "--method", "files", "main").endswith("s3://b/p main")
     assert expanded("backup-list", str(path), "main").endswith("s3://b/p main")
+
+
+def test_short_words_are_the_commands(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr("barman_cloud.cli.main.run_command", lambda command, *_, **__: seen.append(command.name) or 0)
+    for short, name in SHORT.items():
+        assert umbrella(["-c", file, short, "main"]) == umbrella(["-c", file, name, "main"]) == 0
+    assert seen == [name for name in SHORT.values() for _ in range(2)]
+    assert not set(SHORT) & set(SUMMARIES)
+
+
+def test_a_word_that_is_nearly_a_command_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for word, meant in (("lst", "list"), ("bakup", "backup"), ("drils", "drill")):
+        assert umbrella([word]) == 3
+        assert f"is it '{meant}'?" in capsys.readouterr().err

@@ -89,7 +89,7 @@ def _sources(server: OneServer) -> list[tuple[str, int]]:
     sources = []
     if server["archiver"] or waiting(Path(server["incoming_wals_directory"])):
         sources.append(("file archival", server["archiver_batch_size"]))
-    if server["streaming_archiver"] or not sources:
+    if server["streaming_archiver"] or not sources or waiting(Path(server["streaming_wals_directory"])):
         sources.append(("streaming", server["streaming_archiver_batch_size"]))
     return sources
 

@@ -31,7 +31,7 @@ def status(session: Session, args: Namespace) -> None:
 
 
 def _status(server: OneServer) -> None:
-    lines = [*_of_configuration(server), *_of_postgres(server), *_of_catalogue(server), *_of_schedules(server)]
+    lines = [*_of_configuration(server), *_of_postgres(server), *_of_catalogue(server), *_of_maintenance(server)]
     shown = [f"\t{label}: {printable(str(value))}\n" for _, label, value in lines]
     server.output.text("".join([f"Server {server.name}:\n", *shown]))
     server.output.result(
@@ -96,16 +96,16 @@ def _of_catalogue(server: OneServer) -> Iterator[_Line]:
     )
 
 
-def _of_schedules(server: OneServer) -> Iterator[_Line]:
-    """What ``cron`` did and does next, which Barman has no lines for; nothing before its first pass."""
+def _of_maintenance(server: OneServer) -> Iterator[_Line]:
+    """Ours alone: what is wrong with the receiver, and what ``cron`` did and does next; nothing before its first pass
+    but of what has a schedule.
+    """
     from barman_cloud.cli.commands import SUMMARIES
-    from barman_cloud.report.text import moment
-    from barman_cloud.schedule.overview import overview
+    from barman_cloud.schedule.overview import overview, receiver_problem
 
-    for job in overview(server.wals.store, server.wals.layout, server.config, SUMMARIES).jobs:
-        if job.last_start is None and f"{job.job}_schedule" not in server.config.places:
-            continue
-        last = "never run" if job.last_start is None else f"{moment(job.last_start)} ({job.result})"
-        problem = f": {job.message}" if job.message else ""
-        following = "now" if job.next_start is None else moment(job.next_start)
-        yield f"scheduled_{job.job}", f"Scheduled {job.job}", f"last {last}{problem}; next {following}"
+    store, layout = server.wals.store, server.wals.layout
+    if server["streaming_archiver"] and (problem := receiver_problem(store, layout)):
+        yield "receive_wal", "Receiving of WAL", f"FAILED ({problem})"
+    for job in overview(store, layout, server.config, SUMMARIES).jobs:
+        if job.last_start is not None or f"{job.job}_schedule" in server.config.places:
+            yield f"scheduled_{job.job}", f"Scheduled {job.job}", job

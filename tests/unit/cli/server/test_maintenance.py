@@ -144,9 +144,9 @@ def test_status_tells_the_last_and_the_next_scheduled_run(tmp_path: Path, capsys
             history.record(server.wals.store, server.wals.layout, JobRun(job, begin, begin, code, message))
     main.main(["-c", path, "status", "main"])
     lines = capsys.readouterr().out.splitlines()
-    failed = "\tScheduled verify: last 2026-11-27 02:00:00Z (failed (exit code 2)): one page is damaged; next 20"
+    failed = "\tScheduled verify: last 2026-11-27 02:00:00Z  failed (exit code 2): one page is damaged; next 20"
     assert any(line.startswith(failed) for line in lines)
-    assert any(line.startswith("\tScheduled cleanup: last 2026-11-27 02:00:00Z (ok); next ") for line in lines)
+    assert any(line.startswith("\tScheduled cleanup: last 2026-11-27 02:00:00Z  ok; next ") for line in lines)
     assert not any("Scheduled backup" in line for line in lines)
     main.main(["-c", path, "-f", "json", "status", "main"])
     found = json.loads(capsys.readouterr().out)["main"]
