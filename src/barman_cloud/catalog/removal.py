@@ -11,6 +11,7 @@ from barman_cloud.catalog.backup_info import ANNOUNCED, BackupInfo
 from barman_cloud.catalog.backup_objects import BackupObjects, find_objects
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.deletion_mark import DeletionMark
+from barman_cloud.catalog.wal_sweep import Taken
 from barman_cloud.errors import (
     AccessDeniedError,
     BarmanCloudError,
@@ -36,9 +37,9 @@ class DeletionHooks:
     before_backup: Callable[[BackupInfo], None]
     """What it raises ends the deletion before anything of the backup is gone."""
     after_backup: Callable[[str, BaseException | None], None]
-    before_wal: Callable[[Sequence[str]], list[str]]
-    """Gets the keys of WAL files that are to go, and returns those that may."""
-    after_wal: Callable[[Sequence[str], BaseException | None], None]
+    before_wal: Callable[[Sequence[Taken]], list[Taken]]
+    """Gets the WAL files that are to go, and returns those that may."""
+    after_wal: Callable[[Sequence[Taken], BaseException | None], None]
 
 
 @dataclass(frozen=True, slots=True)
