@@ -6,17 +6,13 @@ import json
 import os
 import re
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from barman_cloud.store.open import open_store
-from barman_cloud.store.options import StoreOptions
 from tests.support.commands import program, run_command
-from tests.support.fault_proxy import Fault, fault_proxy
 from tests.support.installations import Installation
 from tests.support.maintenance import Host
 from tests.support.ports import wait_for
@@ -24,7 +20,6 @@ from tests.support.postgres import PostgresServer, command_environment, temporar
 from tests.support.receivers import Receiver, stored_wal
 from tests.support.relay import Relay
 from tests.support.schemas import require_valid
-from tests.support.servers import StoreServer
 from tests.support.terminals import Terminal
 
 NewPostgres = Callable[..., PostgresServer]
@@ -192,43 +187,6 @@ def test_wal_that_archive_command_stored_is_the_same_archive(server: PostgresSer
         assert receiver.stop() == 0, receiver.said
     stored = stored_wal(receiver.store_directory)
     equals_pg_wal(server, stored, last, newest)
-
-
-@pytest.mark.long
-def test_an_outage_of_the_store_holds_the_server_back_and_loses_nothing(
-    server: PostgresServer, tmp_path: Path, slot: str, rclone_s3: StoreServer
-) -> None:
-    url = rclone_s3.new_bucket()
-    with fault_proxy(rclone_s3.endpoint) as proxy:
-        environ = {**rclone_s3.environ, "AWS_ENDPOINT_URL": proxy.endpoint}
-        arguments = (
-            "--slot",
-            slot,
-            "--create-slot",
-            "--spool-max=4MB",
-            "--timeout=5",
-            "--endpoint-url",
-            proxy.endpoint,
-        )
-        with Receiver(server, tmp_path, *arguments, url=url, environ=environ) as receiver:
-            wait_for(streams(server, receiver), what="the receiver to stream")
-            first = server.value("SELECT pg_walfile_name(pg_current_wal_lsn())")
-            proxy.add(Fault(method="PUT", status=503, times=1_000_000))
-            last = write(server, 20000)
-            wait_for(lambda: "the spool is almost full" in receiver.said, what="the spool to be full")
-            wait_for(lambda: "WAL can't be stored and waits in the spool" in receiver.said, what="a WARNING")
-            assert 2 <= len(receiver.spooled) <= 5
-            began = time.monotonic()
-            assert receiver.stop() == 0, receiver.said
-            assert time.monotonic() - began < 40
-            assert "stay in the spool" in receiver.said
-        proxy.clear()
-        with Receiver(server, tmp_path, *arguments, url=url, environ=environ) as receiver:
-            store = open_store(url, None, StoreOptions(endpoint_url=rclone_s3.endpoint), environ=rclone_s3.environ)
-            wait_for(lambda: last in stored_wal(store), what="all segments to be stored", timeout=60)
-            assert receiver.stop() == 0, receiver.said
-        assert [name for name in receiver.spooled if not name.endswith(".partial")] == []
-        equals_pg_wal(server, stored_wal(store), first, last)
 
 
 def test_a_second_receiver_is_refused_until_the_first_has_gone(

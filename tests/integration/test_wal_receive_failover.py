@@ -1,7 +1,8 @@
-"""``barman-cloud wal-receive`` when servers change roles at a bad moment: what was acknowledged is in the archive."""
+"""``barman-cloud wal-receive`` when a store goes, or servers change roles, at a bad moment: nothing acknowledged is lost."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,3 +98,40 @@ def test_what_was_acknowledged_stays_when_a_standby_that_was_behind_is_promoted(
             assert [name for name, content in stored.items() if name.startswith("00000001") and row in content]
         finally:
             standby.stop(mode="immediate")
+
+
+def test_an_outage_of_the_store_holds_the_server_back_and_loses_nothing(
+    tmp_path: Path, new_postgres: NewPostgres, rclone_s3: StoreServer
+) -> None:
+    server = new_postgres(initdb=("--wal-segsize=1",), settings=SETTINGS)
+    server.query("CREATE TABLE t (a text)")
+    url = rclone_s3.new_bucket()
+    with fault_proxy(rclone_s3.endpoint) as proxy:
+        environ = {**rclone_s3.environ, "AWS_ENDPOINT_URL": proxy.endpoint}
+        arguments = (
+            "--slot=s",
+            "--create-slot",
+            "--spool-max=4MB",
+            "--timeout=5",
+            "--endpoint-url",
+            proxy.endpoint,
+        )
+        with Receiver(server, tmp_path, *arguments, url=url, environ=environ) as receiver:
+            wait_for(streams(server, receiver), what="the receiver to stream")
+            first = server.value("SELECT pg_walfile_name(pg_current_wal_lsn())")
+            proxy.add(Fault(method="PUT", status=503, times=1_000_000))
+            last = write(server, 20000)
+            wait_for(lambda: "the spool is almost full" in receiver.said, what="the spool to be full")
+            wait_for(lambda: "WAL can't be stored and waits in the spool" in receiver.said, what="a WARNING")
+            assert 2 <= len(receiver.spooled) <= 5
+            began = time.monotonic()
+            assert receiver.stop() == 0, receiver.said
+            assert time.monotonic() - began < 40
+            assert "stay in the spool" in receiver.said
+        proxy.clear()
+        with Receiver(server, tmp_path, *arguments, url=url, environ=environ) as receiver:
+            store = open_store(url, None, StoreOptions(endpoint_url=rclone_s3.endpoint), environ=rclone_s3.environ)
+            wait_for(lambda: last in stored_wal(store), what="all segments to be stored", timeout=60)
+            assert receiver.stop() == 0, receiver.said
+        assert [name for name in receiver.spooled if not name.endswith(".partial")] == []
+        equals_pg_wal(server, stored_wal(store), first, last)
