@@ -1,4 +1,4 @@
-"""``barman-cloud wal-receive`` when a store goes, or servers change roles, at a bad moment: nothing acknowledged is lost."""
+"""``barman-cloud wal-receive`` when a store goes, or servers change roles: nothing that was acknowledged is lost."""
 
 from __future__ import annotations
 
