@@ -70,7 +70,7 @@ class Uploader:
         with self._changed:
             if path not in self._waiting:
                 self._waiting.append(path)
-                self._changed.notify()
+                self._changed.notify_all()  # of those that wait, some wait for room
 
     def holds(self, path: str) -> bool:
         """Tell whether the file at ``path`` waits, or is being stored."""
