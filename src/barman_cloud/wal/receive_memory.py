@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from barman_cloud.catalog.layout import WalPiece
+    from barman_cloud.catalog.wal_pieces import Share
     from barman_cloud.store.base import Buffer, ObjectStore
 
 LARGE = 64 << 20
@@ -45,8 +46,8 @@ class SegmentBytes:
         self._hashed_to = 0
         self.unverified = 0
         """Bytes that were given to :meth:`difference` and aren't judged yet, because their chunk isn't complete."""
-        self._last: tuple[str, Buffer] | None = None
-        """The piece that was read last: who reads on needs it again."""
+        self._last: tuple[Share, Buffer] | None = None
+        """What was read last, and the piece that it is of: who reads on needs it again."""
 
     def __len__(self) -> int:
         return self._size
@@ -83,29 +84,34 @@ class SegmentBytes:
         for attempt in range(1, _TRIES + 1):
             if begin >= end:
                 return
+            last = self._last
+            if last is not None and last[0].begin <= begin < last[0].end:
+                stop = min(end, last[0].end)
+                yield _part_of(*last, begin, stop)
+                begin = stop
             try:
-                for share in cover(self.source()):
-                    if share.end <= begin or share.begin >= end or share.begin > begin:
-                        continue
-                    stop = min(end, share.end)
-                    first = share.piece.begin
-                    content = self._content_of(share.piece)
-                    yield memoryview(content)[begin - first : stop - first]
-                    begin = stop
+                for share in cover(self.source()) if begin < end else ():
+                    if share.begin <= begin < min(share.end, end):
+                        stop = min(end, share.end)
+                        yield _part_of(share, self._content_of(share), begin, stop)
+                        begin = stop
             except ObjectNotFoundError:
                 if attempt == _TRIES:
                     raise
         if begin < end:
             raise IntegrityError(f"the pieces of a segment have no bytes from {begin} on, although these were stored")
 
-    def _content_of(self, piece: WalPiece) -> Buffer:
+    def _content_of(self, share: Share) -> Buffer:
+        piece = share.piece
         last = self._last
-        if last is None or last[0] != piece.key:
+        if last is not None and last[0].piece.key == piece.key:
+            content = last[1]
+        else:
             content = self._store.get_buffer(piece.key, limit=piece.end - piece.begin)
             if len(content) != piece.end - piece.begin:
                 raise IntegrityError(f"{self._store.object_url(piece.key)} has changed while it was read")
-            self._last = last = (piece.key, content)
-        return last[1]
+        self._last = (share, content)
+        return content
 
     def drop_before(self, end: int) -> None:
         """Let go of the memory of whole chunks before ``end``, all of which is stored."""
@@ -149,6 +155,11 @@ class SegmentBytes:
                     return begin - begin % CHUNK
                 self.unverified = 0
         return None
+
+
+def _part_of(share: Share, content: Buffer, begin: int, end: int) -> memoryview:
+    first = share.piece.begin
+    return memoryview(content)[begin - first : end - first]
 
 
 def _within_chunks(begin: int, end: int) -> Iterator[tuple[int, int]]:
