@@ -74,5 +74,6 @@ def _region(args: Arguments) -> dict[str, str]:
 
     The recovered machine has neither that configuration nor, maybe, the variable.
     """
-    region = getattr(args, "aws_region", None)
-    return {"AWS_DEFAULT_REGION": region} if region and os.environ.get("AWS_DEFAULT_REGION") == region else {}
+    server = getattr(args, "server", None)
+    region = server["aws_region"] if server is not None else None
+    return {"AWS_DEFAULT_REGION": region} if region and os.environ.get("AWS_DEFAULT_REGION", region) == region else {}
