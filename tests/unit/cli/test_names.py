@@ -147,8 +147,10 @@ def test_two_places_are_refused_where_one_is_needed(file: str) -> None:
     assert expanded("wal-restore", file, "split", "0", "x").endswith("s3://wal/prod split 0 x")
     assert expanded("backup-show", file, "split", "last").endswith("s3://backups/prod split last")
     for command, *words in (
-        ("restore", "split", "last", "/x"), ("backup", "--method", "files", "split"), ("backup-delete", "-b", "1", "split")
-    ):  # fmt: skip
+        ("restore", "split", "last", "/x"),
+        ("backup", "--method", "files", "split"),
+        ("backup-delete", "-b", "1", "split"),
+    ):
         with pytest.raises(ConfigurationError, match=f"[0-9]: .* and {command} needs both in one place"):
             expanded(command, file, *words)
 
