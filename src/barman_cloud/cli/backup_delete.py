@@ -39,9 +39,10 @@ def add_arguments(parser: Declarations) -> None:
         "--check-object-lock", action="store_true", help="refuse to delete a backup while an archive is locked"
     )
     parser.add_extension(
-        "--with-children", action="store_true",
+        "--with-children",
+        action="store_true",
         help="with --backup-id: delete all incremental backups that build on it too, these first",
-    )  # fmt: skip
+    )
     options.add_progress(parser)
 
 
