@@ -20,6 +20,7 @@ _FORMS = {
     kinds.words: "list, separated by commas",
     kinds.tags: "`key=value, key=value`",
     kinds.absolute_path: "path",
+    kinds.slot_name: "letters, digits and `_`",
     kinds.location: "URL or path",
     kinds.http_url: "URL",
     kinds.schedule: "five fields, as in crontab",

@@ -193,7 +193,7 @@ def test_a_streamed_server_is_maintained(
     assert (second.returncode, "Another receive-wal process is already running" in second.stderr) == (1, True)
     stopped = host.run("server", "receive-wal", "main", "--stop")
     assert (stopped.returncode, stopped.stdout) == (0, f"Stopped process receive-wal({receiver.pid})\n"), stopped.stderr
-    assert not server.query(active)
+    wait_for(lambda: not server.query(active), what="the server to see that")
     assert host.run("server", "terminate-process", "main", "receive-wal").returncode == 1  # there is none any more
     assert host.cron(now=NOON) == "main: receiver of WAL started\n"
     wait_for(lambda: server.query(active), what="the receiver to stream")

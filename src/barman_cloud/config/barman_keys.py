@@ -60,7 +60,7 @@ _CONNECTION = (
 _WAL = (
     key("streaming_archiver", "GSM", kinds.boolean, False, "receive WAL by streaming replication"),
     key("archiver", "GSM", kinds.boolean, False, "WAL comes from archive_command"),
-    key("slot_name", "SM", kinds.text, None, "replication slot of receive-wal", "--slot"),
+    key("slot_name", "SM", kinds.slot_name, None, "replication slot of receive-wal", "--slot"),
     key(
         "create_slot",
         "GSM",
@@ -71,7 +71,7 @@ _WAL = (
     ),
     key("streaming_archiver_name", "GSM", kinds.text, "barman_receive_wal", "application_name of receive-wal"),
     key("archiver_batch_size", "GSM", kinds.natural, 0, "files that one archive-wal handles at most; 0: all"),
-    unused("streaming_archiver_batch_size", "GSM", 0, "received WAL is stored as it comes", kinds.natural),
+    key("streaming_archiver_batch_size", "GSM", kinds.natural, 0, "the same of what a pg_receivewal has left here"),
     key(
         "incoming_wals_directory",
         "S",
@@ -92,7 +92,7 @@ _WAL = (
     key(
         "compression",
         "GSM",
-        kinds.one_of("gzip", "bzip2", "xz", "zstd", "lz4", "snappy", "none", "pygzip", "pybzip2"),
+        kinds.wal_compression,
         None,
         "compression of WAL",
         "--gzip, --zstd …",
@@ -372,12 +372,12 @@ _GLOBAL = (
         "directory of more files (*.conf) with servers and models",
     ),
     key("log_file", "G", kinds.absolute_path, None, "file that cron and what it starts write their messages to"),
-    unused(
+    key(
         "log_level",
         "G",
+        kinds.one_of("NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
         "INFO",
-        "-v and -q of each command decide",
-        kinds.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+        "least important lines that `server` commands write to log_file; -v and -q of all others",
     ),
     unused("config_changes_queue", "G", None, "config-update isn't supported"),
     unused("lock_directory_cleanup", "G", True, "leases in the bucket end by themselves", kinds.boolean),

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 Kind: TypeAlias = Callable[[str], Any]
 
-_TRUE = frozenset(("on", "true", "1", "yes"))
-_FALSE = frozenset(("off", "false", "0", "no"))
+_TRUE = frozenset(("on", "true", "1", "yes", "t", "y"))
+_FALSE = frozenset(("off", "false", "0", "no", "f", "n"))
 _SIZE_UNITS = {"": 1}
 _SIZE_UNITS |= {letter: 1000**power for power, letter in enumerate("kMGT", 1)}
 _SIZE_UNITS |= {f"{letter}i": 1024**power for power, letter in enumerate("kMGT", 1)}
@@ -107,6 +107,22 @@ def one_of(*choices: str) -> Kind:
         return found
 
     return choice
+
+
+def wal_compression(value: str) -> str:
+    """Return a compression of WAL; an empty value means none, as for Barman."""
+    return _WAL_COMPRESSION(value) if value else "none"
+
+
+_WAL_COMPRESSION = one_of("gzip", "bzip2", "xz", "zstd", "lz4", "snappy", "none", "pygzip", "pybzip2")
+
+
+def slot_name(value: str) -> str:
+    """Return the name of a replication slot: PostgreSQL takes lower case only, and Barman lowers it too."""
+    name = value.lower()
+    if name and not re.fullmatch("[a-z0-9_]{1,63}", name):
+        raise ValueError(f"'{value}' can't be the name of a slot: letters, digits and _, 63 at most")
+    return name
 
 
 def compression_level(value: str) -> int | str:

@@ -83,7 +83,8 @@ class Configuration:
         cluster = _effective(server, self.sections[server], self.global_section, None)["cluster"]
         if model.cluster != cluster:
             raise ConfigurationError(
-                f"model '{name}' is for cluster '{model.cluster}', and server '{server}' is of cluster '{cluster}'",
+                f"{model.section.place}: model '{name}' is for cluster '{model.cluster}', and server '{server}' is of "
+                f"cluster '{cluster}'",
                 hint=f"set cluster = {model.cluster} in the section of the server, or use another model",
             )
         return model

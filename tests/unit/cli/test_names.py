@@ -146,9 +146,13 @@ def test_the_server_of_the_variable_is_looked_up_in_the_configuration(
 def test_two_places_are_refused_where_one_is_needed(file: str) -> None:
     assert expanded("wal-restore", file, "split", "0", "x").endswith("s3://wal/prod split 0 x")
     assert expanded("backup-show", file, "split", "last").endswith("s3://backups/prod split last")
-    for command, words in (("restore", ("last", "/x")), ("backup", ()), ("backup-delete", ("-b", "last"))):
-        with pytest.raises(ConfigurationError, match=f"conf:[0-9]+: .* and {command} needs both in one place"):
-            expanded(command, file, "split", *words)
+    for command, *words in (
+        ("restore", "split", "last", "/x"),
+        ("backup", "--method", "files", "split"),
+        ("backup-delete", "-b", "1", "split"),
+    ):
+        with pytest.raises(ConfigurationError, match=f"[0-9]: .* and {command} needs both in one place"):
+            expanded(command, file, *words)
 
 
 def test_an_unknown_name_is_one_line(file: str) -> None:
@@ -201,7 +205,7 @@ def test_snapshots_have_keys_of_their_own(tmp_path: Path) -> None:
         assert part in line
     for part in ("--zstd", "--method", "old"):
         assert part not in line
-    path.write_text(text.replace("METHOD", "postgres").replace("BASE", "basebackups_directory = s3://base/prod\n"))
+    path.write_text(text.replace("METHOD", "postgres").replace("BASE", "basebackups_directory = s3://wal/prod\n"))
     line = expanded("backup", str(path), "main")
     assert "--zstd" in line
     assert "snapshot" not in line

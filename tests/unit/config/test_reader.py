@@ -59,7 +59,6 @@ def test_a_server_that_streams_to_the_cloud(tmp_path: Path, more: Path) -> None:
         "backup_options",
         "cloud_staging_directory",
         "cloud_staging_max_size",
-        "log_level",
     }
 
 
@@ -139,6 +138,7 @@ MISTAKES = {
     ),
     "bad boolean": ("[main]\narchiver = maybe\n", "barman.conf:2: archiver: 'maybe' is neither on nor off"),
     "bad choice": ("[main]\ncompression = zip\n", "barman.conf:2: compression: 'zip' is not one of gzip, bzip2"),
+    "bad slot": ("[main]\nslot_name = a-b\n", "barman.conf:2: slot_name: 'a-b' can't be the name of a slot"),
     "bad age": ("[main]\nlast_backup_maximum_age = 3\n", "barman.conf:2: last_backup_maximum_age: '3' is not an age"),
     "bad size": (
         "[main]\ncloud_upload_max_archive_size = 5X\n",
@@ -168,6 +168,13 @@ MISTAKES = {
         "barman.conf:2: configuration_files_directory /no doesn't exist (make it, or remove the line)",
     ),
 }
+
+
+def test_values_that_barman_takes_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "barman.conf"
+    path.write_text("[barman]\nlog_level = NOTSET\n[main]\nslot_name = SLOT\ncompression =\nactive = t\n")
+    server = load(str(path)).server("main")
+    assert (server["slot_name"], server["compression"], server["active"]) == ("slot", "none", True)
 
 
 @pytest.mark.parametrize(("text", "expected"), MISTAKES.values(), ids=MISTAKES)

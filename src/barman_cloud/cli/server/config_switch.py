@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from barman_cloud.cli.server.session import add_server, unknown_server
+from barman_cloud.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def config_switch_arguments(parser: ArgumentParser) -> None:
     add_server(parser)
-    one = parser.add_mutually_exclusive_group(required=True)
+    one = parser.add_mutually_exclusive_group()
     one.add_argument("model_name", nargs="?", help="a model of the configuration")
     one.add_argument("--reset", action="store_true", help="take the active model off")
 
@@ -26,6 +27,11 @@ def config_switch(session: Session, args: Namespace) -> None:
     configuration, name, model = session.configuration, args.server_name, args.model_name
     if name not in configuration.sections:
         raise unknown_server(name, configuration.names)
+    if model is None and not args.reset:
+        raise UsageError("Either a model name or '--reset' flag need to be given")
+    if model is not None and model not in configuration.models:
+        known = ", ".join(configuration.models) or "no models"
+        raise NotFoundError(f"Unknown model '{model}'", hint=f"{configuration.file} has {known}")
     lines = switch(configuration.file, name, model)
     if model is not None:
         session.output.info(f"Applying model '{model}' to server '{name}'")

@@ -85,7 +85,8 @@ class Session:
         path = common["log_file"]
         if path is None:
             return
-        least = getattr(logs, level or common["log_level"], logs.DEBUG if level == "NOTSET" else logs.ERROR)
+        wanted = level or common["log_level"]
+        least = getattr(logs, wanted, logs.DEBUG if wanted == "NOTSET" else logs.ERROR)
         try:
             file = Path(path).open("a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         except OSError as error:
