@@ -50,13 +50,20 @@ def read(catalog: Catalog, backup_id: str) -> str | None:
 
 
 def read_all(catalog: Catalog) -> dict[str, str]:
-    """Return the annotations of all backups that are kept."""
+    """Return the annotations of all backups that are kept.
+
+    One that is listed and can't be found then was removed in between, or something on the way says so: for this run it
+    keeps its backup all the same.
+    """
     root = catalog.layout.base_dir
     ids = {_id_of(item.key, root) for item in catalog.store.list(root) if item.key.endswith(_ANNOTATION)}
     ids |= _kept_through_a_double_slash(catalog)
     found = sorted(ids)
     texts = catalog.map(lambda backup_id: read(catalog, backup_id), found)
-    return {backup_id: text for backup_id, text in zip(found, texts, strict=True) if text is not None}
+    for backup_id, text in zip(found, texts, strict=True):
+        if text is None:
+            log.info("the keep annotation of backup %s is listed but not found; it counts all the same", backup_id)
+    return {backup_id: FULL if text is None else text for backup_id, text in zip(found, texts, strict=True)}
 
 
 def keep(catalog: Catalog, backup_id: str, target: str) -> None:
