@@ -49,6 +49,15 @@ def read(catalog: Catalog, backup_id: str) -> str | None:
     return _read_twin(catalog, backup_id) if annotation is None else annotation
 
 
+def read_surely(catalog: Catalog, backup_id: str) -> str | None:
+    """Return what :func:`read` does; that there is no annotation is only believed if a listing says so, too."""
+    annotation, key = read(catalog, backup_id), catalog.layout.keep(backup_id)
+    if annotation is None and any(item.key == key for item in catalog.store.list(key)):
+        log.info("the keep annotation of backup %s is listed but not found; it counts all the same", backup_id)
+        return FULL
+    return annotation
+
+
 def read_all(catalog: Catalog) -> dict[str, str]:
     """Return the annotations of all backups that are kept.
 

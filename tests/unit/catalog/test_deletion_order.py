@@ -111,6 +111,8 @@ def test_an_annotation_that_is_listed_and_not_found_keeps_its_backup() -> None:
     catalog.store.put(catalog.layout.keep(IDS[0]), b"full")
     store.fail("get", key=f"*{IDS[0]}/annotations/keep", times=99, error=lambda: ObjectNotFoundError("cached"))
     by_policy(catalog)
+    with pytest.raises(OperationError, match=f"{IDS[0]} is not deleted: it has a keep annotation"):
+        by_id(catalog)
     assert keep.read(Catalog(store.inner, catalog.layout), IDS[0]) == "full"
     assert sorted(catalog.load().backups) == [IDS[0], *IDS[2:]]
     assert {ARCHIVES[0], "backup.info"} <= {key.rpartition("/")[2] for key in keys(catalog) if f"{IDS[0]}/" in key}
