@@ -230,7 +230,7 @@ def _stopped_by_signals(receiver: Receiver) -> Iterator[None]:
     import signal
 
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda *_: receiver.stop.set()) for number in numbers}
+    before = {number: signal.signal(number, lambda *_: receiver.request_stop()) for number in numbers}
     try:
         yield
     finally:
