@@ -49,14 +49,30 @@ def read(catalog: Catalog, backup_id: str) -> str | None:
     return _read_twin(catalog, backup_id) if annotation is None else annotation
 
 
+def read_surely(catalog: Catalog, backup_id: str) -> str | None:
+    """Return what :func:`read` does; that there is no annotation is only believed if a listing says so, too."""
+    annotation, key = read(catalog, backup_id), catalog.layout.keep(backup_id)
+    if annotation is None and any(item.key == key for item in catalog.store.list(key)):
+        log.info("the keep annotation of backup %s is listed but not found; it counts all the same", backup_id)
+        return FULL
+    return annotation
+
+
 def read_all(catalog: Catalog) -> dict[str, str]:
-    """Return the annotations of all backups that are kept."""
+    """Return the annotations of all backups that are kept.
+
+    One that is listed and can't be found then was removed in between, or something on the way says so: for this run it
+    keeps its backup all the same.
+    """
     root = catalog.layout.base_dir
     ids = {_id_of(item.key, root) for item in catalog.store.list(root) if item.key.endswith(_ANNOTATION)}
     ids |= _kept_through_a_double_slash(catalog)
     found = sorted(ids)
     texts = catalog.map(lambda backup_id: read(catalog, backup_id), found)
-    return {backup_id: text for backup_id, text in zip(found, texts, strict=True) if text is not None}
+    for backup_id, text in zip(found, texts, strict=True):
+        if text is None:
+            log.info("the keep annotation of backup %s is listed but not found; it counts all the same", backup_id)
+    return {backup_id: FULL if text is None else text for backup_id, text in zip(found, texts, strict=True)}
 
 
 def keep(catalog: Catalog, backup_id: str, target: str) -> None:

@@ -122,7 +122,7 @@ def remove_infos(catalog: Catalog, backups: Sequence[BackupObjects], options: De
 
 def refuse_if_kept(catalog: Catalog, backup_id: str) -> None:
     """Raise ``OperationError`` if the backup has a keep annotation now."""
-    annotation = keep.read(catalog, backup_id)
+    annotation = keep.read_surely(catalog, backup_id)
     if annotation is not None:
         raise OperationError(
             f"backup {backup_id} is not deleted: it has a keep annotation ({keep.label(annotation) or 'empty'})",

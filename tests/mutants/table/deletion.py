@@ -138,14 +138,19 @@ MUTANTS = (
                 "a keep doesn't look whether a deletion began meanwhile",
             ),
             (
+                "    if annotation is None and any(",
+                "    if False and any(",
+                "a cached 404 takes the keep from a backup",
+            ),
+            (
                 ".deletion == ANNOUNCED:\n            waited",
                 ".deletion == STARTED:\n            waited",
                 "a keep fails beside a deletion that gives way to it",
             ),
             ("    if info.deletion:\n", "    if False:\n", "a backup that is being deleted can be kept"),
             (
-                "        return FULL\n",
-                "        return None\n",
+                'it keeps the backup all the same", error)\n        return FULL\n',
+                'it keeps the backup all the same", error)\n        return None\n',
                 "an annotation that is too large doesn't keep its backup",
             ),
             (

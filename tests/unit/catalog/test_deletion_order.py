@@ -14,9 +14,9 @@ from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.deletion import delete_by_id, delete_by_policy
 from barman_cloud.catalog.removal import DeletionOptions
 from barman_cloud.catalog.retention import Redundancy
-from barman_cloud.errors import ConnectivityError, LockedError, OperationError
+from barman_cloud.errors import ConnectivityError, LockedError, ObjectNotFoundError, OperationError
 from barman_cloud.store.base import Capabilities
-from tests.faults.test_deletion_kills import IDS, all_snapshots, four_backups, with_snapshots
+from tests.faults.test_deletion_kills import ARCHIVES, IDS, all_snapshots, four_backups, with_snapshots
 from tests.support.faulty_store import FaultyStore
 from tests.unit.catalog.builders import backup, fill, keys, memory_catalog, segment
 
@@ -103,6 +103,19 @@ def test_a_policy_looks_at_each_annotation_again_just_before_it_deletes() -> Non
         by_policy(catalog)
     assert catalog.load_one(IDS[1]).status == "DONE"
     assert IDS[0] not in catalog.load().backups, "what did go is finished"
+
+
+def test_an_annotation_that_is_listed_and_not_found_keeps_its_backup() -> None:
+    """It was removed in between, or a proxy answers for the store: another run will know."""
+    catalog, store = recorded(four_backups())
+    catalog.store.put(catalog.layout.keep(IDS[0]), b"full")
+    store.fail("get", key=f"*{IDS[0]}/annotations/keep", times=99, error=lambda: ObjectNotFoundError("cached"))
+    by_policy(catalog)
+    with pytest.raises(OperationError, match=f"{IDS[0]} is not deleted: it has a keep annotation"):
+        by_id(catalog)
+    assert keep.read(Catalog(store.inner, catalog.layout), IDS[0]) == "full"
+    assert sorted(catalog.load().backups) == [IDS[0], *IDS[2:]]
+    assert {ARCHIVES[0], "backup.info"} <= {key.rpartition("/")[2] for key in keys(catalog) if f"{IDS[0]}/" in key}
 
 
 @pytest.mark.parametrize("number", [0, 1])
