@@ -77,6 +77,7 @@ lint: venv ## ruff, mypy and the import contracts
 	$(BIN)/lint-imports
 	$(BIN)/python -m scripts.reference --check
 	$(BIN)/python -m scripts.man_pages --check
+	$(BIN)/python -m scripts.completions --check
 	$(BIN)/python -m scripts.store_table --check
 
 format: venv ## let ruff fix what it can
@@ -86,6 +87,7 @@ format: venv ## let ruff fix what it can
 docs: venv ## write the reference pages that the code itself knows, and build the site into site/
 	$(BIN)/python -m scripts.reference
 	$(BIN)/python -m scripts.man_pages
+	$(BIN)/python -m scripts.completions
 	$(BIN)/python -m scripts.store_table
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 

@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small data, one round")
     parser.add_argument("--only", action="append", choices=SCENARIOS, metavar="NAME", help=", ".join(SCENARIOS))
     parser.add_argument("--rounds", type=int, help="repetitions of each case")
+    parser.add_argument("--write", action="store_true", help="tables of streaming and chains go into docs/explanation")
     args = parser.parse_args()
     for name in [name for name in os.environ if name.startswith(("AWS_", "PG", "WALG_"))]:
         del os.environ[name]
@@ -59,7 +60,7 @@ def main() -> None:
         scale = QUICK if args.quick else FULL
         if args.rounds:
             scale = replace(scale, rounds=args.rounds)
-        bench = Bench(scale, Path(scratch), results, secure, plain, installation)
+        bench = Bench(scale, Path(scratch), results, secure, plain, installation, write=args.write)
         for name in args.only or SCENARIOS:
             start = time.monotonic()
             SCENARIOS[name](bench)

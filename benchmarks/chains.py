@@ -1,31 +1,31 @@
 """Incremental backups: what an increment stores and takes for a change rate, and what the restore of a chain costs.
 
 A share of the blocks is changed by locking one row in each of them, evenly spread: that changes these blocks and no
-others, and is the worst case for everything that is faster on neighbours.
+others, and is the worst case for everything that is faster on neighbours. ``--write`` puts the two tables into
+``docs/explanation/incrementals.md``.
 """
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from tests.support.barman_server import BarmanServer
-from tests.support.installations import find_tool
-from tests.support.peers import find_barman, our_commands
-from tests.support.postgres import SUPERUSER, PostgresServer
-from tests.support.privileges import server_account
-from tests.support.servers import StoreServer, rclone_program
+from tests.support.installations import Installation, newest_installation
+from tests.support.peers import find_barman
+from tests.support.postgres import PostgresServer
+from tests.support.servers import StoreServer
 
-from benchmarks.contestants import SERVER, newest_for_pgbackrest, pgbackrest
+from benchmarks.chain_tools import Barman, Deltas, Ours, PostgresTools, Rest, Tool
+from benchmarks.contestants import newest_for_pgbackrest, pgbackrest, wal_g
 from benchmarks.data import data_size, make_realistic
 from benchmarks.disk import cache, discard, sync
 from benchmarks.meter import Usage, measure
-from benchmarks.results import OURS
-from benchmarks.setting import Bench, Command, Place
+from benchmarks.page import INCREMENTALS, write_table
+from benchmarks.setting import Bench, Command
 
 _SCENARIO = "chains"
 _BLOCK = 8192
@@ -33,76 +33,136 @@ _INCREMENTS = 6
 _RATE = 0.02
 _RATES = (0.001, 0.01, 0.02, 0.1, 0.5)
 _SETTINGS = {"wal_level": "replica", "max_wal_size": "8GB"}
+_SUMMARIES_SINCE = 17
+
+
+@dataclass
+class Rates:
+    """What one method stored (bytes) and took (seconds): of the full backup, then of an increment of each rate."""
+
+    method: str
+    figures: list[tuple[int, float]] = field(default_factory=list)
+
+
+@dataclass
+class ChainFigures:
+    """What a full backup, the mean of six increments, and the restore of the full one and of the last one cost."""
+
+    major: int
+    tool: str
+    stored: tuple[int, int]
+    taken: tuple[Usage, Usage]
+    restored: tuple[Usage, Usage]
 
 
 def run(bench: Bench) -> None:
-    """Measure one increment at each change rate, then chains of one full backup and six increments.
+    """Measure on the newest PostgreSQL, and once more on the newest that pgBackRest knows, if that is another one."""
+    rates: list[Rates] = []
+    chains: list[ChainFigures] = []
+    newest = newest_installation()
+    lines = [f"PostgreSQL {newest.version}"]
+    size = _measure(bench, newest, rates, chains)
+    if bench.installation.major != newest.major:
+        _measure(bench, bench.installation, [], chains)
+        lines.append(f"and {bench.installation.version}")
+    if bench.write:
+        told = f"{size / 2**20:.0f} MiB of orders with their indexes, {' '.join(lines)}, zstd, {bench.described}."
+        write_table("rates", [told, "", *rates_table(rates)], INCREMENTALS)
+        write_table("chains", [told, "", *chains_table(chains)], INCREMENTALS)
+
+
+def _measure(bench: Bench, installation: Installation, rates: list[Rates], chains: list[ChainFigures]) -> int:
+    """Add the figures of one PostgreSQL; returns the bytes of its cluster.
 
     Servers before 17 have no WAL summaries: there the LSNs of the pages tell what changed, and neither
     ``pg_combinebackup`` nor Barman takes part.
     """
-    server = make_realistic(bench.directory("chains"), bench.installation, bench.scale.rows // 2)
-    summaries = bench.installation.major >= 17
-    methods = ("stream", "files") if summaries else ("files",)
+    summaries = installation.major >= _SUMMARIES_SINCE
+    server = make_realistic(bench.directory(f"chains-{installation.major}"), installation, bench.scale.rows // 2)
     with server:
         server.configure(**_SETTINGS, **({"summarize_wal": "on"} if summaries else {"wal_log_hints": "on"}))
         server.restart()
         server.archive_with("true")  # neither Barman's server nor pgBackRest backs up one that doesn't archive
-        for method in methods:
-            bench.results.take_turns(1, [partial(_rates, bench, server, method)])
-        tools: list[_Tool] = [_Ours(bench, server, methods[0])]
-        if summaries:
-            tools.append(_Tools(bench, server))
-            tools += [_Barman(bench, server)] if find_barman() else []
-        program = shutil.which("pgbackrest")
-        if program and newest_for_pgbackrest(program) >= bench.installation.major:
-            tools.append(_PgBackRest(bench, server, program))
-        bench.results.take_turns(1, [partial(_chain, bench, server, tool) for tool in tools])
+        size = data_size(server)
+        for method in ("stream", "files") if summaries else ("files",):
+            bench.results.take_turns(1, [partial(_rates, bench, server, method, rates)])
+        makers = list(_tools(bench, server))
+        bench.results.take_turns(1, [partial(_chain, bench, server, make, chains) for make in makers])
+    shutil.rmtree(server.data, ignore_errors=True)
+    return size
 
 
-def _rates(bench: Bench, server: PostgresServer, method: str) -> float:
+def _tools(bench: Bench, server: PostgresServer) -> Iterator[Callable[[], Tool]]:
+    major = server.installation.major
+    program = shutil.which("pgbackrest")
+    rest = pgbackrest(program) if program and newest_for_pgbackrest(program) >= major else None
+    if major >= _SUMMARIES_SINCE:
+        yield partial(Ours, bench, server, "stream")
+    if major < _SUMMARIES_SINCE or rest:
+        store: StoreServer = bench.secure if rest else bench.plain  # pgBackRest speaks TLS only
+        yield partial(Ours, bench, server, "files", store)
+    if major >= _SUMMARIES_SINCE:
+        yield partial(PostgresTools, bench, server)
+        if find_barman():
+            yield partial(Barman, bench, server)
+    if rest:
+        yield partial(Rest, bench, server, rest)
+    for found in wal_g(_INCREMENTS):
+        yield partial(Deltas, bench, server, found)
+
+
+def _rates(bench: Bench, server: PostgresServer, method: str, rates: list[Rates]) -> float:
     """Take a full backup, and one increment after another, each of one rate."""
-    ours = _Ours(bench, server, method)
+    ours = Ours(bench, server, method)
+    found = Rates(method)
     cache(server.data)
     ours.take(None)
-    full_bytes = ours.place.stored_bytes()
-    _add(bench, f"full, {method}", OURS, ours.last, _stored(server, full_bytes))
+    full = ours.place.stored_bytes()
+    found.figures.append((full, ours.last.wall))
+    _add(bench, server, "full", ours.name, ours.last, _stored(full))
     for rate in _RATES:
         change(server, rate)
         before = ours.place.stored_bytes()
         ours.take("latest")
         stored = ours.place.stored_bytes() - before
-        note = f"{_stored(server, stored)}, {stored / full_bytes:.1%} of the full's"
-        _add(bench, f"increment of {rate:.1%}, {method}", OURS, ours.last, note)
+        found.figures.append((stored, ours.last.wall))
+        note = f"{_stored(stored)}, {stored / full:.1%} of the full's"
+        _add(bench, server, f"increment of {rate:.1%}", ours.name, ours.last, note)
     ours.place.forget()
+    rates.append(found)
     return 0.0
 
 
-def _chain(bench: Bench, server: PostgresServer, tool: _Tool) -> float:
+def _chain(bench: Bench, server: PostgresServer, make: Callable[[], Tool], chains: list[ChainFigures]) -> float:
     """Take a full backup and six increments of 2 %; restore the full one, then the last one."""
+    tool = make()
     cache(server.data)
     tool.take(None)
-    stored = tool.place.stored_bytes()
-    _add(bench, "full", tool.name, tool.last, _stored(server, stored))
+    taken, stored = tool.last, tool.place.stored_bytes()
+    _add(bench, server, "full", tool.name, taken, _stored(stored))
     alone = [_restore(bench, tool.restore("latest")) for _ in range(bench.scale.rounds)]
     for used in alone:
-        _add(bench, "restore of the full", tool.name, used)
-    took: list[Usage] = []
+        _add(bench, server, "restore of the full", tool.name, used)
+    increments: list[Usage] = []
     for _ in range(_INCREMENTS):
         change(server, _RATE)
         tool.take("latest")
-        took.append(tool.last)
+        increments.append(tool.last)
     mean = Usage(
-        sum(usage.wall for usage in took) / _INCREMENTS,
-        sum(usage.cpu for usage in took) / _INCREMENTS,
-        max(usage.memory for usage in took),
+        statistics.mean(usage.wall for usage in increments),
+        statistics.mean(usage.cpu for usage in increments),
+        max(usage.memory for usage in increments),
     )
-    increments = tool.place.stored_bytes() - stored
-    _add(bench, f"increment of {_RATE:.0%}, mean of {_INCREMENTS}", tool.name, mean, _stored(server, increments // 6))
+    each = (tool.place.stored_bytes() - stored) // _INCREMENTS
+    _add(bench, server, f"increment of {_RATE:.0%}, mean of {_INCREMENTS}", tool.name, mean, _stored(each))
     whole = [_restore(bench, tool.restore("latest")) for _ in range(bench.scale.rounds)]
-    ratio = statistics.median(used.wall for used in whole) / statistics.median(used.wall for used in alone)
+    ratio = _median(whole).wall / _median(alone).wall
     for used in whole:
-        _add(bench, f"restore of the full and {_INCREMENTS}", tool.name, used, f"{ratio:.2f} x the full's")
+        _add(
+            bench, server, f"restore of the full and {_INCREMENTS}", tool.name, used, f"{ratio:.2f} x that of the full"
+        )
+    restored = _median(alone), _median(whole)
+    chains.append(ChainFigures(server.installation.major, tool.name, (stored, each), (taken, mean), restored))
     tool.place.forget()
     return 0.0
 
@@ -123,165 +183,43 @@ def change(server: PostgresServer, rate: float) -> None:
     server.query("CHECKPOINT")
 
 
-class _Tool:
-    """A tool that takes backups into ``place`` and restores them. ``last`` is the cost of the backup before."""
-
-    name: str
-    last: Usage
-
-    def __init__(self, bench: Bench, server: PostgresServer, store: StoreServer | None = None) -> None:
-        self.bench = bench
-        self.server = server
-        self.place = Place.new(store or bench.plain, bench.new_directory("contestant"))
-
-    def take(self, parent: str | None) -> None:
-        """Take a backup; of what changed since ``parent``, if it is given."""
-        raise NotImplementedError
-
-    def restore(self, backup: str) -> Callable[[Path], Command]:
-        """Return what makes the command that restores a backup into a directory."""
-        raise NotImplementedError
+def rates_table(rates: list[Rates]) -> list[str]:
+    """Return the table of increments by change rate."""
+    head = "".join(f" stored, `{found.method}` | taken, `{found.method}` |" for found in rates)
+    lines = [f"| changed since the parent |{head}", f"| --- |{' --- | --- |' * len(rates)}"]
+    for number, name in enumerate(["all (a full backup)", *(f"{rate * 100:g} %" for rate in _RATES)]):
+        line = f"| {name} |"
+        for found in rates:
+            stored, seconds = found.figures[number]
+            share = "" if number == 0 else f", {stored / found.figures[0][0] * 100:.1f} %"
+            line += f" {_mebibytes(stored)}{share} | {seconds:.1f} s |"
+        lines.append(line)
+    return lines
 
 
-class _Ours(_Tool):
-    name = OURS
-
-    def __init__(self, bench: Bench, server: PostgresServer, method: str = "stream") -> None:
-        super().__init__(bench, server)
-        self.method = method
-
-    def take(self, parent: str | None) -> None:
-        arguments = ["--method", self.method, "--zstd", "--immediate-checkpoint", "--jobs", str(self.bench.jobs)]
-        arguments += ["--host", "127.0.0.1", "--port", str(self.server.port), "--user", SUPERUSER]
-        arguments += ["--incremental", parent] if parent else []
-        self.last = _measured(self._command("barman-cloud-backup", *arguments, self.place.url, SERVER))
-
-    def restore(self, backup: str) -> Callable[[Path], Command]:
-        def make(target: Path) -> Command:
-            jobs = ["--jobs", str(self.bench.jobs)]
-            return self._command("barman-cloud-restore", *jobs, self.place.url, SERVER, backup, str(target))
-
-        return make
-
-    def _command(self, program: str, *arguments: str) -> Command:
-        path = our_commands().path(program)
-        return Command.of(path, *self.place.store.options, *arguments, environ=self.place.environ)
-
-
-class _Tools(_Tool):
-    """PostgreSQL's own programs around objects that rclone puts and gets: ``pg_basebackup``, ``pg_combinebackup``."""
-
-    name = "pg_combinebackup"
-
-    def __init__(self, bench: Bench, server: PostgresServer) -> None:
-        super().__init__(bench, server)
-        self.taken: list[str] = []
-
-    def take(self, parent: str | None) -> None:
-        number = f"{len(self.taken):03}"
-        manifest = self.place.directory / f"{self.taken[-1]}.manifest" if parent else None
-        staging = self.place.directory / number
-        program, _ = find_tool("pg_basebackup", self.server.installation)
-        take = [program, "-Ft", "-X", "none", "-c", "fast", "--no-sync", "-D", str(staging)]
-        take += ["--incremental", str(manifest)] if manifest else []
-        steps = [
-            shlex.join(take),
-            f"zstd -2 -T0 -q -c {staging}/base.tar | {self._rclone('rcat', number)}",
-            f"mv {staging}/backup_manifest {self.place.directory}/{number}.manifest",
-            f"rm -r {staging}",
-        ]
-        self.last = _measured(self._shell(" && ".join(steps)))
-        self.taken.append(number)
-
-    def restore(self, backup: str) -> Callable[[Path], Command]:
-        def make(target: Path) -> Command:
-            places = [target.with_name(f"{target.name}-{number}") for number in self.taken]
-            steps = []
-            for number, place in zip(self.taken, places, strict=True):
-                unpack = f"{self._rclone('cat', number)} | zstd -d -q -c | tar -x -C {place}"
-                steps += [
-                    f"mkdir -m 700 {place}",
-                    unpack,
-                    f"cp {self.place.directory}/{number}.manifest {place}/backup_manifest",
-                ]
-            if len(places) == 1:
-                steps.append(f"mv {places[0]} {target}")
-            else:
-                program, _ = find_tool("pg_combinebackup", self.server.installation)
-                steps.append(shlex.join([program, "-N", "-o", str(target), *map(str, places)]))
-            return self._shell(" && ".join(steps))
-
-        return make
-
-    def _rclone(self, verb: str, number: str) -> str:
-        return shlex.join([rclone_program(), verb, f":s3:{self.place.bucket}/{number}.tar.zst"])
-
-    def _shell(self, script: str) -> Command:
-        _, libraries = find_tool("pg_basebackup", self.server.installation)
-        environ = {
-            "RCLONE_CONFIG": str(self.place.directory / "none"),
-            "RCLONE_S3_PROVIDER": "Other",
-            "RCLONE_S3_ENV_AUTH": "true",
-            "RCLONE_S3_ENDPOINT": self.place.store.endpoint,
-            **self.place.environ,
-            **libraries,
-            **self.server.client_environ,
-        }
-        return Command.of("bash", "-o", "pipefail", "-c", script, environ=environ)
-
-
-class _Barman(_Tool):
-    """Barman's server, which streams through a directory, and combines what it has downloaded to another."""
-
-    name = "Barman"
-
-    def __init__(self, bench: Bench, server: PostgresServer) -> None:
-        super().__init__(bench, server)
-        commands = find_barman()
-        assert commands is not None
-        self.barman = BarmanServer.create(
-            commands, self.place.directory, server, SERVER, self.place.url, self.place.environ
+def chains_table(chains: list[ChainFigures]) -> list[str]:
+    """Return the table of chains, one line for each tool."""
+    lines = [
+        "| PostgreSQL | | full: stored, taken | increment of 2 %: stored, taken | restore of the full | and of six "
+        "increments: wall / CPU s / MiB | times the full's |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for found in chains:
+        (full, each), (taken, mean), (alone, whole) = found.stored, found.taken, found.restored
+        lines.append(
+            f"| {found.major} | {found.tool} | {_mebibytes(full)}, {taken.wall:.1f} s"
+            f" | {_mebibytes(each)}, {mean.wall:.1f} s | {alone.wall:.1f} s"
+            f" | {whole.wall:.1f} / {whole.cpu:.1f} / {whole.memory / 2**20:.0f} | {whole.wall / alone.wall:.2f} |"
         )
-        self.barman.archive_a_segment()
-
-    def take(self, parent: str | None) -> None:
-        increment = ["--incremental", "latest"] if parent else []
-        self.last = _measured(self._command("backup", SERVER, "--immediate-checkpoint", *increment))
-
-    def restore(self, backup: str) -> Callable[[Path], Command]:
-        def make(target: Path) -> Command:
-            staging = target.with_name(f"{target.name}-staging")
-            staging.mkdir()
-            server_account().own(staging)
-            return self._command("restore", SERVER, backup, str(target), "--staging-path", str(staging))
-
-        return make
-
-    def _command(self, *arguments: str) -> Command:
-        return Command.of(*self.barman.command(*arguments), environ=self.barman.environ)
+    return lines
 
 
-class _PgBackRest(_Tool):
-    """pgBackRest, with incremental backups as its version makes them: whole files, unless it knows blocks."""
-
-    def __init__(self, bench: Bench, server: PostgresServer, program: str) -> None:
-        super().__init__(bench, server, bench.secure)
-        self.rest = pgbackrest(program)
-        self.name = self.rest.name
-        self.rest.prepare(server, self.place, "zstd", bench.jobs)
-
-    def take(self, parent: str | None) -> None:
-        command = self.rest.backup(self.server, self.place, "zstd", self.bench.jobs)
-        kind = "--type=incr" if parent else "--type=full"
-        argv = [kind if word == "--type=full" else word for word in command.argv]
-        self.last = _measured(Command(argv, command.environ))
-
-    def restore(self, backup: str) -> Callable[[Path], Command]:
-        return lambda target: self.rest.restore(self.place, target, self.bench.jobs)
-
-
-def _measured(command: Command) -> Usage:
-    return measure(command.argv, command.environ)
+def _median(usages: list[Usage]) -> Usage:
+    return Usage(
+        statistics.median(usage.wall for usage in usages),
+        statistics.median(usage.cpu for usage in usages),
+        max(usage.memory for usage in usages),
+    )
 
 
 def _restore(bench: Bench, make: Callable[[Path], Command]) -> Usage:
@@ -293,9 +231,13 @@ def _restore(bench: Bench, make: Callable[[Path], Command]) -> Usage:
     return used
 
 
-def _add(bench: Bench, case: str, contestant: str, used: Usage, note: str = "") -> None:
-    bench.results.add(_SCENARIO, case, contestant, used, note)
+def _add(bench: Bench, server: PostgresServer, case: str, contestant: str, used: Usage, note: str = "") -> None:
+    bench.results.add(_SCENARIO, f"{server.installation.major}: {case}", contestant, used, note)
 
 
-def _stored(server: PostgresServer, stored: int) -> str:
-    return f"{stored / 2**20:.1f} MiB stored of {data_size(server) / 2**20:.0f}"
+def _stored(stored: int) -> str:
+    return f"{_mebibytes(stored)} stored"
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB" if size < 10 << 20 else f"{size / 2**20:.0f} MiB"

@@ -118,6 +118,8 @@ class PgBackRest:
     program: str
     name: str = "pgBackRest"
     codecs: frozenset[str] = frozenset({NONE, "gzip", "lz4", "zstd"})
+    blocks: bool = False
+    """Whether its incremental backups store changed blocks, which it knows from 2.46 on, and not whole files."""
 
     _TYPES = {NONE: "none", "gzip": "gz", "lz4": "lz4", "zstd": "zst"}
 
@@ -145,6 +147,7 @@ class PgBackRest:
             "archive-async": "y",
             "archive-check": "n",
             "archive-get-queue-max": "256MiB",
+            **({"repo1-block": "y"} if self.blocks else {}),
         }
         cluster = {
             "pg1-path": str(server.data),
@@ -192,6 +195,8 @@ class WalG:
     program: str
     name: str = "WAL-G"
     codecs: frozenset[str] = frozenset({"lz4", "zstd"})
+    deltas: int = 0
+    """How many delta backups may build on a full one."""
 
     def prepare(self, server: PostgresServer, place: Place, codec: str, jobs: int) -> None:
         settings = {
@@ -201,7 +206,7 @@ class WalG:
             "AWS_S3_FORCE_PATH_STYLE": "true",
             "AWS_REGION": REGION,
             "WALG_COMPRESSION_METHOD": codec,
-            "WALG_DELTA_MAX_STEPS": "0",
+            "WALG_DELTA_MAX_STEPS": str(self.deltas),
             "PGHOST": "127.0.0.1",
             "PGPORT": str(server.port),
             "PGUSER": SUPERUSER,
@@ -214,8 +219,15 @@ class WalG:
         script.chmod(0o755)
 
     def backup(self, server: PostgresServer, place: Place, codec: str, jobs: int) -> Command:
+        return self._backup(place, jobs, str(server.data))
+
+    def remote_backup(self, place: Place, jobs: int) -> Command:
+        """Return the command that takes a backup over a replication connection."""
+        return self._backup(place, jobs)
+
+    def _backup(self, place: Place, jobs: int, *arguments: str) -> Command:
         environ = {"WALG_UPLOAD_CONCURRENCY": str(jobs), "WALG_UPLOAD_DISK_CONCURRENCY": str(jobs)}
-        return Command.of(self._script(place), "backup-push", str(server.data), environ={**place.environ, **environ})
+        return Command.of(self._script(place), "backup-push", *arguments, environ={**place.environ, **environ})
 
     def restore(self, place: Place, target: Path, jobs: int) -> Command:
         environ = {**place.environ, "WALG_DOWNLOAD_CONCURRENCY": str(jobs)}
@@ -252,19 +264,27 @@ def others(major: int) -> list[Contestant]:
     found: list[Contestant] = []
     if (program := shutil.which("pgbackrest")) and newest_for_pgbackrest(program) >= major:
         found.append(pgbackrest(program))
-    if program := shutil.which("wal-g"):
-        found.append(WalG(program, f"WAL-G {_version(program, '--version')}".removesuffix(f" {_UNKNOWN}")))
-    return found
+    return [*found, *wal_g()]
 
 
 def pgbackrest(program: str) -> PgBackRest:
     """Return the one at this path."""
-    return PgBackRest(program, f"pgBackRest {_version(program, 'version')}")
+    version = _version(program, "version")
+    return PgBackRest(program, f"pgBackRest {version}", blocks=_numbers(version) >= (2, 46))
+
+
+def wal_g(deltas: int = 0) -> list[WalG]:
+    """Return the one on the PATH, if there is one."""
+    program = shutil.which("wal-g")
+    if program is None:
+        return []
+    name = f"WAL-G {_version(program, '--version')}".removesuffix(f" {_UNKNOWN}")
+    return [WalG(program, name, deltas=deltas)]
 
 
 def newest_for_pgbackrest(program: str) -> int:
     """Return the newest major version of PostgreSQL that this pgBackRest knows (from its release notes)."""
-    version = tuple(map(int, _version(program, "version").split(".")))
+    version = _numbers(_version(program, "version"))
     known = {(2, 41): 15, (2, 48): 16, (2, 54): 17, (2, 57): 18}
     return max((major for since, major in known.items() if version >= since), default=14)
 
@@ -273,3 +293,7 @@ def _version(program: str, question: str) -> str:
     shown = subprocess.run([program, question], capture_output=True, text=True, check=False).stdout
     match = re.search(r"\d+(\.\d+)+", shown)
     return match[0] if match else _UNKNOWN
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))

@@ -59,6 +59,13 @@ class Bench:
     """S3 over HTTP."""
     installation: Installation
     jobs: int = 2
+    write: bool = False
+    """Whether scenarios that have a place in a page of the documentation write their tables there."""
+
+    @property
+    def described(self) -> str:
+        """The machine, and the day."""
+        return f"{self.results.description['machine']}, {self.results.description['date']}"
 
     def directory(self, name: str) -> Path:
         """Return an empty directory of the servers' user."""

@@ -15,17 +15,20 @@ from tests.support.peers import find_barman, our_commands
 from tests.support.postgres import SUPERUSER, PostgresServer
 from tests.support.servers import rclone_program
 
-from benchmarks.contestants import SERVER
+from benchmarks.contestants import SERVER, WalG, wal_g
 from benchmarks.data import data_size, make_pgbench, make_realistic
 from benchmarks.disk import cache
 from benchmarks.meter import Usage, measure
-from benchmarks.results import OURS
+from benchmarks.page import write_table
+from benchmarks.results import OURS, Row
 from benchmarks.setting import NONE, Bench, Command, Place
 
 _CODECS = (NONE, "gzip", "lz4", "zstd")
 _PIPES = {NONE: "cat", "gzip": "gzip -1", "lz4": "lz4 -1", "zstd": "zstd -2 -T0"}
 """What people put between ``pg_basebackup`` and the store."""
 _SCENARIO = "streaming"
+_NOWHERE = "to nowhere"
+_SOURCE = "pg_basebackup"
 
 
 def run(bench: Bench) -> None:
@@ -44,8 +47,36 @@ def run(bench: Bench) -> None:
                     *(partial(_ours, bench, server, data, codec) for codec in _CODECS),
                     *(partial(_pipe, bench, server, data, codec) for codec in _CODECS if _has(codec)),
                     *([partial(_barman, bench, server, data)] if find_barman() else []),
+                    *(partial(_wal_g, bench, server, data, found) for found in wal_g()),
                 ],
             )
+    if bench.write:
+        rows = [row for row in bench.results.rows.values() if row.scenario == _SCENARIO]
+        told = f"PostgreSQL {bench.installation.version}, {bench.described}."
+        write_table(_SCENARIO, [told, "", *streaming_table(rows)])
+
+
+def streaming_table(rows: list[Row]) -> list[str]:
+    """Return the table of all contestants, one line for each case."""
+    contestants = list(dict.fromkeys(row.contestant for row in rows))
+    found = {(row.case, row.contestant): row for row in rows}
+    lines = [f"| | {' | '.join(contestants)} |", f"| --- |{' --- |' * len(contestants)}"]
+    for case in dict.fromkeys(row.case for row in rows):
+        limit = found.get((f"{case.partition(':')[0]}: {_NOWHERE}, manifest", _SOURCE))
+        ours = found.get((case, OURS))
+        cells = []
+        for contestant in contestants:
+            row = found.get((case, contestant))
+            if row is None:
+                cells.append("")
+                continue
+            used = row.median
+            cell = f"{used.wall:.2f} / {used.cpu:.1f} / {used.memory / 2**20:.0f}"
+            cell += f", {limit.median.wall / used.wall:.0%}" if limit and limit is not row else ""
+            cell += f" (**{used.wall / ours.median.wall:.1f}**)" if ours and ours is not row else ""
+            cells.append(cell)
+        lines.append(f"| {case} | {' | '.join(cells)} |")
+    return lines
 
 
 def _source(bench: Bench, server: PostgresServer, data: str) -> float:
@@ -54,7 +85,7 @@ def _source(bench: Bench, server: PostgresServer, data: str) -> float:
         cache(server.data)
         command = _shell(server, f"{_pg_basebackup(server, manifest)} > /dev/null", {})
         used = measure(command.argv, command.environ)
-        seconds = _add(bench, server, f"{data}: to nowhere, {name}", "pg_basebackup", used)
+        seconds = _add(bench, server, f"{data}: {_NOWHERE}, {name}", _SOURCE, used)
     return seconds
 
 
@@ -108,6 +139,15 @@ def _barman(bench: Bench, server: PostgresServer, data: str) -> float:
     cache(server.data)
     command = Command.of(*barman.command("backup", SERVER, "--immediate-checkpoint"), environ=barman.environ)
     return _add(bench, server, f"{data}: {NONE}", "Barman", measure(command.argv, command.environ), place)
+
+
+def _wal_g(bench: Bench, server: PostgresServer, data: str, found: WalG) -> float:
+    """WAL-G's backup over a replication connection."""
+    place = Place.new(bench.plain, bench.directory("contestant"))
+    found.prepare(server, place, "lz4", bench.jobs)
+    cache(server.data)
+    command = found.remote_backup(place, bench.jobs)
+    return _add(bench, server, f"{data}: lz4", found.name, measure(command.argv, command.environ), place)
 
 
 def _add(

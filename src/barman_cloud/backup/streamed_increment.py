@@ -9,6 +9,7 @@ from barman_cloud.backup.local_increment import require_summaries
 from barman_cloud.backup.parent import IncrementRequest, Parent, choose, find_parent, settle_for_full, way_from
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.errors import OperationError
+from barman_cloud.incremental.visibility import misses_clearings
 from barman_cloud.postgres.connection import Connection, read_metadata
 from barman_cloud.postgres.timeline import Switch, parse_history
 from barman_cloud.postgres.wal_summaries import require_first_summary
@@ -60,6 +61,12 @@ class StreamedIncrement:
         history = _history(session, identity.timeline) if identity.timeline != parent.timeline else ()
         way = way_from(parent, identity.timeline, identity.flush_lsn, history)
         require_first_summary(connection, way)
+        if misses_clearings(metadata.version):
+            log.warning(
+                "WAL summaries of PostgreSQL before 17.11 and 18.6 don't tell what visibility maps lose, so that "
+                "pg_combinebackup and Barman make maps of the increment in which deleted rows are visible; "
+                "barman-cloud-restore and consolidate mend them (update PostgreSQL, or use --method files)"
+            )
         return parent
 
 

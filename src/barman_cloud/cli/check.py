@@ -47,11 +47,7 @@ def add_arguments(parser: Declarations) -> None:
         metavar="POLICY",
         help="compare object locks with the policy that backups are deleted by, as backup-delete takes it",
     )
-    server = parser.add_argument_group("PostgreSQL")
-    server.add_argument("-d", "--dbname", help="look at the server as well: database name or connection string")
-    server.add_argument("-h", "--host", help="host name or socket directory")
-    server.add_argument("-p", "--port", help="port")
-    server.add_argument("-U", "--user", help="role")
+    server = options.add_optional_server(parser)
     server.add_argument(
         "--max-ready",
         type=values.non_negative,
@@ -86,8 +82,18 @@ def run_all(shared: Arguments, given: Sequence[Arguments], errors: Mapping[str, 
     """Check many servers; one that can't be looked at doesn't stop the others, and is UNKNOWN."""
     from concurrent.futures import ThreadPoolExecutor
 
+    from barman_cloud.report import progress
+
+    work = progress.current()
+    work.phase("checking servers", items=len(given))
+
+    def look(args: Arguments) -> Report:
+        report = _report_safely(args)
+        work.add(items=1)
+        return report
+
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        reports = list(pool.map(_report_safely, given))
+        reports = list(pool.map(look, given))
     reports += [_unknown("", server, error) for server, error in errors.items()]
     return _tell(shared, sorted(reports, key=lambda report: report.server))
 
@@ -157,12 +163,11 @@ def _limits(args: Arguments) -> Limits:
 
 
 def _server_findings(args: Arguments, limits: Limits, repository: Repository) -> tuple[Finding, ...]:
-    if not (args.dbname or args.host or args.port or args.user):
+    parameters = options.optional_server(args)
+    if parameters is None:
         return ()
-    from barman_cloud.postgres.connection import ConnectionParameters
     from barman_cloud.verify.server_state import look_at_server
 
-    parameters = ConnectionParameters(args.dbname or "postgres", args.host, args.port, args.user)
     return look_at_server(parameters, limits, repository.receiver())
 
 

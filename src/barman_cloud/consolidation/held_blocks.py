@@ -23,6 +23,7 @@ from barman_cloud.incremental.blocks import BASE, NOTHING, blocks_of, live_block
 from barman_cloud.incremental.chains import Action
 from barman_cloud.incremental.changes import restored_path
 from barman_cloud.incremental.file_format import read_header
+from barman_cloud.incremental.visibility import StaleMaps
 from barman_cloud.report.text import counted
 from barman_cloud.restore.changed_blocks import HELD_BLOCK, ChangedBlocks
 from barman_cloud.restore.layer import Layer, in_manifest
@@ -59,9 +60,11 @@ class ChainReader(Protocol):
 class HeldBlocks(ChangedBlocks):
     """The changed blocks of all increments. :meth:`learn_all` first, by one thread, then :meth:`get` by one."""
 
-    def __init__(self, reader: ChainReader, layers: Mapping[int, Layer], jobs: int, limit: int) -> None:
+    def __init__(
+        self, reader: ChainReader, layers: Mapping[int, Layer], maps: StaleMaps, jobs: int, limit: int
+    ) -> None:
         """``layers`` are the increments of the chain, by number; ``limit`` is in bytes of memory."""
-        super().__init__()
+        super().__init__(maps)
         self.passes = 0
         """How often the increments were read."""
         self._reader = reader

@@ -25,8 +25,8 @@ from barman_cloud.errors import IntegrityError
 from barman_cloud.incremental.chains import Action, ChainPlan
 from barman_cloud.incremental.changes import restored_path
 from barman_cloud.incremental.file_format import BLOCK, PREFIX
+from barman_cloud.incremental.visibility import StaleMaps
 from barman_cloud.postgres.wal import is_wal_name
-from barman_cloud.restore.changed_blocks import put_together
 from barman_cloud.restore.combined import combined_manifest, modified
 from barman_cloud.restore.layer import LABEL, Layer, in_manifest, without_parent
 from barman_cloud.restore.source import ArchiveSource
@@ -49,6 +49,7 @@ class OpenChain:
     sources: Sequence[ArchiveSource]
     manifests: Sequence[ManifestSpool]
     plan: ChainPlan
+    maps: StaleMaps
     jobs: int
     stop: threading.Event
     """Set to end all reading."""
@@ -207,7 +208,7 @@ class MergedMembers:
             raise IntegrityError(f"{path} is a {member.kind}, not a file", hint=_ANOTHER)
         file = self._held.files[path]
         stored = Tally(content)
-        merged = Tally(put_together(path, file, member.size, iter(stored), self._held.get))
+        merged = Tally(self._held.put_together(path, member.size, iter(stored)))
         folder, slash, name = file.member.name.rpartition("/")
         name = f"{folder}{slash}{name.removeprefix(PREFIX)}"
         lanes.deal(replace(file.member, name=name, size=file.length * BLOCK), merged)

@@ -1,7 +1,8 @@
 """What an incremental backup stores of each file: the file whole, or the blocks that changed.
 
-The rules are those of PostgreSQL 17's ``GetFileBackupMethod``: whatever isn't the main or visibility-map fork of a
-relation that the parent has too is stored whole, and so is a file of which nearly everything changed.
+The rules are those of PostgreSQL 17's ``GetFileBackupMethod``: whatever isn't the main fork of a relation that the
+parent has too is stored whole, and so is a file of which nearly everything changed. Visibility maps are whole as well,
+because the WAL summaries of some releases don't tell of all that changes in them (``visibility``); they are small.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Final, NamedTuple, TypeAlias
 
 from barman_cloud.incremental.file_format import BLOCK, PREFIX, SEGMENT_BLOCKS, Header
-from barman_cloud.incremental.relations import FSM, INIT, MAIN, RelationFile, RelationFork, parse
+from barman_cloud.incremental.relations import MAIN, RelationFile, RelationFork, parse
 
 _NEARLY_ALL: Final = 0.9
 """Share of changed blocks above which a file is stored whole."""
@@ -76,7 +77,7 @@ def candidate(path: str, size: int, parent: Container[str]) -> RelationFile | No
     ``size`` in bytes; ``parent`` holds the paths of the parent's manifest.
     """
     file = parse(path)
-    if file is None or file.fork.fork in (FSM, INIT) or size == 0 or size % BLOCK or size > SEGMENT_BLOCKS * BLOCK:
+    if file is None or file.fork.fork != MAIN or size == 0 or size % BLOCK or size > SEGMENT_BLOCKS * BLOCK:
         return None
     return file if path in parent or incremental_path(path) in parent else None
 

@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 from barman_cloud.archive.buffers import Buffer
 from barman_cloud.incremental.changes import ChangeMap, candidate, header_for, header_of
 from barman_cloud.incremental.file_format import BLOCK, Header
-from barman_cloud.incremental.page_lsn import can_be_seen, changed_blocks
+from barman_cloud.incremental.page_lsn import changed_blocks
 from barman_cloud.incremental.parent_files import ParentFiles
 
 Pages: TypeAlias = Callable[[], Iterator[Buffer]]
@@ -46,7 +46,7 @@ class PageLsnScan:
 
     def header(self, path: str, size: int, pages: Pages) -> Header | None:
         file = candidate(path, size, self.parent)
-        if file is None or not can_be_seen(file) or path.rpartition("/")[0] in self.new_databases:
+        if file is None or path.rpartition("/")[0] in self.new_databases:
             return None
         length = size // BLOCK
         before = self.parent.sizes[path]

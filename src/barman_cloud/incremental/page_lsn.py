@@ -12,14 +12,8 @@ from __future__ import annotations
 from array import array
 
 from barman_cloud.incremental.file_format import BLOCK
-from barman_cloud.incremental.relations import MAIN, RelationFile
 
 _WORDS = BLOCK // 4
-
-
-def can_be_seen(file: RelationFile) -> bool:
-    """Whether the changes of this file show in the LSNs of its pages."""
-    return file.fork.fork == MAIN
 
 
 def changed_blocks(data: bytes | bytearray | memoryview, since: int, first: int = 0) -> array[int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from barman_cloud.archive.manifest import ManifestFile
 from barman_cloud.incremental.changes import restored_path
-from barman_cloud.incremental.relations import FSM, INIT, parse
+from barman_cloud.incremental.relations import MAIN, parse
 
 VERSION_FILE = "PG_VERSION"
 
@@ -31,7 +31,7 @@ def read_parent_files(files: Iterable[ManifestFile]) -> ParentFiles:
     for file in files:
         whole = restored_path(file.path)
         relation = parse(whole or file.path)
-        if relation is not None and relation.fork.fork not in (FSM, INIT):
+        if relation is not None and relation.fork.fork == MAIN:
             found.sizes[whole or file.path] = None if whole else file.size
         elif file.path.endswith(f"/{VERSION_FILE}"):
             found.versions[file.path] = file.last_modified

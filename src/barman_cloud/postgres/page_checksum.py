@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import re
+from array import array
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -64,6 +65,22 @@ def segment_of(path: str) -> int | None:
     """
     match = _RELATION_FILE.fullmatch(path)
     return int(match["segment"] or 0) if match else None
+
+
+def checksum(page: Buffer, number: int) -> int:
+    """Return the checksum that page ``number`` of a relation must have. Plain Python: for a few pages."""
+    words = array("I", bytes(page))
+    halves = array("H", words.tobytes())
+    halves[_CHECKSUM_WORD] = 0
+    words = array("I", halves.tobytes()) + array("I", bytes(2 * 4 * _COLUMNS))
+    result = 0
+    for column in range(_COLUMNS):
+        value = _START[column]
+        for word in words[column::_COLUMNS]:
+            value ^= word
+            value = (value * _PRIME & 0xFFFFFFFF) ^ value >> 17
+        result ^= value
+    return (result ^ number & 0xFFFFFFFF) % 65535 + 1
 
 
 def bad_pages(data: Buffer, blocks: Iterable[range], page_size: int = 8192) -> list[BadPage]:

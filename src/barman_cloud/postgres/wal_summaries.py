@@ -7,6 +7,7 @@ gap, on each timeline that the server was on meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -70,10 +71,11 @@ def coverage(needed: Iterable[Summary], available: Iterable[Summary]) -> Coverag
 
 def available_summaries(connection: Connection) -> list[Summary]:
     """Return all summaries that the server has; ``OperationError`` if it doesn't tell."""
-    rows = _query(
-        connection,
-        "SELECT tli, start_lsn::pg_catalog.text, end_lsn::pg_catalog.text FROM pg_catalog.pg_available_wal_summaries()",
-    )
+    with _explained():
+        rows = connection.execute(
+            "SELECT tli, start_lsn::pg_catalog.text, end_lsn::pg_catalog.text"
+            " FROM pg_catalog.pg_available_wal_summaries()"
+        ).fetchall()
     return [Summary(int(timeline), parse_lsn(start), parse_lsn(end)) for timeline, start, end in rows]
 
 
@@ -112,22 +114,23 @@ def require_first_summary(connection: Connection, needed: Sequence[Summary]) -> 
 
 
 def summary_rows(connection: Connection, summaries: Iterable[Summary]) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of ``pg_wal_summary_contents`` for each of ``summaries``, of which one is in memory at a time.
+    """Yield the rows of ``pg_wal_summary_contents`` for each of ``summaries``, one by one: there may be many millions.
 
-    ``OperationError`` if the server has removed one meanwhile.
+    ``OperationError`` if the server has removed a summary meanwhile.
     """
     for timeline, start, end in summaries:
-        yield from _query(
-            connection,
-            "SELECT relfilenode::pg_catalog.int8, reltablespace::pg_catalog.int8, reldatabase::pg_catalog.int8,"
-            " relforknumber, relblocknumber, is_limit_block FROM pg_catalog.pg_wal_summary_contents(%s, %s, %s)",
-            (timeline, format_lsn(start), format_lsn(end)),
-        )
+        with _explained(), connection.cursor() as cursor:
+            yield from cursor.stream(
+                "SELECT relfilenode::pg_catalog.int8, reltablespace::pg_catalog.int8, reldatabase::pg_catalog.int8,"
+                " relforknumber, relblocknumber, is_limit_block FROM pg_catalog.pg_wal_summary_contents(%s, %s, %s)",
+                (timeline, format_lsn(start), format_lsn(end)),
+            )
 
 
-def _query(connection: Connection, query: Any, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
     try:
-        return connection.execute(query, parameters).fetchall()
+        yield
     except psycopg.errors.InsufficientPrivilege as error:
         raise OperationError(f"the WAL summaries can't be read: {first_line(error)}", hint=_GRANT) from error
     except psycopg.Error as error:

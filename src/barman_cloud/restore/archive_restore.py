@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,6 +34,7 @@ from barman_cloud.restore.layer import LABEL
 from barman_cloud.restore.merge import Merge, fits
 from barman_cloud.restore.plan import RestorePlan, make_plan
 from barman_cloud.restore.recovery_settings import RecoverySettings
+from barman_cloud.restore.stale_maps import clear_in_place, warn_of_stale_maps
 from barman_cloud.restore.stored_manifest import entries, fetch_manifest
 from barman_cloud.restore.tree import Outcome, Tree, split
 from barman_cloud.restore.verify import WrittenFiles
@@ -246,8 +246,15 @@ def _extract(
     notes = extraction.notes
     if is_new and fits(chain.changed_size):
         notes.add_merging()
-    merge = Merge() if notes.merging else None
+    warn_of_stale_maps(chain)
+    merge = Merge(chain.maps) if notes.merging else None
     older = extraction.extract_chain(chain, merge)
-    made = merge.made if merge else {}
     trees, files = extraction.trees, extraction.files
-    return older, partial(verify_combined, chain.manifests[-1], trees, files, extraction.jobs, plan.info.version, made)
+
+    def verify() -> int:
+        if merge is None:
+            clear_in_place(chain, trees)
+        made = merge.made if merge else {}
+        return verify_combined(chain.manifests[-1], trees, files, extraction.jobs, plan.info.version, made)
+
+    return older, verify

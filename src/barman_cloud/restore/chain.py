@@ -21,6 +21,7 @@ from barman_cloud.errors import IntegrityError, NotFoundError, OperationError
 from barman_cloud.incremental.chains import ChainPlan, plan_chain
 from barman_cloud.incremental.changes import restored_path
 from barman_cloud.incremental.file_format import BLOCK, Header
+from barman_cloud.incremental.visibility import StaleMaps
 from barman_cloud.postgres.wal import parse_lsn
 from barman_cloud.restore.layer import LABEL, Layer
 from barman_cloud.restore.source import ArchiveSource
@@ -94,6 +95,7 @@ class Chain:
     sources: Sequence[ArchiveSource]
     manifests: Sequence[BinaryIO]
     plan: ChainPlan
+    maps: StaleMaps
     changed_size: int
     """Bytes of all files of changed blocks, those included that later backups make useless."""
 
@@ -158,4 +160,4 @@ def open_chain(store: ObjectStore, layout: Layout, sources: Sequence[ArchiveSour
             yield entry.path
 
     plan = plan_chain([paths(manifest) for manifest in manifests], names)
-    return Chain(sources, manifests, plan, changed)
+    return Chain(sources, manifests, plan, StaleMaps(plan, [source.info.version for source in sources]), changed)

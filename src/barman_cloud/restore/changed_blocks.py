@@ -7,7 +7,7 @@ the increments are read first, the newest first, which tells what every older bl
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 from barman_cloud.archive.buffers import Buffer
@@ -17,6 +17,7 @@ from barman_cloud.errors import IntegrityError
 from barman_cloud.incremental.blocks import BASE, NOTHING, FileParts, Part, blocks_of, live_blocks, runs
 from barman_cloud.incremental.changes import restored_path
 from barman_cloud.incremental.file_format import BLOCK, Header, read_blocks, read_header
+from barman_cloud.incremental.visibility import StaleMaps
 
 HELD_BLOCK: Final = BLOCK + 160
 """Bytes of memory of a block that is held, with what Python needs beside it."""
@@ -29,7 +30,9 @@ class ChangedBlocks:
     Several threads may :meth:`learn` different files of one backup, or :meth:`get` blocks of different files.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, maps: StaleMaps) -> None:
+        """``maps`` are those that need more than their own changed blocks."""
+        self._maps = maps
         self.files: dict[str, FileParts] = {}
         """By the path of the restored file."""
         self._lock = threading.Lock()
@@ -52,6 +55,15 @@ class ChangedBlocks:
         with self._lock:
             file.parts.append(Part(layer, archive, header, tally.crc32c))
         return tally.size, tally.crc32c
+
+    def put_together(self, path: str, size: int, base: Iterator[Buffer]) -> Iterator[Buffer]:
+        """Yield the content that the file ``path`` becomes; ``base`` is what it is on top of, of ``size`` bytes."""
+        content = put_together(path, self.files[path], size, base, self.get)
+        return self._maps.cleared(path, content, self._changes) if path in self._maps else content
+
+    def _changes(self, path: str, since: int) -> list[Sequence[int]]:
+        file = self.files.get(path)
+        return [part.header.blocks for part in file.parts if part.layer > since] if file else []
 
     def get(self, path: str, block: int) -> bytes:
         """Return the content of a block, which is forgotten; ``IntegrityError`` if it never came."""

@@ -19,7 +19,8 @@ from barman_cloud.archive.buffers import Buffer
 from barman_cloud.archive.tar import Member
 from barman_cloud.errors import IntegrityError
 from barman_cloud.incremental.file_format import BLOCK, PREFIX
-from barman_cloud.restore.changed_blocks import HELD_BLOCK, ChangedBlocks, put_together
+from barman_cloud.incremental.visibility import StaleMaps
+from barman_cloud.restore.changed_blocks import HELD_BLOCK, ChangedBlocks
 
 LIMIT: Final = 512 << 20
 """Bytes of memory for changed blocks."""
@@ -36,8 +37,8 @@ class Merge(ChangedBlocks):
     Backups are extracted the newest first.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, maps: StaleMaps) -> None:
+        super().__init__(maps)
         self.made: dict[str, tuple[int, int]] = {}
         """Size and CRC-32C of the files that were put together, by their paths in the manifest."""
         self._begun: set[str] = set()
@@ -60,7 +61,7 @@ class Merge(ChangedBlocks):
             self._begun.add(path)
         folder, slash, name = member.name.rpartition("/")
         becomes = replace(file.member, name=f"{folder}{slash}{name.removeprefix(PREFIX)}", size=file.length * BLOCK)
-        return becomes, put_together(path, file, member.size, content, self.get)
+        return becomes, self.put_together(path, member.size, content)
 
     def _hold(self, path: str, block: int, data: memoryview) -> None:
         self._size += HELD_BLOCK  # about: threads may lose one another's

@@ -27,6 +27,7 @@ from barman_cloud.store.open import open_store
 from tests.support.faulty_store import FaultyStore
 from tests.support.memory_store import MemoryStore
 from tests.support.ports import wait_for
+from tests.support.schemas import require_valid
 from tests.unit.catalog.builders import backup, fill, keys, memory_catalog, run, segment, where
 
 NOW = datetime.now(UTC)
@@ -276,6 +277,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert head.last_modified  # the store's own clock says that it is fresh: it stays
     assert run(command, catalog, "--dry-run", "--format", "json", *where(catalog)) == 0
     document = json.loads(capsys.readouterr().out)
+    require_valid(document, "cleanup")
     assert (document["command"], document["dry_run"], document["leftovers"]) == ("cleanup", True, [])
     catalog.store.delete([catalog.layout.heartbeat(IDS[0])])
     assert run(command, catalog, "--older-than", "1s", *where(catalog)) == 0

@@ -22,7 +22,8 @@ from barman_cloud.restore.archive_restore import restore_backup
 from barman_cloud.store.base import Buffer, StoreURL
 from barman_cloud.verify.stored_backup import verify_backup
 from tests.support.memory_store import MemoryStore
-from tests.unit.restore.chains import PART, REL, HandMadeChain, block, changed, three
+from tests.unit.incremental.test_visibility import marked, page
+from tests.unit.restore.chains import PART, REL, HandMadeChain, block, chain_with_maps, changed, three
 
 
 def options(
@@ -117,6 +118,18 @@ def test_it_is_what_a_restore_of_the_chain_makes(tmp_path: Path, memory: int) ->
     assert {key: etag for key, etag in after.items() if not key.startswith(folder)} == before
     assert isinstance(chain.store, MemoryStore)
     assert all(chain.store.tags(key) == {"a": "b"} for key in after if key.startswith(folder))
+
+
+@pytest.mark.parametrize("version", [170010, 170011])
+def test_maps_that_increments_did_not_follow_lose_the_marks_of_what_changed(
+    tmp_path: Path, memory: int, version: int
+) -> None:
+    chain = chain_with_maps(version)
+    new = consolidate(chain.catalog, chain.newest, options(memory))
+    made = restored(chain, new, tmp_path / "ours")["base/5/16400_vm"][0]
+    assert marked(page(0xFF, 0)) - marked(made) == ({1, 5} if version == 170010 else set())
+    verdict = verify_backup(chain.catalog, new, 2, quick=False)
+    assert not verdict.broken, verdict.findings
 
 
 @pytest.mark.parametrize("seed", range(6))

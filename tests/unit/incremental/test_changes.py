@@ -81,6 +81,7 @@ def test_changed_blocks_are_counted_in_the_file() -> None:
         ("base/5/PG_VERSION", 3, {}, {"base/5/PG_VERSION"}),
         (PATH, 10 * BLOCK, {}, set()),
         (f"{PATH}_fsm", 10 * BLOCK, {}, {f"{PATH}_fsm"}),
+        (f"{PATH}_vm", 10 * BLOCK, {}, {f"{PATH}_vm"}),
         (f"{PATH}_init", 10 * BLOCK, {}, {f"{PATH}_init"}),
         (PATH, 0, {}, {PATH}),
         (PATH, 10 * BLOCK + 1, {}, {PATH}),
@@ -88,7 +89,18 @@ def test_changed_blocks_are_counted_in_the_file() -> None:
         (PATH, 10 * BLOCK, changed(limit=0), {PATH}),
         (f"{PATH}.1", 10 * BLOCK, changed(limit=SEGMENT_BLOCKS), {f"{PATH}.1"}),
     ],
-    ids=["no relation", "new", "free space map", "init fork", "empty", "odd size", "nearly all", "cut", "segment cut"],
+    ids=[
+        "no relation",
+        "new",
+        "free space map",
+        "visibility map",
+        "init fork",
+        "empty",
+        "odd size",
+        "nearly all",
+        "cut",
+        "segment cut",
+    ],
 )
 def test_what_is_stored_whole(path: str, size: int, changes: dict[RelationFork, ForkChanges], parent: set[str]) -> None:
     assert header_for(path, size, changes, parent) is None
@@ -198,5 +210,5 @@ def test_what_the_scan_stores_whole() -> None:
 def test_of_a_manifest_the_files_of_relations_are_kept() -> None:
     names = ["base/5/1", "base/5/INCREMENTAL.2", "base/5/3_fsm", "base/5/3_vm", "base/5/PG_VERSION", "PG_VERSION", "x"]
     found = read_parent_files(ManifestFile(name, 8192, f"time of {name}", None, None) for name in names)
-    assert found.sizes == {"base/5/1": 8192, "base/5/2": None, "base/5/3_vm": 8192}
+    assert found.sizes == {"base/5/1": 8192, "base/5/2": None}
     assert found.versions == {"base/5/PG_VERSION": "time of base/5/PG_VERSION"}

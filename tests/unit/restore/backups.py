@@ -20,7 +20,7 @@ from barman_cloud.catalog.backup_info import DONE, BackupInfo, Tablespace
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.layout import Layout
 from barman_cloud.postgres.wal import parse_lsn
-from barman_cloud.restore import extraction
+from barman_cloud.restore import extraction, worker
 from barman_cloud.restore.archive_restore import RestoreReport, restore_backup
 from barman_cloud.restore.recovery_settings import RecoverySettings
 from barman_cloud.store.base import ObjectStore, StoreURL
@@ -155,7 +155,7 @@ def restore(
 
 def interrupt_after(bucket: Bucket, target: Path, archives: int) -> None:
     """Run a restore that is killed once so many archives (the largest first) are extracted."""
-    real = extraction.extract_archive
+    real = worker.extract_archive
     left = [archives]
 
     def extract(*args: object, **options: object) -> object:

@@ -14,6 +14,7 @@ from barman_cloud.catalog.backup_info import BackupInfo, Tablespace
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.incremental.file_format import BLOCK, Header
 from barman_cloud.store.base import ObjectStore
+from tests.unit.incremental.test_visibility import page
 from tests.unit.restore.backups import Bucket, directory, member, tar
 
 Member = tuple[tarfile.TarInfo, bytes]
@@ -117,3 +118,14 @@ EXPECTED = {
     "space/PG_18_1/5/2": block(6) + block(5) * 2,
 }
 """The files of relations that a restore of the newest makes, the tablespace in ``space``."""
+
+
+def chain_with_maps(version: int) -> HandMadeChain:
+    """A table of which an increment has two blocks, and one of which it has none, with maps that it has nothing of."""
+    chain = HandMadeChain()
+    maps = {"base/5/16400_vm": page(0xFF, 0), "base/5/16401_vm": page(0xFF, 0)}
+    chain.add({REL: block(1) * 8, "base/5/16401": block(1) * 8, **maps}, version=version)
+    parts = {f"base/5/INCREMENTAL.{name}": changed({}, 1) for name in ("16400_vm", "16401_vm")}
+    parts |= {PART: changed({1: block(2), 5: block(3)}, 8), "base/5/INCREMENTAL.16401": changed({}, 8)}
+    chain.add(parts, version=version)
+    return chain

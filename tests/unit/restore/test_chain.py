@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from barman_cloud.archive.checksum import crc32c
 from barman_cloud.archive.manifest import ManifestReader
 from barman_cloud.errors import BarmanCloudError, IntegrityError, OperationError
 from barman_cloud.incremental.file_format import BLOCK
+from barman_cloud.postgres.page_checksum import bad_pages
 from barman_cloud.restore import merge
 from barman_cloud.restore.archive_restore import RestoreReport, restore_backup
 from barman_cloud.restore.dry_run import describe_restore
@@ -21,8 +23,9 @@ from barman_cloud.restore.layer import is_of_changed_blocks, without_parent
 from barman_cloud.restore.overlay import overlay
 from barman_cloud.store.open import open_store
 from tests.faults.test_restore_kills import killed_at, snapshot
+from tests.unit.incremental.test_visibility import marked, page
 from tests.unit.restore.backups import member
-from tests.unit.restore.chains import EXPECTED, PART, REL, SYSTEM, HandMadeChain, block, changed, three
+from tests.unit.restore.chains import EXPECTED, PART, REL, SYSTEM, HandMadeChain, block, chain_with_maps, changed, three
 from tests.unit.restore.test_delta import control_file
 
 
@@ -52,6 +55,27 @@ def refused(chain: HandMadeChain, target: Path, words: str, kind: type[BarmanClo
         with pytest.raises(kind, match=words):
             run(chain, target)
         assert not target.exists() or not list(target.iterdir())
+
+
+@pytest.mark.parametrize("version", [170010, 170011])
+def test_maps_that_increments_did_not_follow_lose_the_marks_of_what_changed(
+    tmp_path: Path, way: str, version: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    chain = chain_with_maps(version)
+    restore(chain, tmp_path / "data")
+    every = marked(page(0xFF, 0))
+    missing = set() if version == 170011 else {1, 5} if way == "put together" else every
+    made = (tmp_path / "data/base/5/16400_vm").read_bytes()
+    assert every - marked(made) == missing
+    assert bad_pages(made, [range(1)]) == []
+    assert (tmp_path / "data/base/5/16401_vm").read_bytes() == page(0xFF, 0)
+    assert ("taken out of the maps" in caplog.text) is (version == 170010)
+    (listed,) = [
+        entry
+        for entry in ManifestReader(iter([(tmp_path / "data/backup_manifest").read_bytes()]))
+        if entry.path == "base/5/16400_vm"
+    ]
+    assert listed.crc == crc32c(made)
 
 
 def test_the_newest_backup_is_made_out_of_the_chain(tmp_path: Path) -> None:
