@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
@@ -175,8 +176,25 @@ def test_a_slot_that_nobody_uses(server: PostgresServer) -> None:
     finally:
         server.query("SELECT pg_drop_replication_slot('forgotten')")
     assert said["slots"].level is Level.WARNING
-    assert "nobody uses slot forgotten" in said["slots"].message
+    assert re.search(r"nobody uses slot forgotten: the server keeps WAL for it \(.* by now\)", said["slots"].message)
     assert "pg_drop_replication_slot('forgotten')" in (said["slots"].hint or "")
+
+
+def test_a_slot_that_falls_behind_and_loses_its_wal(server: PostgresServer) -> None:
+    server.configure(max_slot_wal_keep_size="1MB")
+    server.query("SELECT pg_create_physical_replication_slot('slow', true)")
+    try:
+        for _ in range(4):
+            server.switch_wal()
+        behind = found(server)["slots"]
+        server.query("CHECKPOINT")
+        lost = found(server)["slots"]
+    finally:
+        server.query("SELECT pg_drop_replication_slot('slow')")
+        server.configure(max_slot_wal_keep_size="-1")
+    assert (behind.level, lost.level) == (Level.CRITICAL, Level.CRITICAL)
+    assert "slot slow has fallen behind max_slot_wal_keep_size" in behind.message
+    assert "slot slow has lost WAL" in lost.message
 
 
 def test_a_role_that_may_see_little(server: PostgresServer) -> None:

@@ -24,7 +24,7 @@ from barman_cloud.catalog.needed_wal import needed_wal
 from barman_cloud.catalog.times import format_time
 from barman_cloud.catalog.wal_archive import WalArchive
 from barman_cloud.catalog.wal_range import name_of
-from barman_cloud.errors import DrillError, IntegrityError, NotFoundError, OperationError, UsageError
+from barman_cloud.errors import DrillError, IntegrityError, NotFoundError, OperationError, UnexpectedError, UsageError
 from barman_cloud.postgres.programs import Programs, find_server
 from barman_cloud.postgres.wal import format_lsn
 from barman_cloud.report import progress
@@ -219,7 +219,13 @@ class _Drill:
                 hint = "free some, or give another place with --directory"
                 raise DrillError(str(error), hint=hint) from error
             log.info("restoring backup %s into %s", self.info.backup_id, place.data)
-            done = restore_backup(store, layout, self.info, place.data, rules, self.options.jobs, self.settings)
+            try:
+                done = restore_backup(store, layout, self.info, place.data, rules, self.options.jobs, self.settings)
+            except UnexpectedError as error:
+                if not isinstance(error.__cause__, OSError):
+                    raise
+                # A restore would go on from here; nothing is left of a drill that it could go on from.
+                raise DrillError(str(error), hint="once that is fixed, hold the drill again") from error
             self.restored = done
             self.findings.append(ok("restore", _describe(done)))
         if self.restored is not None:

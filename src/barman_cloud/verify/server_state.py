@@ -13,6 +13,7 @@ from barman_cloud.catalog.receiver_state import ReceiverState
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.postgres.archiving import archiving_problem, problem_of_settings, streams_to
 from barman_cloud.postgres.connection import Connection, ConnectionParameters, connect, first_line, read_metadata
+from barman_cloud.report.text import size
 from barman_cloud.verify.findings import Finding, critical, ok, unknown, warning
 from barman_cloud.verify.limits import Limits
 from barman_cloud.verify.pg_wal import look_at_lag, look_at_room, wal_rate
@@ -91,10 +92,12 @@ def _waiting(connection: Connection, limits: Limits) -> Finding:
 
 def _slots(connection: Connection) -> list[dict[str, Any]]:
     rows = connection.execute(
-        "SELECT slot_name::pg_catalog.text, active, wal_status::pg_catalog.text, safe_wal_size"
+        "SELECT slot_name::pg_catalog.text, active, wal_status::pg_catalog.text,"
+        " pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()"
+        " ELSE pg_catalog.pg_current_wal_lsn() END, restart_lsn)::pg_catalog.int8"
         " FROM pg_catalog.pg_replication_slots WHERE slot_type = 'physical'"
     ).fetchall()
-    return [{"name": row[0], "active": row[1], "status": row[2], "safe": row[3]} for row in rows]
+    return [{"name": row[0], "active": row[1], "status": row[2], "kept": row[3]} for row in rows]
 
 
 def _slot_finding(slot: dict[str, Any]) -> Finding:
@@ -103,10 +106,18 @@ def _slot_finding(slot: dict[str, Any]) -> Finding:
         return critical(
             "slots", f"slot {name} has lost WAL that its receiver needs", "drop it, and take a backup", name
         )
+    if status == "unreserved":
+        return critical(
+            "slots",
+            f"slot {name} has fallen behind max_slot_wal_keep_size: the next checkpoint may remove WAL that it needs",
+            "let its receiver catch up now, and see why it is slow or stopped; a larger max_slot_wal_keep_size helps",
+            name,
+        )
     if not slot["active"]:
+        kept = f" ({size(max(0, slot['kept']))} by now)" if slot["kept"] is not None else ""
         return warning(
             "slots",
-            f"nobody uses slot {name}: the server keeps WAL for it until its disk is full",
+            f"nobody uses slot {name}: the server keeps WAL for it{kept} until its disk is full",
             f"start its receiver, or drop it: SELECT pg_drop_replication_slot('{name}')",
             name,
         )

@@ -129,11 +129,6 @@ MUTANTS = (
                 "        deliver(_pieces(source, directory), destination)",
                 "a segment that was copied stays in the spool",
             ),
-            (
-                "        if error.errno != errno.EXDEV:\n            raise\n",
-                "",
-                "any failure of a rename leads to a copy",
-            ),
             ("os.lockf(file, os.F_TLOCK, 0)", "os.fstat(file)", "the file of a call at work is removed"),
         ],
     ),
@@ -260,15 +255,32 @@ MUTANTS = (
                 "a history file that is cut is stored",
             ),
             (
-                "            if self.size > SMALL_FILE_LIMIT:\n                raise",
-                "            if False:\n                raise",
-                "a small file of any size is read",
-            ),
-            (
                 "start, self.name, system_identifier=",
                 "start, self.name, system_identifier=None and ",
                 "a segment of another cluster is stored",
             ),
+        ],
+    ),
+    *of(
+        "wal/delivery.py",
+        ("unit/wal/test_limits.py",),
+        [
+            (
+                "        if error.errno != errno.EXDEV:\n            raise\n",
+                "",
+                "any failure of a rename leads to a copy",
+            )
+        ],
+    ),
+    *of(
+        "wal/wal_file.py",
+        ("unit/wal/test_limits.py",),
+        [
+            (
+                "            if self.size > SMALL_FILE_LIMIT:\n                raise",
+                "            if False:\n                raise",
+                "a small file of any size is read",
+            )
         ],
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import os
@@ -21,6 +22,7 @@ from barman_cloud.errors import (
     DrillError,
     NotFoundError,
     OperationError,
+    UnexpectedError,
     UsageError,
 )
 from barman_cloud.postgres.programs import Programs
@@ -128,6 +130,25 @@ def test_missing_wal_ends_the_drill_before_anything_is_written(tmp_path: Path, m
     assert list(tmp_path.iterdir()) == []
     last = drill_record.last(catalog.store, catalog.layout)
     assert last == DrillRecord(NOW, "20261125T030000", False, (shown.report.findings[1].message,))
+
+
+def test_a_disk_that_fails_is_none_of_the_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any) -> None:
+        try:
+            raise OSError(errno.EIO, "Input/output error")
+        except OSError as error:
+            raise UnexpectedError("/x/base/1: Input/output error", hint="the same command goes on") from error
+
+    monkeypatch.setattr(drills, "find_server", lambda *_: Programs("18.6", tmp_path))
+    monkeypatch.setattr(drills, "make_plan", lambda *_, **__: (None, None))
+    monkeypatch.setattr(drills, "look_before", lambda *_: None)
+    monkeypatch.setattr(drills, "restore_backup", failing)
+    catalog = fill(memory_catalog(), [done(25, 2)], [segment(n) for n in (2, 3)])
+    with pytest.raises(DrillError, match="/x/base/1: Input/output error") as caught:
+        drill(catalog, None, RecoverySettings("c"), DrillOptions(directory=tmp_path))
+    assert caught.value.hint == "once that is fixed, hold the drill again"
+    assert list(tmp_path.iterdir()) == []
+    assert drill_record.last(catalog.store, catalog.layout) is None, "that says nothing about a backup"
 
 
 class TestPlace:

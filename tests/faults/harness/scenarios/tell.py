@@ -61,7 +61,7 @@ class VerifyingDamage(Telling):
     name = "verify-damage"
 
     def spoil(self, store: ObjectStore, prefix: str) -> str:
-        backup_id = self.material.ids[1]
+        backup_id = self.material.ids[-1]  # which verify reads unless it is told otherwise
         key = next(key for key in self.material.objects if f"/base/{backup_id}/data" in key)
         content = bytearray(self.material.objects[key])
         content[len(content) // 2] ^= 0x10
