@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import re
+import shutil
 import socket
 import struct
 import subprocess
@@ -256,6 +257,16 @@ class TestSpeedAndMemory:
         assert 40 < peak / 1024 < 80 + (jobs + 1) * (6 * 8 + 10)  # docs/explanation/memory.md
 
 
+def has_old_pgbouncer() -> bool:
+    """Whether there is a PgBouncer that passes no replication connections on, as later ones do."""
+    program = shutil.which("pgbouncer")
+    if program is None:
+        return False
+    shown = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"PgBouncer (\d+)\.(\d+)", shown)
+    return found is not None and (int(found[1]), int(found[2])) < (1, 23)
+
+
 class TestRefusals:
     """Each names the setting and its value, and what to do; nothing is left in the store or on the server."""
 
@@ -316,6 +327,21 @@ class TestRefusals:
         refused(done, f"a connection pooler answers at 127.0.0.1, port {port}", "connect to PostgreSQL itself")
         assert repository.ids == []
 
+    @pytest.mark.skipif(not has_old_pgbouncer(), reason="no pgbouncer before 1.23 is on the PATH")
+    @pytest.mark.parametrize("mode", ["session", "transaction"])
+    def test_a_real_pooler_in_between(
+        self, postgres: PostgresServer, repository: Repository, server_dir: Path, mode: str
+    ) -> None:
+        with pgbouncer(postgres, server_dir / "pooler", mode) as port:
+            for way in (
+                ("--streaming-conninfo", f"host=127.0.0.1 port={port} user=postgres"),
+                ("--host", "127.0.0.1", "--port", str(port), "--user", "postgres"),
+            ):
+                done = repository.backup(postgres, *STREAM, *way)
+                refused(done, f"a connection pooler answers at 127.0.0.1, port {port}", "connect to PostgreSQL itself")
+                assert repository.ids == []
+            wait_for(lambda: no_session_is_left(postgres), what="the session to be closed")
+
     def test_a_stream_from_another_cluster(
         self, postgres: PostgresServer, server: PostgresServer, repository: Repository
     ) -> None:
@@ -357,6 +383,36 @@ def moto_client(moto: StoreServer):  # type: ignore[no-untyped-def]
     return boto3.client(
         "s3", endpoint_url=moto.endpoint, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
     )
+
+
+@contextlib.contextmanager
+def pgbouncer(server: PostgresServer, directory: Path, mode: str) -> Iterator[int]:
+    """Run a PgBouncer in front of the server, and return its port."""
+    directory.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    (directory / "users").write_text('"postgres" ""\n')
+    (directory / "ini").write_text(
+        f"[databases]\n* = host=127.0.0.1 port={server.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+        f"listen_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {directory}/users\n"
+        f"pool_mode = {mode}\nignore_startup_parameters = extra_float_digits\n"
+    )
+    server_account().own(directory)
+    program = shutil.which("pgbouncer")
+    assert program
+    process = subprocess.Popen(server_account().command([program, directory / "ini"]), stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: answers(port), what="PgBouncer to answer")
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
 
 
 @contextlib.contextmanager
