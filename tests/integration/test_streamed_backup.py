@@ -340,7 +340,6 @@ class TestRefusals:
                 done = repository.backup(postgres, *STREAM, *way)
                 refused(done, f"a connection pooler answers at 127.0.0.1, port {port}", "connect to PostgreSQL itself")
                 assert repository.ids == []
-            wait_for(lambda: no_session_is_left(postgres), what="the session to be closed")
 
     def test_a_stream_from_another_cluster(
         self, postgres: PostgresServer, server: PostgresServer, repository: Repository
