@@ -59,7 +59,9 @@ torture: peers ## kill and disturb every command for MINUTES=10, drawn from SEED
 EXAMPLES ?= 20000
 SECONDS_EACH ?= 30
 fuzz: venv ## hostile bytes for every reader: EXAMPLES=20000 for each, then SECONDS_EACH=30 led by coverage (atheris)
-	BARMAN_CLOUD_TEST_DRAW=anew BARMAN_CLOUD_TEST_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q --timeout 0 tests/fuzz
+	mkdir -p .fuzz && rm -f .fuzz/inputs
+	BARMAN_CLOUD_TEST_DRAW=anew BARMAN_CLOUD_TEST_FUZZ_EXAMPLES=$(EXAMPLES) BARMAN_CLOUD_TEST_FUZZ_INPUTS=.fuzz/inputs \
+	    $(BIN)/python -m pytest -q --timeout 0 tests/fuzz
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: -c constraints.txt atheris
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS_EACH)
 
@@ -75,6 +77,7 @@ lint: venv ## ruff, mypy and the import contracts
 	$(BIN)/lint-imports
 	$(BIN)/python -m scripts.reference --check
 	$(BIN)/python -m scripts.man_pages --check
+	$(BIN)/python -m scripts.completions --check
 	$(BIN)/python -m scripts.store_table --check
 
 format: venv ## let ruff fix what it can
@@ -84,6 +87,7 @@ format: venv ## let ruff fix what it can
 docs: venv ## write the reference pages that the code itself knows, and build the site into site/
 	$(BIN)/python -m scripts.reference
 	$(BIN)/python -m scripts.man_pages
+	$(BIN)/python -m scripts.completions
 	$(BIN)/python -m scripts.store_table
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 

@@ -19,7 +19,7 @@ import zipfile
 from pathlib import Path
 
 PROJECT = Path(__file__).parent.parent
-PARTS = ("bin", "src", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md")
+PARTS = ("bin", "completions", "man", "src", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md")
 """What packages are made of."""
 
 

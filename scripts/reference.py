@@ -12,7 +12,7 @@ from pathlib import Path
 
 from barman_cloud import errors
 from barman_cloud.cli.command import load
-from barman_cloud.cli.commands import PROGRAMS, SUMMARIES
+from barman_cloud.cli.commands import PROGRAMS, SHORT, SUMMARIES
 from barman_cloud.cli.parser import Parser
 from scripts.configuration_page import configuration_page
 from scripts.server_page import server_page
@@ -36,6 +36,10 @@ def option_rows(parser: Parser) -> Iterator[str]:
         yield f"| {name.replace('|', chr(92) + '|')} | {help_text} |"
 
 
+def _listed(parts: list[str]) -> str:
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
 def commands_page() -> str:
     """Return the page of all commands and their options."""
     lines = [
@@ -44,11 +48,18 @@ def commands_page() -> str:
         "Made by `make docs` from the parsers. Each command is a subcommand of `barman-cloud`; those that Barman has",
         "too are installed as `barman-cloud-COMMAND` as well.",
         "Options and positionals (bold) mix in any order; long options may be abbreviated.",
+        f"{_listed([f'`{short}` is short for `{name}`' for short, name in SHORT.items()])}: `barman-cloud list main`.",
         "",
         "`barman-cloud completion bash` (or `zsh`, `fish`) prints the script that makes a shell complete commands,",
-        "options, servers and backups. Load it with `source <(barman-cloud completion bash)` in `~/.bashrc`,",
-        "or with `barman-cloud completion fish | source` in `config.fish`. Manual pages are in `share/man` of the",
-        "environment: `man -M /opt/barman-cloud/share/man barman-cloud-backup`.",
+        "options, servers and backups. Load it with `source <(barman-cloud completion bash)` in `~/.bashrc`, the same",
+        "with `zsh` in `~/.zshrc` (after `compinit`), or `barman-cloud completion fish | source` in `config.fish`.",
+        "",
+        "The scripts and the manual pages are installed as well: by the Debian package where shells and `man` look, by",
+        "`pip` in `share` of the environment. There `man` finds the pages if `bin` is in the `PATH` (else",
+        "`man -M /opt/barman-cloud/share/man barman-cloud-backup`); bash (with the package `bash-completion`) and fish",
+        "find the scripts with",
+        "`export XDG_DATA_DIRS=/opt/barman-cloud/share:${XDG_DATA_DIRS:-/usr/local/share:/usr/share}`,",
+        "zsh with `fpath=(/opt/barman-cloud/share/zsh/site-functions $fpath)` before `compinit`.",
     ]
     for name, summary in SUMMARIES.items():
         parser = Parser(prog=f"barman-cloud {name}")

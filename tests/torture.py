@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.faults.harness.cases import Case, Finding, Harness
-from tests.faults.harness.material import material
+from tests.faults.harness.material import COMPARED, material
 from tests.faults.harness.scenarios import SCENARIOS
 from tests.support.privileges import server_account
 from tests.support.servers import rclone_s3
@@ -63,6 +63,7 @@ def main() -> int:
         "seconds": round(time.monotonic() - started),
         "processors": os.cpu_count(),
         "cases": dict(counts),
+        "compared_bytes": COMPARED["bytes"],
         "findings": [finding.as_json() for finding in findings],
     }
     if arguments.json:

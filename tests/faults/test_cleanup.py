@@ -12,6 +12,7 @@ from tests.faults.test_backup_faults import SLOW, Running
 from tests.support.commands import program
 from tests.support.ports import wait_for
 from tests.support.postgres import PostgresServer, command_environment
+from tests.support.schemas import require_valid
 from tests.support.servers import ACCESS_KEY, REGION, SECRET_KEY, StoreServer
 
 UMBRELLA = program("backup").removesuffix("-backup")
@@ -41,7 +42,9 @@ def test_a_killed_backup_and_its_uploads_go(
             env=command_environment(moto.environ), capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        leftovers = json.loads(done.stdout)["leftovers"]
+        document = json.loads(done.stdout)
+        require_valid(document, "cleanup")
+        leftovers = document["leftovers"]
         return {f"{item['kind']} {item['name'].rpartition('/')[2]}": item["result"] for item in leftovers}
 
     with Running(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -14,6 +16,7 @@ from barman_cloud.catalog import keep, selection
 from barman_cloud.catalog.backup_info import ANNOUNCED, BEGUN, DONE, BackupInfo, Snapshot, SnapshotsInfo
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.deletion import delete_by_id, delete_by_policy
+from barman_cloud.catalog.deletion_mark import DeletionMark
 from barman_cloud.catalog.removal import DeletionOptions
 from barman_cloud.catalog.retention import parse_policy
 from barman_cloud.errors import (
@@ -179,6 +182,13 @@ def test_a_deletion_by_shortcut_is_finished_by_the_same_words(after: bool) -> No
         assert relative(catalog) == relative(whole)
 
 
+@pytest.fixture
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A keep that runs inside a deletion would wait for what can't go on meanwhile."""
+    monkeypatch.setattr(keep, "DECIDED_WITHIN", 0.0)
+
+
+@pytest.mark.usefixtures("_hasty")
 @pytest.mark.parametrize("after", [False, True])
 def test_an_annotation_that_was_acknowledged_is_never_of_a_backup_that_goes(after: bool) -> None:
     """``backup-keep`` runs as a whole at each call of a deletion, which is killed there or goes on."""
@@ -211,6 +221,7 @@ def test_an_annotation_that_was_acknowledged_is_never_of_a_backup_that_goes(afte
                 assert catalog.load_one(IDS[0]).status == DONE
 
 
+@pytest.mark.usefixtures("_hasty")
 @pytest.mark.parametrize("killed", [None, ("put", "*/backup.info", 1), ("delete", "*/data.tar", 0)])
 def test_a_deletion_that_overtakes_a_keep_leaves_it_no_success(killed: tuple[str, str, int] | None) -> None:
     """The deletion, or its beginning, happens between the keep's look at the backup and its annotation."""
@@ -227,6 +238,78 @@ def test_a_deletion_that_overtakes_a_keep_leaves_it_no_success(killed: tuple[str
     with pytest.raises(BarmanCloudError) as caught:
         keep.keep(Catalog(store, catalog.layout), IDS[0], "full")
     assert caught.value.exit_code in (1, 4)
+
+
+def test_a_keep_waits_for_the_deletion_that_gives_way_to_it() -> None:
+    """It has found the backup DONE, and its annotation comes between the announcement and the look for one."""
+    catalog = four_backups()
+    ready, announced, stored = threading.Event(), threading.Event(), threading.Event()
+
+    def hesitate() -> None:
+        ready.set()
+        assert announced.wait(20)
+
+    keeping = FaultyStore(catalog.store)
+    keeping.fail("put", key="*/annotations/keep", error=hesitate)
+    keeping.fail("get", key="*/backup.info", skip=1, error=lambda: stored.set())
+
+    def meanwhile() -> None:
+        announced.set()
+        assert stored.wait(20)
+
+    with ThreadPoolExecutor() as pool:
+        told = pool.submit(keep.keep, Catalog(keeping, catalog.layout), IDS[0], "full")
+        assert ready.wait(20)
+        with pytest.raises(OperationError, match="it has a keep annotation"):
+            run(catalog, by_policy, all_snapshots(), Failure("put", "*/backup.info", error=meanwhile, after=True))
+        told.result(20)
+    assert_is_kept(catalog)
+    assert catalog.load_one(IDS[0]).status == DONE
+
+
+@pytest.mark.parametrize("way", [by_policy, by_id])
+@pytest.mark.parametrize("moment", ["annotations/keep", "backup.info"])
+def test_of_two_deletions_and_a_keep_none_deletes_what_was_promised_to_be_kept(way: Delete, moment: str) -> None:
+    """The first deletion is about to look for an annotation, or has; then there is one, and the second gives way."""
+    catalog = four_backups()
+    acknowledged = []
+
+    def interfere() -> None:
+        catalog.store.put(catalog.layout.keep(IDS[0]), b"full")
+        with contextlib.suppress(OperationError):  # a policy leaves the backup out
+            run(catalog, way, all_snapshots(), None)
+        keep.keep(catalog, IDS[0], "full")
+        acknowledged.append(True)
+
+    calls = run(four_backups(), way, all_snapshots(), None).calls
+    announced, begun = [n for n, call in enumerate(calls) if call == ("put", catalog.layout.backup_info(IDS[0]))]
+    between = [n for n in range(announced, begun) if calls[n][0] == "get" and calls[n][1].endswith(moment)]
+    with pytest.raises(OperationError, match="it has a keep annotation"):
+        run(catalog, way, all_snapshots(), Failure(skip=between[-1], error=interfere))
+    assert acknowledged
+    assert_is_kept(catalog)
+    assert catalog.load_one(IDS[0]).status == DONE
+
+
+def test_no_deletion_takes_back_the_mark_by_which_another_one_has_begun() -> None:
+    """It would make a backup that loses its archives look like a whole one."""
+    catalog = four_backups()
+    hesitating = DeletionMark(catalog, IDS[0])
+    hesitating.announce()
+    other = DeletionMark(catalog, IDS[0])
+    other.announce()
+    other.begin()
+    hesitating.take_back()
+    assert catalog.load_one(IDS[0]).deletion == BEGUN
+    hesitating.begin()
+    hesitating.take_back()
+    assert catalog.load_one(IDS[0]).deletion == BEGUN
+    catalog.store.delete([catalog.layout.backup_info(IDS[0])])
+    late = DeletionMark(catalog, IDS[1])
+    late.announce()
+    catalog.store.delete([catalog.layout.backup_info(IDS[1])])
+    late.take_back()
+    assert IDS[1] not in catalog.load().backups
 
 
 def assert_is_kept(catalog: Catalog) -> None:

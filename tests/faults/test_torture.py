@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from barman_cloud.catalog.layout import Layout
 from tests.faults.harness.cases import Case, Harness
 from tests.faults.harness.material import SERVER, Material, material
 from tests.faults.harness.process import Disturbance, Outcome, Runner
-from tests.faults.harness.scenarios import SCENARIOS, backups, wal
+from tests.faults.harness.scenarios import SCENARIOS, backups, receive, tell, upkeep, wal
 from tests.faults.harness.scenarios.base import Place, Scenario
 from tests.faults.harness.wire import FAULTS
 from tests.support.postgres import server_directory
@@ -151,6 +152,50 @@ class TestJudgement:
             (tmp_path / "restored" / "PG_VERSION").write_text("7\n")
 
         assert "differs in ['PG_VERSION']" in _judged(backups.RestoringBackup, made, tmp_path, spoil, DONE)
+
+    def test_what_was_to_stay_and_is_cleaned_up(self, made: Material, tmp_path: Path) -> None:
+        def lose(scenario: Scenario) -> None:
+            with scenario.place.store() as store:
+                store.delete([info.key for info in store.list(f"{SERVER}/base/{made.ids[0]}/data")])
+
+        assert "was to stay and is gone" in _judged(upkeep.CleaningUp, made, tmp_path, lose, KILLED)
+
+    def test_leftovers_after_a_cleanup(self, made: Material, tmp_path: Path) -> None:
+        assert "exit code 0, and these are left" in _judged(upkeep.CleaningUp, made, tmp_path, lambda _: None, DONE)
+
+    def test_a_consolidated_backup_that_is_another(self, made: Material, tmp_path: Path) -> None:
+        def exchange(scenario: Scenario) -> None:
+            """Say of the chain's first backup, under a new id, that it is the consolidated one."""
+            first = scenario.place.root / "store" / SERVER / "base" / "20261122T121101"
+            shutil.copytree(first, first.with_name("20261122T121104"))
+
+        assert "is DONE, and restored it" in _judged(upkeep.Consolidating, made, tmp_path, exchange, KILLED)
+
+    @pytest.mark.parametrize("kind", [tell.VerifyingDamage, tell.CheckingGap])
+    def test_all_is_well_where_something_is_wrong(self, made: Material, tmp_path: Path, kind: type[Scenario]) -> None:
+        assert "exit code 0, where something is wrong" in _judged(kind, made, tmp_path, lambda _: None, DONE)
+
+    def test_what_a_drill_leaves(self, made: Material, tmp_path: Path) -> None:
+        def leave(scenario: Scenario) -> None:
+            assert isinstance(scenario, upkeep.Drilling)
+            (scenario.drills / "barman-cloud-drill-x").mkdir()
+            scenario.left = ["postgres -D data"]
+
+        said = _judged(upkeep.Drilling, made, tmp_path, leave, DONE)
+        assert "left running: ['postgres -D data']" in said
+        assert "it left ['barman-cloud-drill-x']" in said
+
+    @pytest.mark.parametrize("kind", [receive.Receiving, receive.ReceivingDirectly])
+    def test_received_wal_that_was_acknowledged_and_is_nowhere(
+        self, made: Material, tmp_path: Path, kind: type[Scenario]
+    ) -> None:
+        def lose(scenario: Scenario) -> None:
+            assert scenario.disturbed(None).code == 0
+            for place in ("store", "spool"):
+                shutil.rmtree(tmp_path / place, ignore_errors=True)
+            (tmp_path / "store").mkdir()
+
+        assert "were acknowledged and are nowhere" in _judged(kind, made, tmp_path, lose, KILLED)
 
     def test_an_empty_list_where_there_are_backups(self, made: Material, tmp_path: Path) -> None:
         outcome = Outcome((), 0, '{"backups_list": []}', "", 0.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import re
 import subprocess
 import sys
 import tempfile
@@ -42,6 +43,9 @@ def main() -> int:
             f"{name:20} {'found something' if done.returncode else 'held'}  {last[-1].strip() if last else ''}",
             flush=True,
         )
+        if runs := re.search(r"^Done (\d+) runs", done.stderr, re.MULTILINE):
+            with (FAILURES / "inputs").open("a") as file:
+                file.write(f"{name} {runs[1]}\n")
         if done.returncode:
             bad.append(name)
             print(done.stderr[-3000:], file=sys.stderr)

@@ -19,6 +19,8 @@ from barman_cloud.errors import BarmanCloudError
 from tests.fuzz.target import Target
 from tests.fuzz.targets import Listings, listings, targets
 
+INPUTS = os.environ.get("BARMAN_CLOUD_TEST_FUZZ_INPUTS")
+"""A file that gets a line for each target: its name, and how many inputs it was fed."""
 EXAMPLES = int(os.environ.get("BARMAN_CLOUD_TEST_FUZZ_EXAMPLES", "60"))
 PROVIDERS = ("aws-s3", "azure-blob-storage", "google-cloud-storage")
 _DIRECTORY = Path(tempfile.gettempdir()) / f"barman-cloud-fuzz-{os.getpid()}"
@@ -73,24 +75,31 @@ def hostile(target: Target) -> st.SearchStrategy[bytes]:
     return spoiled() | st.binary(max_size=200)
 
 
-def survives(target: Target) -> None:
+def survives(name: str, target: Target) -> None:
+    count = 0
+
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(hostile(target))
     def feed(data: bytes) -> None:
+        nonlocal count
+        count += 1
         with contextlib.suppress(BarmanCloudError):
             target.feed(data)
 
     feed()
+    if INPUTS:
+        with Path(INPUTS).open("a") as file:
+            file.write(f"{name} {count}\n")
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_file_of_somebody_else(name: str) -> None:
-    survives(TARGETS[name])
+    survives(name, TARGETS[name])
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_listing_of_somebody_else(provider: str, server: Listings) -> None:
-    survives(server.target(provider))
+    survives(provider, server.target(provider))
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -16,6 +16,7 @@ from tests.support.installations import Installation
 from tests.support.postgres import PostgresServer, command_environment, temporary_server_directory
 from tests.support.privileges import server_account
 from tests.support.repository import SERVER_NAME, Completed, Repository
+from tests.support.schemas import require_valid
 
 pytestmark = pytest.mark.skipif(not WITH_INCREMENTALS, reason="no PostgreSQL 17 or later was found")
 UMBRELLA = program("backup").removesuffix("-backup")
@@ -35,9 +36,16 @@ def run(name: str, *arguments: object) -> Completed:
 
 def consolidated(repository: Repository, *arguments: str) -> str:
     """Consolidate the newest backup, verify the new one, and return its id."""
-    done = run("consolidate", *arguments, repository.url, SERVER_NAME, "last")
+    summary = repository.directory.with_name("summary.json")
+    before = repository.ids[-1]
+    done = run("consolidate", "--json-summary", summary, *arguments, repository.url, SERVER_NAME, "last")
     assert done.returncode == 0, done.stderr
     backup_id = done.stdout.strip()
+    told = json.loads(summary.read_text())
+    require_valid(told, "summary")
+    assert (told["backup"]["backup_id"], told["backup"]["type"]) == (backup_id, "full")
+    assert told["backup"]["made_of"][-1] == before
+    assert told["data_bytes"] > told["stored_bytes"] > 0
     verified = run("verify", "--format", "json", repository.url, SERVER_NAME, backup_id)
     findings = json.loads(verified.stdout)["servers"][0]["findings"]
     assert not [finding for finding in findings if finding["subject"].startswith(("archive", "manifest", "page"))

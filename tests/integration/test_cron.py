@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,8 +21,10 @@ from barman_cloud.store.options import StoreOptions
 from tests.support.maintenance import Host
 from tests.support.ports import wait_for
 from tests.support.postgres import PostgresServer
+from tests.support.schemas import require_valid
 from tests.support.segments import segment, segment_name
 from tests.support.servers import StoreServer
+from tests.support.terminals import Terminal
 
 NOON, NIGHT, NEXT_NIGHT = "2026-11-28T12:00:00Z", "2026-11-29T03:00:00Z", "2026-11-30T03:00:00Z"
 STORE = """
@@ -67,15 +72,22 @@ def test_a_pass_does_what_is_due_once_and_a_failure_stops_nobody_else(hosts: Cal
         "other: retention started (due since 2026-11-29 03:00:00Z)",
     ]
     assert "main backup: " in waited.stderr
-    again = host.run("cron", "--wait", now=NIGHT)
-    assert again.stdout == ""
+    again = json.loads(host.run("cron", "--wait", "--format", "json", now=NIGHT).stdout)
+    require_valid(again, "cron")
+    assert (sorted(again["servers"]), again["jobs"], list(again["errors"])) == (
+        ["broken", "main", "other"],
+        [],
+        ["broken"],
+    )
     (run,) = host.runs("main", "backup")
     assert (run.exit_code, run.message.split(":")[0]) == (1, "cannot connect to PostgreSQL")
     for job in ("retention", "cleanup"):
         assert [run.exit_code for run in host.runs("other", job)] == [0]
     assert host.runs("off", "retention") == []
     # Days without a pass: once, not once a day, and in time for a job with a time zone of its own.
-    assert "backup started" in host.run("cron", "main", "--wait", now="2026-12-09T01:00:00Z").stdout
+    later = json.loads(host.run("cron", "main", "--wait", "--format", "json", now="2026-12-09T01:00:00Z").stdout)
+    require_valid(later, "cron")
+    assert ("backup", "started") in [(job["job"], job["state"]) for job in later["jobs"]]
     assert len(host.runs("main", "backup")) == 2
     listed = host.run("cron", "main", "--list", now="2026-12-09T01:00:00Z")
     assert "failed (exit code 1): cannot connect" in listed.stdout
@@ -174,6 +186,17 @@ def test_a_streamed_server_is_maintained(
     wait_for(lambda: not server.query(active), what="the server to see that")
     assert host.cron(now=NOON) == "main: receiver of WAL started\n"
     wait_for(lambda: server.query(active), what="the receiver to stream")
+    # Barman's commands find it, although cron has started it.
+    (receiver,) = host.processes("wal-receive")
+    assert f"{receiver.pid} receive-wal\n" in host.run("server", "list-processes", "main").stdout
+    second = host.run("server", "receive-wal", "main")
+    assert (second.returncode, "Another receive-wal process is already running" in second.stderr) == (1, True)
+    stopped = host.run("server", "receive-wal", "main", "--stop")
+    assert (stopped.returncode, stopped.stdout) == (0, f"Stopped process receive-wal({receiver.pid})\n"), stopped.stderr
+    assert not server.query(active)
+    assert host.run("server", "terminate-process", "main", "receive-wal").returncode == 1  # there is none any more
+    assert host.cron(now=NOON) == "main: receiver of WAL started\n"
+    wait_for(lambda: server.query(active), what="the receiver to stream")
     for night in (NIGHT, NEXT_NIGHT):
         assert "main: backup started" in host.run("cron", "--wait", now=night).stdout
         assert host.runs("main", "backup")[0].exit_code == 0, host.log
@@ -186,3 +209,23 @@ def test_a_streamed_server_is_maintained(
     assert host.run("check", "main", "--minimum-redundancy", "1").returncode == 0
     host.end_all()
     wait_for(lambda: not server.query(active), what="the receiver to end")
+
+
+def test_who_waits_on_a_terminal_sees_that_jobs_run_and_what_they_say(hosts: Callable[..., Host]) -> None:
+    host = hosts(section("main", "retention_policy = REDUNDANCY 2", "backup_schedule = 0 2 * * *", "conninfo = PLACE"))
+    with closing(socket.create_server(("127.0.0.1", 0), backlog=100)) as silent:  # a server that never says a word
+        port = silent.getsockname()[1]
+        host.file.write_text(host.file.read_text().replace("PLACE", f"host=127.0.0.1 port={port} connect_timeout=600"))
+        host.cron(now=NOON)
+        environ = {**host.environ(NIGHT, {}), "TERM": "xterm-256color", "LANG": "C.UTF-8", "PYTHONUTF8": "1"}
+        with Terminal.run(host.command("cron", "--wait"), 100, environ=environ) as terminal:
+            terminal.until(lambda: any("main: backup started" in line for line in terminal.lines))
+            terminal.until(lambda: any(re.search(r" waiting for jobs  \d/\d  0:\d\d$", x) for x in terminal.lines))
+            accepted, _ = silent.accept()
+            silent.close()
+            accepted.close()
+            assert terminal.finish() == 1
+            shown = "".join(terminal.everything)
+    assert "main backup: " in shown
+    assert "cannot connect to PostgreSQL" in shown
+    assert "waiting for jobs" not in shown

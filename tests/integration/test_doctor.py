@@ -19,6 +19,7 @@ from tests.support.gcs_xml_proxy import gcs_xml_proxy
 from tests.support.postgres import PostgresServer, command_environment
 from tests.support.privileges import UNCHANGED, Account, storing_account
 from tests.support.repository import Repository
+from tests.support.schemas import require_valid
 from tests.support.servers import StoreServer, rclone_s3, s3_environ
 
 DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
@@ -42,7 +43,9 @@ def findings(
     """Return the worst finding of each subject."""
     done = doctor(url, "--format", "json", *words, environ=environ, account=account)
     assert (done.returncode, done.stderr) == (code, ""), done.stdout + done.stderr
-    report = json.loads(done.stdout)["servers"][0]
+    document = json.loads(done.stdout)
+    require_valid(document, "doctor")
+    report = document["servers"][0]
     assert report["command"] == "doctor"
     levels = ("ok", "warning", "unknown", "critical")
     found: dict[str, dict[str, Any]] = {}
@@ -202,6 +205,43 @@ def test_what_may_not_be_done_is_named_with_its_right(
     assert keys(url, moto.environ) == []
 
 
+def test_what_the_bucket_itself_does_to_backups(moto: StoreServer, front: FaultProxy) -> None:
+    import boto3
+
+    url = f"{moto.new_bucket(object_lock=True)}/prod"  # such a bucket has versions
+    bucket, keys = url[5:].partition("/")[0], {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
+    client = boto3.client("s3", endpoint_url=moto.endpoint, region_name="us-east-1", **keys)
+    found = findings(url, environ=moto.environ)
+    assert found["object-lock"]["message"].startswith("object lock is on, without a default retention")
+    assert found["lifecycle"]["message"] == "no rule deletes objects by their age"
+    assert (found["versioning"]["level"], found["versioning"]["hint"][:12]) == ("warning", "add a rule (")
+    line = found["versioning"]["hint"]
+    configuration = json.loads(line[line.index("'") + 1 : line.rindex("'")])
+    configuration["Rules"] += json.loads(found["unfinished-uploads"]["hint"].split("'")[1])["Rules"]
+    # What is printed is what S3 takes, and what the doctor is content with.
+    client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=configuration)
+    retention = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 3}}}
+    client.put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration=retention)
+    found = findings(url, environ=moto.environ)
+    assert {found[subject]["level"] for subject in ("versioning", "unfinished-uploads", "object-lock")} == {"ok"}
+    assert found["versioning"]["message"] == "on; old versions go after 14 days"
+    assert found["object-lock"]["message"].startswith("new objects are retained for 3 days (compliance mode)")
+
+    aging = {"ID": "tidy", "Status": "Enabled", "Filter": {"Prefix": "prod/"}, "Expiration": {"Days": 30}}
+    client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [aging]})
+    found = findings(url, environ=moto.environ)
+    assert found["lifecycle"]["level"] == "warning"
+    assert found["lifecycle"]["message"].startswith("rule tidy deletes objects after 30 days: backups would lose")
+    assert "backup-delete --retention-policy" in found["lifecycle"]["hint"]
+
+    for name in ("versioning", "lifecycle", "object-lock"):
+        front.add(Fault("GET", f"?{name}", status=403, body=DENIED, times=9))
+    found = findings(url, environ=s3_environ(front.endpoint))
+    for subject, verb in (("versioning", "get-bucket-versioning"), ("object-lock", "get-object-lock-configuration")):
+        assert found[subject]["message"].startswith("these credentials may not see it (")
+        assert f"aws s3api {verb} --bucket {bucket}" in found[subject]["hint"]
+
+
 def test_a_key_that_can_not_delete_leaves_one_small_object(moto: StoreServer, front: FaultProxy) -> None:
     url = f"{moto.new_bucket()}/prod"
     refused = b"<DeleteResult><Error><Key>k</Key><Code>AccessDenied</Code><Message>no</Message></Error></DeleteResult>"
@@ -261,6 +301,9 @@ def test_a_server_that_archives(server: PostgresServer, server_dir: Path) -> Non
     assert "was in the archive" in found["one-segment"]["message"]
     assert found["archive-command"]["level"] == "ok"
     assert found["role"]["message"] == "role postgres may take backups"
+    # The server of the tests was started without our programs on its PATH; archive_command gives the whole path.
+    assert found["programs"]["message"].startswith(f"{Path(archive).name} isn't on the server's PATH: ")
+    assert found["programs"]["hint"] == f"write the whole path: {archive}"
     assert found["settings"]["hint"] == 'psql -c "ALTER SYSTEM SET fsync = on" -c "SELECT pg_reload_conf()"'
 
     words = [*connection(server), "--server-environment"]

@@ -38,6 +38,7 @@ from tests.support.postgres import (
 )
 from tests.support.privileges import server_account
 from tests.support.repository import Completed, Repository
+from tests.support.schemas import require_valid
 
 UMBRELLA = program("backup").removesuffix("-backup")
 INERT = """
@@ -82,7 +83,9 @@ class Made:
     def json(self, repository: Repository, *arguments: str, backup: str | None = None, code: int = 0) -> dict[str, Any]:
         done = self.drill(repository, "--format", "json", *arguments, backup=backup)
         assert done.returncode == code, done.stderr + done.stdout
-        (server,) = json.loads(done.stdout)["servers"]
+        document = json.loads(done.stdout)
+        require_valid(document, "drill")
+        (server,) = document["servers"]
         assert isinstance(server, dict)
         return server
 
@@ -182,9 +185,15 @@ def test_a_good_backup_is_recovered_to_the_newest_wal_questioned_and_thrown_away
     (made.directory / "asserted.sql").write_text(INERT)
     server = made.json(
         repository, "--assert", f"SELECT count(*) = {1003 + len(repository.ids) - 1} FROM t",
-        "--assert-file", str(made.directory / "asserted.sql"), backup=first,
+        "--assert-file", str(made.directory / "asserted.sql"),
+        "--json-summary", str(made.directory / "drills.json"), backup=first,
     )  # fmt: skip
     found, told = messages(server), server["drill"]
+    summary = json.loads((made.directory / "drills.json").read_text())
+    require_valid(summary, "summary")
+    more = {"level": "ok", "problems": [], "can_restore": True, "next": []}
+    assert summary["drill"] == {**told, **more}
+    assert summary["stored_bytes"] == told["stored_bytes"]
     assert server["level"] == "ok"
     assert [message for _, message in found["assertion"]][1] == f"{made.directory}/asserted.sql: all 3 are true"
     assert found["amcheck"] == [("ok", "pg_amcheck found nothing wrong with tables and indexes of all databases")]

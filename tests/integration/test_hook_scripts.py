@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import shutil
+import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,7 +110,8 @@ def test_scripts_run_around_everything(
 
     backups = []
     for number in range(2):
-        calls = run("backup", "main", "--wal-timeout", "0")
+        # The second is taken by Barman's command.
+        calls = run("server", "backup", "main") if number else run("backup", "main", "--wal-timeout", "0")
         assert places(calls) == ORDER
         assert {call["HOOK"] for call in calls} == {"backup_script", "backup_retry_script"}
         assert [call["STATUS"] for call in calls] == ["EMPTY", "EMPTY", "DONE", "DONE"]
@@ -121,7 +126,10 @@ def test_scripts_run_around_everything(
         assert calls[0]["SIZE"] == str(1 << 20)
         assert calls[3]["FILE"].endswith(f"/main/wals/{segments[0].name[:16]}/{segments[0].name}")
         server.switch_wal()
-    calls = run("restore", "main", "first", str(tmp_path / "restored"), "--target-name", "x", "--force")
+    target = ("main", "first", str(tmp_path / "restored"), "--target-name", "x")
+    assert places(run("server", "restore", *target)) == ORDER
+    shutil.rmtree(tmp_path / "restored")
+    calls = run("restore", *target, "--force")
     assert places(calls) == ORDER
     assert calls[0]["DESTINATION_DIRECTORY"] == str(tmp_path / "restored")
     assert (calls[0]["NEXT_ID"], calls[0]["RECOVER_OPTIONS"]) == (backups[1], '{"name": "x"}')
@@ -133,12 +141,14 @@ def test_scripts_run_around_everything(
     assert backups[0] in host.run("backup-list", "main").stdout
     assert scripts.calls() == []
     assert run("backup-delete", "main", "-b", "first", "--dry-run") == []
-    calls = run("backup-delete", "main", "-b", "first")
+    calls = run("server", "delete", "main", "first")
     of_wal = [call for call in calls if call["HOOK"].startswith("wal_delete")]
     of_backup = [call for call in calls if call["HOOK"].startswith("delete")]
     assert places(of_backup) == ORDER
     assert places(of_wal)[:2] == ORDER[:2]
     assert places(of_wal)[-2:] == ORDER[2:]
+    assert {call["SIZE"] for call in of_wal} == {str(1 << 20)}
+    assert all(abs(float(call["TIMESTAMP"]) - time.time()) < 3600 for call in of_wal)
     assert calls.index(of_backup[1]) < calls.index(of_wal[0]) < calls.index(of_wal[-1]) < calls.index(of_backup[2])
     server.stop()
     failed = host.run("restore", "main", backups[1], str(tmp_path / "restored"))
@@ -175,6 +185,44 @@ def test_scripts_that_fail_hang_and_abort(tmp_path: Path, scripts: Scripts) -> N
     called, said = archive(1)
     assert called == ["pre plain", "pre retry", "pre retry", "pre retry"]
     assert "never succeeded" in said
+
+
+def test_barmans_wal_commands_run_them_one_file_after_the_other(tmp_path: Path, scripts: Scripts) -> None:
+    host = make_host(tmp_path, scripts, "archiver = on", works=("archive",))
+    incoming, outside = host.home / "main" / "incoming", tmp_path / "outside"
+    incoming.mkdir(parents=True)
+    outside.mkdir()
+    names = [segment_name(number) for number in range(1, 7)]
+    for number, name in enumerate(names, 1):
+        ((incoming if number < 5 else outside) / name).write_bytes(segment(number))
+    scripts.end_with("pre_archive_retry", "0 0 63")  # forbids the third, with which this ends
+    stopped = host.run("server", "archive-wal", "main")
+    assert stopped.returncode == 1
+    assert "pre_archive_retry_script of main says that it must not be done" in stopped.stderr
+    calls = scripts.calls()
+    assert places(calls) == [*ORDER, *ORDER, *ORDER[:2]]
+    assert sorted(path.name for path in incoming.iterdir()) == names[2:4]
+    done = host.run("server", "archive-wal", "main")
+    assert done.returncode == 0, done.stderr
+    calls += scripts.calls()
+    assert [call["SEGMENT"] for call in calls if call["HOOK"] == "archive_script" and call["PHASE"] == "post"] == names[
+        :4
+    ]
+    assert host.run("server", "cloud-wal-archive", "main", str(outside / names[4])).returncode == 0
+    assert places(scripts.calls()) == ORDER
+    content = (outside / names[5]).read_bytes()
+    sums = f"{hashlib.sha256(content).hexdigest()} *{names[5]}\n".encode()
+    with tarfile.open(tmp_path / "sent.tar", "w") as archive:
+        for name, data in ((names[5], content), ("SHA256SUMS", sums)):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    with (tmp_path / "sent.tar").open("rb") as sent:
+        assert host.run("server", "put-wal", "main", stdin=sent).returncode == 0
+    calls = scripts.calls()
+    assert places(calls) == ORDER
+    assert {call["SEGMENT"] for call in calls} == {names[5]}
+    assert len(list(host.stores.glob("main/wals/*/*"))) == 6
 
 
 def test_commands_with_a_url_run_no_scripts(tmp_path: Path, scripts: Scripts) -> None:

@@ -7,14 +7,16 @@ import re
 import shutil
 import subprocess
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from scripts.dist_check import build, copy_source
+from scripts.dist_check import PARTS, build, copy_source
 
 from barman_cloud import __version__
 from barman_cloud.cli.commands import OWN, PROGRAMS
+from barman_cloud.cli.examples import REPOSITORY
 from tests.support.privileges import PROJECT
 from tests.support.segments import Cluster
 
@@ -27,7 +29,7 @@ LEAST = {
 
 
 def interpreters() -> Iterator[str]:
-    """The oldest and the newest Python from 3.11 on that can make environments here."""
+    """Every Python from 3.11 on that can make environments here, the oldest first."""
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     found: dict[int, str] = {}
     for minor in range(11, 20):
@@ -38,7 +40,7 @@ def interpreters() -> Iterator[str]:
             told = subprocess.run(command, capture_output=True, text=True, check=False)
             if told.returncode == 0 and told.stdout.strip() == str(minor):
                 found.setdefault(minor, name)
-    yield from {found[min(found)], found[max(found)]} if found else ()
+    yield from (found[minor] for minor in sorted(found))
 
 
 def run(*words: str | os.PathLike[str], **environ: str) -> subprocess.CompletedProcess[str]:
@@ -65,17 +67,41 @@ def works(programs: Path, directory: Path) -> None:
     assert (directory / "fetched").read_bytes() == place.read_bytes()
 
 
+def has_manuals_and_completions(share: Path, packed: str = "", zsh: str = "zsh/site-functions") -> None:
+    """See that there is a manual page for each command, and for each shell what completes each program."""
+    pages = {path.name for path in (share / "man/man1").glob("barman-cloud*")}
+    assert pages == {f"barman-cloud{name}.1{packed}" for name in ("", *(f"-{name}" for name in (*PROGRAMS, *OWN)))}
+    programs = {f"barman-cloud{name}" for name in ("", *(f"-{name}" for name in PROGRAMS))}
+    assert {path.name for path in (share / "bash-completion/completions").glob("barman-cloud*")} == programs
+    assert {path.stem for path in (share / "fish/vendor_completions.d").glob("barman-cloud*")} == programs
+    assert (share / zsh / "_barman_cloud").read_text().startswith("#compdef barman-cloud barman-cloud-backup ")
+
+
+def test_whatever_builds_packages_has_all_their_parts() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    targets = project["tool"]["hatch"]["build"]["targets"]
+    sources = {*targets["wheel"]["packages"], *targets["wheel"]["shared-data"], *targets["wheel"]["shared-scripts"]}
+    needed = {source.partition("/")[0] for source in sources} | {"README.md", "LICENSE", "CHANGELOG.md"}
+    assert needed == set(targets["sdist"]["include"])
+    assert needed | {"pyproject.toml"} == set(PARTS)
+    container = (PROJECT / "packaging" / "container" / "Containerfile").read_text()
+    copied = {word for line in re.findall(r"^COPY (?!--)(.*) \S+$", container, re.MULTILINE) for word in line.split()}
+    assert copied == needed | {"pyproject.toml", "constraints.txt"}
+
+
 @pytest.mark.long
-def test_the_wheel_works_in_clean_environments(tmp_path: Path) -> None:
-    packages = build(copy_source(tmp_path / "source"), tmp_path / "dist", "1767225600", "--wheel")
-    (wheel,) = packages.values()
+def test_wheel_and_sdist_work_in_clean_environments(tmp_path: Path) -> None:
+    packages = build(copy_source(tmp_path / "source"), tmp_path / "dist", "1767225600")
+    sdist, wheel = sorted(packages.values(), key=lambda path: path.suffix)
     pythons = list(interpreters())
     assert pythons
-    for number, python in enumerate(pythons):
+    # The wheel for each of them, and as a distribution does, from the source for the newest.
+    for number, (python, package) in enumerate([*((python, wheel) for python in pythons), (pythons[-1], sdist)]):
         place = tmp_path / f"environment-{number}"
         run(python, "-m", "venv", place)
-        run(place / "bin" / "pip", "install", "--quiet", "--constraint", PROJECT / "constraints.txt", wheel)
+        run(place / "bin" / "pip", "install", "--quiet", "--constraint", PROJECT / "constraints.txt", package)
         works(place / "bin", tmp_path / f"used-{number}")
+        has_manuals_and_completions(place / "share")
         assert {path.name for path in (place / "bin").glob("barman-cloud-*")} == {
             f"barman-cloud-{name}" for name in PROGRAMS
         }
@@ -90,6 +116,7 @@ def test_the_debian_package_has_programs_that_work(tmp_path: Path) -> None:
     run("dpkg-deb", "--extract", package, tmp_path / "root")
     control = run("dpkg-deb", "--field", package).stdout
     assert f"Version: {__version__}-1\n" in control
+    assert f"Homepage: {REPOSITORY}\n" in control
     root = tmp_path / "root"
     assert {path.name for path in (root / "usr/bin").iterdir()} == {
         "barman-cloud", *(f"barman-cloud-{name}" for name in PROGRAMS)
@@ -101,6 +128,9 @@ def test_the_debian_package_has_programs_that_work(tmp_path: Path) -> None:
         # The package would be installed at its place; here its programs are told where it is.
         program.write_text(re.sub(r"\A#!/opt", f"#!{root}/opt", program.read_text()))
     works(root / "opt/barman-cloud/bin", tmp_path / "used")
+    has_manuals_and_completions(root / "usr/share", ".gz", "zsh/vendor-completions")
+    manual = run("man", "-P", "cat", root / "usr/share/man/man1/barman-cloud-restore.1.gz").stdout
+    assert "Restore a base backup into a directory." in manual
     assert {path.name for path in (root / "lib/systemd/system").glob("*.service")} == {path.name for path in UNITS}
     assert (root / "etc/barman-cloud/credentials").stat().st_mode & 0o777 == 0o700
 

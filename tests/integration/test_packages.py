@@ -20,6 +20,8 @@ def test_the_same_source_gives_the_same_packages_and_another_one_does_not(tmp_pa
         names = content.namelist()
         assert {info.date_time for info in content.infolist()} == {(2026, 1, 1, 0, 0, 0)}
     assert "barman_cloud/cli/drill.py" in names
+    assert any(name.endswith("/data/share/man/man1/barman-cloud-drill.1") for name in names)
+    assert any(name.endswith("/data/share/zsh/site-functions/_barman_cloud") for name in names)
     assert any(name.endswith("/scripts/barman-cloud-wal-archive") for name in names)
     assert [name for name in names if "__pycache__" in name or name.startswith("tests")] == []
 

@@ -281,6 +281,27 @@ def test_a_restore_needs_no_configuration_afterwards(house: House, plain: bool) 
         assert copy.value("SELECT count(*) FROM t") == 2000
 
 
+def test_a_restore_writes_the_command_and_the_file_that_it_is_told(house: House) -> None:
+    directory = server_directory(house.directory / "told")
+    target = directory / "data"
+    words = ("restore", "main", "latest", str(target), f"--tablespace=ts_fast:{directory / 'ts'}", "--target-immediate")
+    refused = house.host.try_run(*words, "--recovery-conf-filename=conf.d/recovery.conf")
+    assert (refused.returncode, target.exists()) == (1, False)
+    assert "--recovery-conf-filename 'conf.d/recovery.conf' is not the name of a file" in refused.stderr
+    command = f"{program('wal-restore')} file://{house.store} main %f %p"
+    house.host.run(
+        *words, "--target-action=promote", f"--restore-command={command}", "--recovery-conf-filename=own.conf"
+    )
+    assert f"restore_command = '{command}'\n" in (target / "own.conf").read_text()
+    assert "restore_command" not in (target / "postgresql.auto.conf").read_text()
+    with (target / "postgresql.conf").open("a") as settings:
+        settings.write("include = 'own.conf'\n")
+    with adopt(target, house.server.installation) as copy:
+        copy.wait_recovered()
+        assert copy.value("SHOW restore_command") == command
+        assert copy.value("SELECT count(*) FROM t") == 2000
+
+
 def test_a_standby_streams_from_the_primary(house: House) -> None:
     directory = server_directory(house.directory / "standby")
     target = directory / "data"

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from barman_cloud.store.open import open_store
 from barman_cloud.store.options import StoreOptions
-from tests.support.commands import run_command
+from tests.support.commands import program, run_command
 from tests.support.fault_proxy import Fault, fault_proxy
 from tests.support.installations import Installation
+from tests.support.maintenance import Host
 from tests.support.ports import wait_for
-from tests.support.postgres import PostgresServer, temporary_server_directory
+from tests.support.postgres import PostgresServer, command_environment, temporary_server_directory
 from tests.support.receivers import Receiver, stored_wal
 from tests.support.relay import Relay
+from tests.support.schemas import require_valid
 from tests.support.servers import StoreServer
+from tests.support.terminals import Terminal
 
 NewPostgres = Callable[..., PostgresServer]
 SETTINGS = {"wal_keep_size": "1GB", "wal_sender_timeout": "10s"}
@@ -78,6 +84,30 @@ def refused(receiver: Receiver, words: str, code: int = 1) -> None:
     assert receiver.process.wait(60) == code, receiver.said
     last = receiver.said.splitlines()[-1]
     assert re.search(rf"ERROR: .*{words}.*\(hint: ", last), receiver.said
+
+
+def told_by_others(server: PostgresServer, receiver: Receiver, words: str) -> None:
+    """What ended the receiver is what ``check``, ``status`` and ``cron --list`` say."""
+    home = receiver.spool.parent / "home"
+    place = f"file://{receiver.store_directory}"
+    host = Host(
+        home,
+        f"[barman]\nbarman_home = HOME\n[main]\nconninfo = {server.conninfo}\nbackup_method = postgres\n"
+        f"streaming_archiver = on\nbasebackups_directory = {place}\nwals_directory = {place}\n"
+        "backup_schedule = 0 2 * * *\n",
+    )
+    asked = [
+        (("check", "main"), 1),
+        (("server", "-c", str(host.file), "check", "main"), 1),
+        (("server", "-c", str(host.file), "status", "main"), 0),
+        (("cron", "--list"), 0),
+    ]
+    for command, code in asked:
+        done = host.run(*command)
+        assert done.returncode == code, done.stderr
+        assert re.search(rf"wal-receive \(\w+\) on \S+ ended .*{words}", done.stdout), (command, done.stdout)
+    status = host.run("server", "-c", str(host.file), "status", "main").stdout
+    assert re.search(r"\tScheduled backup: last - +never run; next \d{4}-", status), status
 
 
 def equals_pg_wal(server: PostgresServer, stored: dict[str, bytes], first: str, last: str) -> None:
@@ -233,6 +263,27 @@ def test_a_logical_slot_is_refused(tmp_path: Path, new_postgres: NewPostgres) ->
             refused(receiver, "replication slot changes is a logical one")
 
 
+def test_a_server_that_is_frozen_does_not_hold_up_the_end(tmp_path: Path, new_postgres: NewPostgres) -> None:
+    server = new_postgres()
+    assert server.process is not None
+    family = [psutil.Process(server.process.pid)]
+    family += family[0].children(recursive=True)
+    for process in family:
+        process.suspend()
+    try:
+        with Receiver(server, tmp_path) as receiver:
+            asked = psutil.Process(receiver.process.pid)
+            wait_for(
+                lambda: [one for one in asked.net_connections() if one.raddr and one.raddr.port == server.port],
+                what="the receiver to connect",
+            )
+            assert receiver.stop(timeout=20) == 0, receiver.said
+            assert "stopped while waiting for the server" in receiver.said
+    finally:
+        for process in family:
+            process.resume()
+
+
 def test_a_role_without_the_right_and_another_cluster_are_refused(
     server: PostgresServer, tmp_path: Path, new_postgres: NewPostgres
 ) -> None:
@@ -245,6 +296,7 @@ def test_a_role_without_the_right_and_another_cluster_are_refused(
     other = new_postgres()
     with Receiver(other, tmp_path) as receiver:
         refused(receiver, "is the archive of the cluster with system identifier")
+        told_by_others(other, receiver, "is the archive of the cluster with system identifier")
 
 
 def test_wal_that_the_server_no_longer_has_is_named(tmp_path: Path, new_postgres: NewPostgres) -> None:
@@ -259,6 +311,11 @@ def test_wal_that_the_server_no_longer_has_is_named(tmp_path: Path, new_postgres
     server.query("CHECKPOINT")
     with Receiver(server, tmp_path) as receiver:
         refused(receiver, r"no longer has WAL from \w+/\w+ on \(segment \w{24}\)")
+    server.query("SELECT pg_create_physical_replication_slot('late', true)")
+    with Receiver(server, tmp_path, "--slot", "late") as receiver:
+        lost = r"no longer has WAL from \w+/\w+ to \w+/\w+ \(segments \w{24} to \w{24}\)"
+        refused(receiver, lost)
+        told_by_others(server, receiver, lost)
     with Receiver(server, tmp_path, "--accept-gap") as receiver:
         wait_for(streams(server, receiver), what="the receiver to stream")
         assert receiver.stop() == 0
@@ -274,7 +331,9 @@ def test_a_slot_that_was_invalidated_is_named(tmp_path: Path, new_postgres: NewP
     server.query("CHECKPOINT")
     assert server.value("SELECT wal_status FROM pg_replication_slots") == "lost"
     with Receiver(server, tmp_path, "--slot", "slow") as receiver:
-        refused(receiver, "slot slow was invalidated by max_slot_wal_keep_size.* WAL from")
+        invalidated = "slot slow was invalidated by max_slot_wal_keep_size.* WAL from"
+        refused(receiver, invalidated)
+        told_by_others(server, receiver, invalidated)
 
 
 @pytest.mark.parametrize("direct", [False, pytest.param(True, marks=pytest.mark.long)], ids=["spool", "direct"])
@@ -305,5 +364,40 @@ def test_follows_a_promotion_with_history_and_partial(tmp_path: Path, new_postgr
             # The old primary went its own way.
             with Receiver(server, tmp_path, direct=direct) as receiver:
                 refused(receiver, "diverged timeline")
+                told_by_others(server, receiver, "diverged timeline")
         finally:
             standby.stop(mode="immediate")
+
+
+@pytest.mark.parametrize("mode", ["spool", pytest.param("direct", marks=pytest.mark.long)])
+def test_a_terminal_shows_where_it_is_and_what_was_received(server: PostgresServer, tmp_path: Path, mode: str) -> None:
+    (tmp_path / "store").mkdir()
+    spool = ("--spool-dir", str(tmp_path / "spool")) if mode == "spool" else ()
+    command = [
+        program("backup").removesuffix("-backup"), "wal-receive", "--zstd", "--mode", mode, *spool, "--json-summary",
+        str(tmp_path / "summary.json"), f"file://{tmp_path}/store", "main", "--dbname", server.conninfo,
+    ]  # fmt: skip
+    environ = {**command_environment(), "TERM": "xterm-256color", "LANG": "C.UTF-8", "PYTHONUTF8": "1"}
+    with Terminal.run(command, 100, environ=environ) as terminal:
+        terminal.until(lambda: any(re.search(r" receiving WAL +0:\d\d$", line) for line in terminal.lines))
+        terminal.until(
+            lambda: any(re.match(r"  timeline 1 at 0/[0-9A-F]+, .* not stored yet$", x) for x in terminal.lines)
+        )
+        name = write(server)
+        terminal.until(lambda: list((tmp_path / "store").glob(f"main/wals/*/{name}*")))
+        terminal.until(lambda: any(re.search(r" receiving WAL +\d.* MiB  \d+  ", line) for line in terminal.lines))
+        terminal.kill(signal.SIGINT)
+        assert terminal.finish() == 0
+        assert terminal.longest_blank < 2
+        line = "".join(terminal.everything)
+    told = json.loads((tmp_path / "summary.json").read_text())
+    require_valid(told, "summary")
+    about = told["receiver"]
+    assert (about["mode"], about["timeline"], about["waiting_bytes"]) == (mode, 1, 0)
+    segments = [path for path in (tmp_path / "store").glob("main/wals/*/0*") if "partial" not in path.name]
+    assert told["items"] == len(segments)
+    assert told["data_bytes"] == len(segments) << 20
+    assert told["stored_bytes"] == sum(path.stat().st_size for path in segments)
+    start = f"received WAL from {about['first_lsn']} to {about['last_lsn']}, timeline 1: {len(segments)}.0 MiB in "
+    assert line.startswith(start), line
+    assert line.endswith(", all of it is stored"), line

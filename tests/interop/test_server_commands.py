@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from barman_cloud.store.open import open_store
+from barman_cloud.store.options import StoreOptions
 from tests.support.barman_server import BarmanServer
 from tests.support.incrementals import SUMMARIZED
 from tests.support.installations import Installation
 from tests.support.peers import Commands
 from tests.support.ports import wait_for
 from tests.support.postgres import PostgresServer, adopt, run_as_server, server_directory
+from tests.support.receivers import stored_wal
 from tests.support.server_commands import Completed, ServerCommands, normalised, shape
 from tests.support.servers import StoreServer
 
@@ -207,7 +210,7 @@ def test_a_barman_server_is_taken_over_in_place(
     url, home = rclone_s3.new_bucket(), directories()
     barman = BarmanServer.create(
         barman_peer, home, server, "main", url, rclone_s3.environ,
-        archiver="off", streaming_archiver="on", slot_name="barman", create_slot="auto",
+        archiver="off", streaming_archiver="on", slot_name="barman", create_slot="auto", aws_region="eu-central-1",
     )  # fmt: skip
     barman.run("receive-wal", "main", "--create-slot")
     barman.run("cron")
@@ -221,6 +224,9 @@ def test_a_barman_server_is_taken_over_in_place(
     segment = server.switch_wal()
     waiting = home / "main" / "streaming" / segment
     wait_for(waiting.exists, what="the segment in Barman's streaming directory")
+    server.query("CREATE TABLE begun AS SELECT 'in the segment that was begun' AS a")
+    begun = waiting.with_name(f"{server.value('SELECT pg_walfile_name(pg_current_wal_insert_lsn())')}.partial")
+    wait_for(lambda: b"in the segment that was begun" in begun.read_bytes(), what="the row in Barman's partial segment")
 
     ours = ServerCommands(home, server, barman.environ)
     refused = ours.try_run("import-state", "main")
@@ -229,6 +235,9 @@ def test_a_barman_server_is_taken_over_in_place(
     wait_for(lambda: server.value("SELECT count(*) FROM pg_replication_slots WHERE active") == 0, what="its end")
     assert "2 objects" in ours.run("import-state", "main"), "the manifests, which were only on the host"
     assert not waiting.exists()
+    options = StoreOptions(endpoint_url=rclone_s3.endpoint)
+    stored = stored_wal(open_store(url, None, options, environ=rclone_s3.environ))
+    assert b"in the segment that was begun" in stored[begun.name], "the last WAL, if the server is lost now"
     assert ours.run("import-state", "main").endswith("was imported before\n")
     shown = re.sub(r"(Size: \S+ \S+).*", r"\1", ours.run("list-backups", "main"))
     assert shown.splitlines() == re.sub(r"(Size: \S+ \S+).*", r"\1", listed).splitlines()
@@ -241,6 +250,7 @@ def test_a_barman_server_is_taken_over_in_place(
         place = server_directory(directories())
         ours.run("restore", "main", "ours", str(place / "data"), "--target-action", "promote", "--target-immediate")
         ours.run("restore", "main", "more", str(place / "to-the-end"))
+    assert re.search("^restore_command = .*eu-central-1", (place / "to-the-end/postgresql.auto.conf").read_text(), re.M)
     copy = adopt(place / "to-the-end", server.installation)
     copy.environ.update(rclone_s3.environ)
     with copy:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} \[\d+\] (?:ERROR|WARNIN
 QUOTE = re.compile(r"```text\n(.*?)```", re.DOTALL)
 VARIES = re.compile(r"…| \(hint: | -> |; |: No space left on device|\(503 |FAILED| are |\)$")
 """Where a quote has what the source doesn't have in one piece: values, the operating system's words, joints."""
+START = 5
+"""Seconds that a busy machine may take to start and end a process."""
 SHORTEST = 8
 """Characters of a piece of a quote that say where it comes from."""
 
@@ -71,6 +74,38 @@ def test_a_broken_situation(situation: Situation, moto: StoreServer, rclone_s3: 
         said = f"{re.sub(r'^FAILED +[a-z-]+ +', '', lines[place])} {lines[place + 1]}"
     judge(situation, said, call.names)
     assert took < documented_seconds(situation)
+
+
+@pytest.mark.long
+def test_the_documented_times_are_those_of_the_defaults(
+    moto: StoreServer, rclone_s3: StoreServer, tmp_path: Path
+) -> None:
+    """Without ``--timeout``, as PostgreSQL calls; all at once, since most of it is waiting."""
+
+    def run(situation: Situation) -> tuple[int, float] | None:
+        place = tmp_path / re.sub(r"\W", "-", situation.name)
+        place.mkdir()
+        with situation.arrange(Place(moto, rclone_s3, place)) as call:
+            if call is None or "--timeout" not in call.words:
+                return None
+            words = list(call.words)
+            number = words.index("--timeout")
+            del words[number : number + 2]
+            began = time.monotonic()
+            done = umbrella(call.command, *words, environ=call.environ)
+            said = [line for line in done.stderr.splitlines() if " ERROR: " in line]
+            judge(situation, "\n".join(said), call.names)
+            return done.returncode, time.monotonic() - began
+
+    with ThreadPoolExecutor(len(SITUATIONS)) as pool:
+        found = dict(zip((one.name for one in SITUATIONS), pool.map(run, SITUATIONS), strict=True))
+    tried = {name: result for name, result in found.items() if result is not None}
+    assert len(tried) >= 10
+    print({name: (code, round(took, 1)) for name, (code, took) in tried.items()})
+    for situation in SITUATIONS:
+        if situation.name in tried:
+            code, took = tried[situation.name]
+            assert (code, took < documented_seconds(situation) + START) == (4, True), (situation.name, took)
 
 
 def documented_seconds(situation: Situation) -> int:

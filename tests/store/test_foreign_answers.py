@@ -271,6 +271,21 @@ def test_a_login_page_is_no_answer_to_anything(
         assert raised.value.exit_code in (2, 4) or isinstance(raised.value, DeleteFailedError)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in REQUESTS if kind != "delete"])
+@pytest.mark.parametrize("body", [b"", b"OK"], ids=["nothing", "OK"])
+def test_success_without_an_etag_is_no_answer_about_an_object(
+    front: tuple[StoreCase, FaultProxy, str], kind: str, body: bytes
+) -> None:
+    """As of a load balancer's own page of health: nothing is taken for stored or for an empty object."""
+    case, proxy, url = front
+    proxy.clear()
+    with case.open(url, endpoint=proxy.endpoint, deadline=Deadline(1)) as store:
+        proxy.add(Fault(times=1000, status=200, body=body))
+        with pytest.raises(BarmanCloudError) as raised:
+            REQUESTS[kind](store)
+        assert raised.value.exit_code in (2, 4)
+
+
 def test_a_deletion_that_nobody_confirms_is_none(front: tuple[StoreCase, FaultProxy, str]) -> None:
     case, proxy, url = front
     proxy.clear()

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from barman_cloud.deadline import Deadline
-from barman_cloud.errors import BarmanCloudError, ConnectivityError, IntegrityError, ObjectNotFoundError
+from barman_cloud.errors import BarmanCloudError, ConnectivityError, IntegrityError, ObjectNotFoundError, StoreError
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.store.integrity import CHECKSUM
 from barman_cloud.store.providers import AZURE, GOOGLE
 from tests.store.cases import StoreCase
-from tests.support.fault_proxy import Fault, FaultProxy, alter_answer, with_etag
+from tests.support.fault_proxy import Fault, FaultProxy, SeenRequest, alter_answer, with_etag, without_content
 
 MIB = 1 << 20
 PART = 5 * MIB
@@ -125,6 +125,40 @@ def test_objects_of_other_programs_have_no_checksum_and_are_read_all_the_same(
     monkeypatch.setattr(module, "metadata_of", lambda data: {})
     proxied.put("k", b"by Barman")
     assert proxied.get("k") == b"by Barman"
+
+
+@pytest.mark.parametrize("key", ["k", "odd//key"])
+def test_an_answer_that_loses_its_content_is_no_empty_object(
+    cloud: StoreCase, proxied: ObjectStore, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """Of a program whose objects have no checksum: an annotation, ``backup.info`` or history file without content would
+    mean something else.
+    """
+    from barman_cloud.store import cloud as module
+
+    if key != "k" and "a//b" in cloud.answers.changed_keys:
+        pytest.skip("this store keeps its objects as files")
+    monkeypatch.setattr(module, "metadata_of", lambda data: {})
+    proxied.put(key, b"by Barman")
+    name = key.rpartition("/")[2]
+
+    def is_content(request: SeenRequest) -> bool:  # Google's metadata of an object are a GET as well
+        return "/o/" not in request.path or "alt=media" in request.path
+
+    fault = proxy.add(Fault("GET", name, change=without_content, only_if=is_content))
+    assert proxied.get(key) == b"by Barman"
+    assert fault.times == 0
+    proxy.add(Fault("GET", name, change=without_content, only_if=is_content, times=1000))
+    with pytest.raises(IntegrityError, match=f"{name} came without content, and is 9 bytes long"):
+        proxied.get(key)
+    with pytest.raises((IntegrityError, StoreError)):
+        list(proxied.read(key))
+
+
+def test_an_object_may_be_empty(proxied: ObjectStore) -> None:
+    proxied.put("k", b"")
+    assert proxied.get("k") == b""
+    assert list(proxied.read("k")) == []
 
 
 def test_the_checksum_is_user_metadata(cloud: StoreCase, proxied: ObjectStore, proxy: FaultProxy) -> None:

@@ -17,6 +17,12 @@ def program(name: str) -> str:
     return str(Path(sys.executable).parent / f"barman-cloud-{name}")
 
 
+def words(name: str) -> list[str]:
+    """Return the words that begin a command of this name: a program of its own, or a subcommand of ``barman-cloud``."""
+    own = program(name)
+    return [own] if Path(own).exists() else [str(Path(own).with_name("barman-cloud")), name]
+
+
 def run_command(
     name: str,
     *arguments: str | os.PathLike[str],
@@ -24,12 +30,12 @@ def run_command(
     timeout: float = 120.0,
     account: Account = UNCHANGED,
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``barman-cloud-<name>`` with only ``environ`` beside a minimal environment.
+    """Run the command ``name`` with only ``environ`` beside a minimal environment.
 
     ``account`` is the user that runs it. The exit code isn't checked.
     """
     return subprocess.run(
-        account.command([program(name), *arguments]),
+        account.command([*words(name), *arguments]),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

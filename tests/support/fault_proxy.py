@@ -145,6 +145,13 @@ def alter_answer(answer: Answer) -> Answer:
     return replace(answer, body=altered(answer.body))
 
 
+def without_content(answer: Answer) -> Answer:
+    """Take away the content, and the headers that would tell."""
+    told = ("content-length", "content-range", "content-md5", "x-goog-hash", "x-goog-stored-content-length")
+    headers = tuple((name, value) for name, value in answer.headers if name.lower() not in told)
+    return replace(answer, status=200, headers=headers, body=b"")
+
+
 def with_etag(etag: str) -> Callable[[Answer], Answer]:
     """For ``Fault.change``: put another ETag in the place of the store's."""
 

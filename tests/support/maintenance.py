@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -18,6 +18,7 @@ from barman_cloud.schedule.history import JobRun, last_runs
 from barman_cloud.store.open import open_store
 from tests.support.commands import program
 from tests.support.postgres import command_environment
+from tests.support.schemas import require_valid
 
 
 class Host:
@@ -31,11 +32,16 @@ class Host:
         self.stores = directory / "store"
 
     def run(
-        self, *words: str, now: str | None = None, timeout: float = 120.0, environ: Mapping[str, str] | None = None
+        self,
+        *words: str,
+        now: str | None = None,
+        timeout: float = 120.0,
+        environ: Mapping[str, str] | None = None,
+        stdin: IO[bytes] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run ``barman-cloud -c FILE …``; schedules take the time for ``now``."""
         return subprocess.run(
-            self.command(*words), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            self.command(*words), stdin=stdin or subprocess.DEVNULL, capture_output=True, text=True, check=False,
             env=self.environ(now, environ), timeout=timeout,
         )  # fmt: skip
 
@@ -62,6 +68,7 @@ class Host:
     def listed(self, *, now: str) -> dict[str, Any]:
         """Return what ``cron --list`` says of each server."""
         document = json.loads(self.cron("--list", "--format", "json", now=now))
+        require_valid(document, "cron")
         return {status["server"]: status for status in document["servers"]}
 
     def runs(self, server: str, job: str) -> list[JobRun]:

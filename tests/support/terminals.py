@@ -28,6 +28,11 @@ class Terminal:
     last_blank: float = 0.0
     longest_blank: float = 0.0
     """Seconds for which the screen showed nothing in one go."""
+    last_change: float = field(default_factory=time.monotonic)
+    longest_silence: float = 0.0
+    """Seconds for which nothing was written in one go, to the screen as it was."""
+    before_silence: str = ""
+    """The last line then."""
     exit_code: int | None = None
     raw: bytes = b""
 
@@ -80,6 +85,7 @@ class Terminal:
             if not data:
                 self._end()
                 return False
+            self._note_silence()
             self.raw += data
             self.stream.feed(data)
         now = time.monotonic()
@@ -87,6 +93,13 @@ class Terminal:
             self.last_blank = now
         self.longest_blank = max(self.longest_blank, now - self.last_blank)
         return True
+
+    def _note_silence(self) -> None:
+        now = time.monotonic()
+        if now - self.last_change > self.longest_silence:
+            self.longest_silence = now - self.last_change
+            self.before_silence = self.lines[-1] if self.lines else ""
+        self.last_change = now
 
     def until(self, condition: Callable[[], object], timeout: float = 60.0) -> None:
         """Go on until ``condition`` holds; AssertionError with the screen if the time is over or the process."""

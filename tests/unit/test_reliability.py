@@ -54,6 +54,9 @@ def test_figures_tell_what_did_not_hold() -> None:
     assert text.startswith("Seed 7, 10 minutes on 2 processors, 2026-11-28:\n")
     assert "| kills | 4 |\n| wire faults | 3 |\n| all | 7 |" in text
     assert text.endswith("Everything held.\n")
+    counted = figures({**report, "compared_bytes": 3 << 20}, date(2026, 11, 28), 12000)
+    assert "3.0 MiB of WAL and of restored files were compared" in counted
+    assert "fed 12,000 hostile inputs" in counted
     bad = {**report, "findings": [{"case": "restore/main/KILL/3", "problems": ["one", "two"]}]}
     assert "In 1 of them something didn't hold" in figures(bad, date(2026, 11, 28))
     assert "* `restore/main/KILL/3`: one / two" in figures(bad, date(2026, 11, 28))

@@ -31,6 +31,7 @@ from barman_cloud.catalog.lineage import disown
 from barman_cloud.catalog.removal import DeletionOptions, delete_objects, remove_data, remove_infos
 from barman_cloud.catalog.wal_sweep import WalSweep
 from barman_cloud.errors import BarmanCloudError, ConnectivityError, NotFoundError, OperationError
+from barman_cloud.report import progress
 from barman_cloud.report.text import counted
 from barman_cloud.report.text import size as in_words
 
@@ -77,7 +78,8 @@ class Outcome:
         found = self.leftover
         size = "" if found.size is None else f", {in_words(found.size)}"
         what = "" if found.kind is Kind.UPLOAD else counted(found.objects, "object")
-        line = f"{self.result}: {found.kind} {found.name} ({what}{size if what else size[2:]}): {found.reason}"
+        name = f"before {found.name}" if found.kind is Kind.WAL else found.name
+        line = f"{self.result}: {found.kind} {name} ({what}{size if what else size[2:]}): {found.reason}"
         return f"{line}; {self.problem}" if self.problem else line
 
 
@@ -133,6 +135,7 @@ def clean_up(catalog: Catalog, options: CleanupOptions, now: datetime | None = N
     soon as the store doesn't answer any more; everything else that goes wrong is in the report.
     """
     now = now or datetime.now().astimezone()
+    progress.current().phase("looking for what is left over")
     view = catalog.load()
     view.require_readable("a clean-up")
     keeps = keep.read_all(catalog)
@@ -147,6 +150,7 @@ def _outcomes(catalog: Catalog, found: list[Leftover], options: CleanupOptions, 
         elif options.dry_run:
             yield Outcome(leftover, WOULD_BE_REMOVED)
         else:
+            progress.current().phase(f"removing {leftover.kind} {leftover.name}")
             try:
                 problem = _REMOVERS[leftover.kind](catalog, leftover, options, now)
             except ConnectivityError:

@@ -12,7 +12,10 @@ see a FAILED backup.
 
 Between the two steps the keep annotation is read again. ``backup-keep`` does the same the other way round: it writes
 the annotation, then reads ``backup.info``. Of the two, one at least sees the other; a deletion that sees an annotation
-takes its mark back.
+takes its mark back, and ``backup-keep`` waits for that.
+
+Of two deletions at the same time, each may be at another step. So none begins over a mark that the other one has taken
+back without another look at the annotation, and none takes a mark back that the other one has begun by.
 
 A backup that is being made writes its own ``backup.info`` when it is done, over any mark. For these there is an object
 beside it, put before the mark and deleted last, which the backup looks for once it has written DONE.
@@ -21,6 +24,7 @@ beside it, put before the mark and deleted last, which the backup looks for once
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 from barman_cloud import logs
@@ -48,6 +52,8 @@ class DeletionMark:
         self._key = catalog.layout.backup_info(backup_id)
         self._original: str | None = None
         """The text of ``backup.info`` before the mark, while it is known to describe what is in the store."""
+        self._begun = False
+        """The mark of the beginning is this run's."""
 
     def announce(self) -> str | None:
         """Announce the deletion and return the stage that it is in now, or None if there is no ``backup.info``.
@@ -69,21 +75,41 @@ class DeletionMark:
             self._put(marked + original if len(marked) + len(original) < backup_info.MAX_SIZE else marked)
         return ANNOUNCED
 
-    def begin(self) -> None:
-        """Say that objects of the backup are missing, or will be soon."""
+    def begin(self, refuse_if_kept: Callable[[], None] = lambda: None) -> None:
+        """Say that objects of the backup are missing, or will be soon.
+
+        ``refuse_if_kept`` is called if somebody took the mark back; what it raises ends the deletion.
+        """
         try:
             info = self._catalog.load_one(self._backup_id)
         except NotFoundError:
             return  # another run was quicker
-        if info.deletion != BEGUN:
+        if info.deletion is None:
+            refuse_if_kept()
+        if info.deletion == BEGUN:
+            self._original = None  # what another run has begun isn't ours to take back
+        else:
             self._put(_dump(info, BEGUN))
+            self._begun = True
 
     def take_back(self) -> None:
-        """Restore ``backup.info`` as it was, which only a deletion that took nothing may do."""
-        if self._original is not None:
+        """Restore ``backup.info`` as it was, which only a deletion that took nothing may do.
+
+        Not over the mark of another run that has begun, or has ended, meanwhile.
+        """
+        if self._original is None:
+            return
+        try:
+            stage = self._catalog.load_one(self._backup_id).deletion
+        except NotFoundError:
+            stage = BEGUN
+        if stage == BEGUN and not self._begun:
+            log.warning("the mark of deletion on backup %s stays: another run deletes the backup", self._backup_id)
+            return
+        if stage is not None:  # else another run, or the backup itself, has replaced it already
             self._put(self._original)
-            self._store.delete([self._catalog.layout.being_deleted(self._backup_id)])
-            log.info("the mark of deletion on backup %s is taken back", self._backup_id)
+        self._store.delete([self._catalog.layout.being_deleted(self._backup_id)])
+        log.info("the mark of deletion on backup %s is taken back", self._backup_id)
 
     def _put(self, text: str) -> None:
         self._store.put(self._key, text.encode("utf-8", "backslashreplace"))

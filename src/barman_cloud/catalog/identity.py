@@ -239,7 +239,7 @@ def _of_newest_backup(store: ObjectStore, layout: Layout) -> int | None:
 def _of_a_segment(store: ObjectStore, layout: Layout) -> int | None:
     for item in islice(store.list(layout.wals_dir), _WAL_ASKED):
         wal = layout.parse_wal_key(item.key)
-        if wal is not None and len(wal.name) == len("000000010000000000000001"):
+        if wal is not None and wal.is_full_segment:
             return identifier_of(store, wal)
     return None
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from barman_cloud import logs
-from barman_cloud.catalog.backup_info import DONE, BackupInfo
+from barman_cloud.catalog.backup_info import ANNOUNCED, DONE, BackupInfo
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.errors import (
     AccessDeniedError,
@@ -29,6 +31,10 @@ MAX_SIZE = 64 << 10
 
 Keeps = Mapping[str, str]
 """Backup id to content of its annotation. Any content keeps the backup; all but exactly ``standalone`` mean full."""
+
+DECIDED_WITHIN = 5.0
+"""Seconds that ``backup-keep`` waits for a deletion at work, which is a few requests from beginning or giving up."""
+_PAUSE = 0.25
 
 _ANNOTATION = "/annotations/keep"
 
@@ -65,6 +71,7 @@ def keep(catalog: Catalog, backup_id: str, target: str) -> None:
         )
     catalog.store.put(catalog.layout.keep(backup_id), target.encode("ascii"))
     # A deletion marks the backup, then looks for an annotation: one of the two sees the other.
+    _wait_while_announced(catalog, backup_id)
     _require_done(catalog, backup_id)
 
 
@@ -80,6 +87,21 @@ def label(annotation: str) -> str:
     return annotation.splitlines()[0] if annotation else ""
 
 
+def _wait_while_announced(catalog: Catalog, backup_id: str) -> None:
+    """Wait until a deletion that was announced has decided; it takes its mark back if it has seen the annotation.
+
+    Then there is a pause: a second deletion may have looked before the annotation was there, and is about to begin.
+    """
+    end = time.monotonic() + DECIDED_WITHIN
+    waited = False
+    with suppress(NotFoundError):
+        while time.monotonic() < end and catalog.load_one(backup_id).deletion == ANNOUNCED:
+            waited = True
+            time.sleep(_PAUSE)
+    if waited:
+        time.sleep(_PAUSE)
+
+
 def _require_done(catalog: Catalog, backup_id: str) -> BackupInfo:
     try:
         info = catalog.load_one(backup_id)
@@ -88,7 +110,7 @@ def _require_done(catalog: Catalog, backup_id: str) -> BackupInfo:
     if info.deletion:
         raise OperationError(
             f"backup {backup_id} can't be kept: it is being deleted",
-            hint="repeat the command when that deletion has ended, or has failed",
+            hint="repeat the command when that deletion has ended, or has failed; backup-list shows what is left",
         )
     if info.status != DONE:
         raise OperationError(f"backup {backup_id} can't be kept: it is {info.status}, not DONE")

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from barman_cloud.cli.plain import Arguments, Declarations
     from barman_cloud.snapshots.mounts import Host
 
-DEFAULT_MAX_ARCHIVE_SIZE = 100 * 1024**3
 MAX_TAGS = 10
 UMBRELLA_WAL_TIMEOUT = 60
 """Seconds; ``barman-cloud-backup`` doesn't wait, because those who run it count on its end."""
@@ -46,20 +45,7 @@ def add_arguments(parser: Declarations) -> None:
     _add_server(parser)
     _add_method(parser)
     parser.add_argument("-J", "--jobs", type=values.positive, default=2, help="parallel workers (default 2)")
-    parser.add_argument(
-        "-S",
-        "--max-archive-size",
-        type=values.size,
-        default=DEFAULT_MAX_ARCHIVE_SIZE,
-        metavar="SIZE",
-        help="start another archive above this size (default 100GB)",
-    )
-    parser.add_argument(
-        "--min-chunk-size", type=values.size, metavar="SIZE", help="smallest part of a multipart upload"
-    )
-    parser.add_argument(
-        "--max-bandwidth", type=values.size, metavar="SIZE", help="upload at most so many bytes a second"
-    )
+    options.add_upload_limits(parser)
     parser.add_argument("-n", "--name", type=values.backup_name, help="a name for the backup, besides its id")
     _add_checks(parser)
     parser.add_extension(

@@ -28,16 +28,19 @@ def add_arguments(parser: Declarations) -> None:
 
 def run(args: Arguments) -> int | None:
     from barman_cloud.catalog import keep
+    from barman_cloud.report.summary import Summary
     from barman_cloud.report.terminal import write
 
     with options.repository_from(args) as repository:
         if args.release:
             repository.release(args.backup_id)
+            args.summary = Summary(f"backup {args.backup_id} is not kept any more", moved=False)
         elif args.status:
             annotation = repository.kept(args.backup_id)
             write(f"Keep: {'nokeep' if annotation is None else keep.label(annotation)}\n")
         else:
             repository.keep(args.backup_id, args.target)
+            args.summary = Summary(f"backup {args.backup_id} is kept ({args.target})", moved=False)
     return None
 
 

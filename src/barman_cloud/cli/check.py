@@ -47,17 +47,25 @@ def add_arguments(parser: Declarations) -> None:
         metavar="POLICY",
         help="compare object locks with the policy that backups are deleted by, as backup-delete takes it",
     )
-    server = parser.add_argument_group("PostgreSQL")
-    server.add_argument("-d", "--dbname", help="look at the server as well: database name or connection string")
-    server.add_argument("-h", "--host", help="host name or socket directory")
-    server.add_argument("-p", "--port", help="port")
-    server.add_argument("-U", "--user", help="role")
+    server = options.add_optional_server(parser)
     server.add_argument(
         "--max-ready",
         type=values.non_negative,
         default=100,
         metavar="N",
         help="fail if more segments wait for the archiver (default 100)",
+    )
+    server.add_argument(
+        "--min-wal-time",
+        type=values.age,
+        metavar="AGE",
+        help="fail if pg_wal is full sooner at the rate at which WAL is written",
+    )
+    server.add_argument(
+        "--wal-room",
+        type=values.size,
+        metavar="SIZE",
+        help="how large pg_wal may become; default: what its file system has, if this is the server's machine",
     )
     output = parser.add_argument_group("output")
     options.add_format(output)
@@ -74,8 +82,18 @@ def run_all(shared: Arguments, given: Sequence[Arguments], errors: Mapping[str, 
     """Check many servers; one that can't be looked at doesn't stop the others, and is UNKNOWN."""
     from concurrent.futures import ThreadPoolExecutor
 
+    from barman_cloud.report import progress
+
+    work = progress.current()
+    work.phase("checking servers", items=len(given))
+
+    def look(args: Arguments) -> Report:
+        report = _report_safely(args)
+        work.add(items=1)
+        return report
+
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        reports = list(pool.map(_report_safely, given))
+        reports = list(pool.map(look, given))
     reports += [_unknown("", server, error) for server, error in errors.items()]
     return _tell(shared, sorted(reports, key=lambda report: report.server))
 
@@ -139,16 +157,17 @@ def _limits(args: Arguments) -> Limits:
         minimum_redundancy=args.minimum_redundancy,
         retention=parse_policy(args.retention_policy) if args.retention_policy is not None else None,
         max_ready=args.max_ready,
+        min_wal_time=args.min_wal_time,
+        wal_room=args.wal_room,
     )
 
 
 def _server_findings(args: Arguments, limits: Limits, repository: Repository) -> tuple[Finding, ...]:
-    if not (args.dbname or args.host or args.port or args.user):
+    parameters = options.optional_server(args)
+    if parameters is None:
         return ()
-    from barman_cloud.postgres.connection import ConnectionParameters
     from barman_cloud.verify.server_state import look_at_server
 
-    parameters = ConnectionParameters(args.dbname or "postgres", args.host, args.port, args.user)
     return look_at_server(parameters, limits, repository.receiver())
 
 

@@ -26,7 +26,9 @@ def add_arguments(parser: Declarations) -> None:
 def run(args: Arguments) -> int | None:
     from barman_cloud.catalog import emptiness
     from barman_cloud.errors import BucketNotFoundError
+    from barman_cloud.report.summary import Summary
 
+    is_safe = "" if args.test else f", and the WAL archive of {args.server_name} is safe to use"
     with options.store_from(args) as store:
         try:
             store.check()
@@ -36,6 +38,7 @@ def run(args: Arguments) -> int | None:
                 log.info("%s: the bucket is created", store.url.text)
         if not args.test:
             emptiness.require_safe_for_new_cluster(store, options.layout_from(args, store), args.timeline)
+    args.summary = Summary(f"{options.url_from(args)}: the bucket is there{is_safe}", moved=False)
     return None
 
 

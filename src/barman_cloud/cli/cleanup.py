@@ -46,12 +46,15 @@ def add_arguments(parser: Declarations) -> None:
         "--batch-size", type=values.integer, metavar="N", help="objects of one delete request (default: the most)"
     )
     options.add_format(parser)
-    options.add_progress(parser, summary=False)
+    options.add_progress(parser)
 
 
 def run(args: Arguments) -> int | None:
+    from barman_cloud.catalog import servers
     from barman_cloud.catalog.cleanup import CleanupOptions
     from barman_cloud.catalog.leftovers import Age
+    from barman_cloud.cli.summaries import of_cleanup
+    from barman_cloud.errors import NotFoundError
     from barman_cloud.report.json_text import document
     from barman_cloud.report.terminal import write
 
@@ -64,6 +67,10 @@ def run(args: Arguments) -> int | None:
     )
     with options.repository_from(args) as repository:
         report = repository.clean_up(wanted)
+        # A server of the configuration may be a new one. Of a name that somebody typed, silence would be an answer.
+        if not report.outcomes and args.server is None and (problem := servers.describe_unknown(repository.catalog)):
+            raise NotFoundError(problem)
+    args.summary = of_cleanup(report)
     write(document(report.to_json()) if args.format == "json" else report.to_text())
     return 1 if report.has_failed else 0
 

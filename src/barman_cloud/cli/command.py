@@ -5,6 +5,7 @@ A command module holds ``COMMAND`` and a ``main()`` of one line; what it is abou
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -42,6 +43,8 @@ class Command(NamedTuple):
     """
     configured: bool = False
     """It works on the servers of the configuration: no URL is put before a server's name."""
+    per_segment: bool = False
+    """PostgreSQL runs it for each segment: what shows how far it is, is loaded only for a terminal or when asked."""
 
 
 class Configured(NamedTuple):
@@ -135,7 +138,7 @@ def run_for_all(command: Command, lines: LinesForAll, prog: str, file: str | Non
         given.append(args)
     assert command.run_all is not None
     run_all = command.run_all
-    return guarded(command, shared, lambda: run_all(shared, given, lines.errors))
+    return guarded(command, shared, lambda: _shown(command, shared, lambda args: run_all(args, given, lines.errors)))
 
 
 def parse(command: Command, words: list[str], prog: str | None = None) -> Arguments:
@@ -157,22 +160,41 @@ def parse(command: Command, words: list[str], prog: str | None = None) -> Argume
     args.command_line = words
     args.deadline = Deadline.of_command(command.name, args.timeout, test=args.test)
     args.is_umbrella = prog is not None
+    args.is_shown = False
     return args
 
 
 def _run(command: Command, args: Arguments) -> int:
     if command.validate:
         command.validate(args)
-    run = test_connectivity if args.test and not command.has_own_test else command.run
-    if hasattr(args, "progress"):
-        from barman_cloud.cli import showing
+    return _shown(command, args, test_connectivity if args.test and not command.has_own_test else command.run)
 
-        def judge(error: BaseException) -> tuple[int, str]:
-            line = "interrupted" if isinstance(error, KeyboardInterrupt) else describe(error)
-            return _code_of(command, error), line
 
-        return showing.run(command.name, run, args, judge)
-    return run(args) or 0
+def _shown(command: Command, args: Arguments, run: Callable[[Arguments], int | None]) -> int:
+    """Run it, and show how far it is to who looks or reads: nobody has to take a silent command for a dead one."""
+    on_terminal = sys.stderr is not None and sys.stderr.isatty() and not (command.per_segment and _is_postgres_s())
+    asked = args.progress != "auto" or args.json_summary if command.per_segment else hasattr(args, "progress")
+    if not on_terminal and not asked:
+        return run(args) or 0
+    from barman_cloud.cli import showing
+
+    def judge(error: BaseException) -> tuple[int, str]:
+        line = "interrupted" if isinstance(error, KeyboardInterrupt) else describe(error)
+        return _code_of(command, error), line
+
+    return showing.run(command.name, run, args, judge)
+
+
+def _is_postgres_s() -> bool:
+    """Tell whether PostgreSQL has started this process: in a container with a terminal, nobody sits before that.
+
+    Each of its processes is the leader of a session, which what it starts belongs to (``InitPostmasterChild``).
+    """
+    try:
+        with open(f"/proc/{os.getsid(0)}/comm", encoding="utf-8") as name:
+            return name.read().strip() in ("postgres", "postmaster")
+    except OSError:
+        return False
 
 
 def _code_of(command: Command, error: BaseException) -> int:
@@ -186,7 +208,7 @@ def _code_of(command: Command, error: BaseException) -> int:
 
 def test_connectivity(args: Arguments) -> int:
     """Ask once whether the bucket can be reached and exists: 0, or 1 (missing), 2 (unreachable), 4 (anything else)."""
-    from barman_cloud.cli.options import store_from
+    from barman_cloud.cli.options import store_from, url_from
 
     with store_from(args) as store:
         try:
@@ -197,6 +219,10 @@ def test_connectivity(args: Arguments) -> int:
         except ConnectivityError as error:
             _log_error(str(error), error.hint)
             return 2
+    if args.is_shown:
+        from barman_cloud.report.summary import Summary
+
+        args.summary = Summary(f"{url_from(args)}: the bucket is there", moved=False)
     return 0
 
 

@@ -30,5 +30,8 @@ OWN = {
 }
 """Only subcommands of ``barman-cloud``."""
 
+SHORT = {"delete": "backup-delete", "keep": "backup-keep", "list": "backup-list", "show": "backup-show"}
+"""Shorter words for subcommands of ``barman-cloud``."""
+
 SUMMARIES = {**PROGRAMS, **OWN}
 """Every command with one line about it, for help and documentation."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from barman_cloud.cli.commands import PROGRAMS, SUMMARIES
+from barman_cloud.cli.commands import PROGRAMS, SHORT, SUMMARIES
 from barman_cloud.cli.parser import Parser
 from barman_cloud.cli.plain import Arguments
 from barman_cloud.errors import BarmanCloudError
@@ -30,6 +30,7 @@ _MOST_IDS = 200
 _PLAIN = r"[A-Za-z0-9_.:/@%+=,-]+"
 _FILE_ARGUMENTS = ("recovery_dir", "wal_path", "wal_dest", "spool_dir", "staging_directory", "prometheus", "tablespace")
 _STORE = ("cloud_provider", "endpoint_url", "aws_profile", "addressing_style", "azure_credential")
+_SERVER = "Run one of Barman's server commands."
 _SHORTCUTS = ("latest", "oldest", "last-full")
 
 
@@ -45,12 +46,17 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0] not in SHELLS:
         print(f"barman-cloud completion: error: name a shell: {', '.join(SHELLS)}", file=sys.stderr)
         return 3
+    write(script(arguments[0]))
+    return 0
+
+
+def script(shell: str) -> str:
+    """Return the completion script of one of :data:`SHELLS`."""
     from importlib.resources import files
 
-    text = files("barman_cloud.cli").joinpath(f"completions/barman-cloud.{arguments[0]}").read_text("utf-8")
+    text = files("barman_cloud.cli").joinpath(f"completions/barman-cloud.{shell}").read_text("utf-8")
     programs = " ".join([_UMBRELLA, *(f"{_UMBRELLA}-{name}" for name in PROGRAMS)])
-    write(text.replace("@PROGRAMS@", programs))
-    return 0
+    return text.replace("@PROGRAMS@", programs)
 
 
 def answer(line: str) -> int:
@@ -77,16 +83,36 @@ def candidates(line: str) -> list[Candidate]:
                 return [Candidate(FILES)]
             file, rest = rest[1], rest[2:]
         if not rest:
-            known = {**SUMMARIES, "completion": "Print the completion script of a shell."}
+            known = {**SUMMARIES, "server": _SERVER, "completion": "Print the completion script of a shell."}
             return _starting(current, (Candidate(name, summary) for name, summary in known.items()))
-        name, rest = rest[0], rest[1:]
+        name, rest = SHORT.get(rest[0], rest[0]), rest[1:]
         if name == "completion":
             return _starting(current, map(Candidate, SHELLS)) if not rest else []
+        if name == "server":
+            return _server_command(rest, current, file)
     else:
         name = program.removeprefix(f"{_UMBRELLA}-")
     if name not in SUMMARIES:
         return []
     return _Line(name, rest, file).complete(current)
+
+
+def _server_command(words: list[str], current: str, file: str | None) -> list[Candidate]:
+    """Return what could come next of one of Barman's commands, behind its global options."""
+    from barman_cloud.cli.server import registry
+
+    while words and words[0].startswith("-"):
+        option, words = words[0], words[1:]
+        if option in ("-c", "--config"):
+            if not words:
+                return [Candidate(FILES)]
+            file = words[0]
+        words = words[1:] if option in ("-c", "--config", "-f", "--format", "--log-level") else words
+    if not words:
+        known = registry.COMMANDS.items()
+        return _starting(current, (Candidate(name, entry.summary) for name, entry in known if entry.summary))
+    name = registry.find(words[0])
+    return _ServerLine(name, words[1:], file).complete(current) if name else []
 
 
 class _Line:
@@ -217,6 +243,31 @@ class _Line:
             if action.dest in _STORE:
                 found += [word, *value]
         return found
+
+
+class _ServerLine(_Line):
+    """That of one of Barman's commands: its servers are those of the configuration, and no URL comes first."""
+
+    def __init__(self, name: str, words: list[str], file: str | None) -> None:
+        from barman_cloud.cli.server import registry
+
+        super().__init__("backup-show", words, file)
+        self._parser = Parser()
+        registry.functions(name)[0](self._parser)
+
+    def _positional(self, current: str) -> list[Candidate]:
+        given = self._positionals_given()
+        names = [action.dest for action in self._parser._actions if not action.option_strings]
+        if len(given) >= len(names):
+            return []
+        if names[len(given)] == "server_name":
+            return _starting(current, map(Candidate, self._configured()))
+        if names[len(given)] == "backup_id":
+            return self._backups(current, given)
+        return [Candidate(FILES)] if "director" in names[len(given)] or "path" in names[len(given)] else []
+
+    def _backups(self, current: str, given: list[str]) -> list[Candidate]:
+        return _Line("backup-show", [], self._file)._backups(current, given[:1])
 
 
 def _starting(current: str, known: Iterable[Candidate]) -> list[Candidate]:

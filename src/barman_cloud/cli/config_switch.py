@@ -49,11 +49,11 @@ def switch(file: str | None, name: str, model: str | None) -> list[str]:
     """
     from barman_cloud.config.reader import load
     from barman_cloud.config.repository import open_wal_store
-    from barman_cloud.config.user import require_user
+    from barman_cloud.config.user import act_as_user
     from barman_cloud.schedule import active_model
 
     configuration = load(file)
-    require_user(configuration.common)
+    act_as_user(configuration.common)
     server = configuration.server(name)
     after = configuration.server(name, model)
     store, layout = open_wal_store(server)

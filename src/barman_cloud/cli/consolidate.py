@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from barman_cloud.cli import options, values
-from barman_cloud.cli.backup import DEFAULT_MAX_ARCHIVE_SIZE
 from barman_cloud.cli.command import Command
 
 if TYPE_CHECKING:
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "destination_url")
-    options.add_progress(parser, summary=False)
+    options.add_progress(parser)
     parser.add_argument("backup_id", help="id, name or shortcut of an incremental backup, such as 'last'")
     options.add_compression(parser, {"gzip": "-z", "bzip2": "-j"}, ("gzip", "bzip2", "snappy", "lz4", "zstd"))
     parser.add_argument(
@@ -31,20 +30,7 @@ def add_arguments(parser: Declarations) -> None:
         metavar="SIZE",
         help="hold so much of the changed blocks at a time (default 1GB, at least 64MB); more needs several passes",
     )
-    parser.add_argument(
-        "-S",
-        "--max-archive-size",
-        type=values.size,
-        default=DEFAULT_MAX_ARCHIVE_SIZE,
-        metavar="SIZE",
-        help="start another archive above this size (default 100GB)",
-    )
-    parser.add_argument(
-        "--min-chunk-size", type=values.size, metavar="SIZE", help="smallest part of a multipart upload"
-    )
-    parser.add_argument(
-        "--max-bandwidth", type=values.size, metavar="SIZE", help="upload at most so many bytes a second"
-    )
+    options.add_upload_limits(parser)
     options.add_tags(parser)
     options.add_encryption(parser)
     options.add_storage_class(parser)
@@ -55,6 +41,7 @@ def run(args: Arguments) -> int | None:
     from barman_cloud.archive.compression import compression_level
     from barman_cloud.backup.archive_backup import BackupOptions
     from barman_cloud.backup.lifecycle import BackupRequest
+    from barman_cloud.cli.summaries import of_consolidation
     from barman_cloud.consolidation.consolidate import MEMORY, ConsolidationOptions
     from barman_cloud.report.terminal import write
 
@@ -72,6 +59,7 @@ def run(args: Arguments) -> int | None:
     repository = options.repository_from(args)
     info = repository.consolidate(args.backup_id, ConsolidationOptions(archives, args.memory or MEMORY))
     repository.close()  # not after an error: threads may still wait for a store that doesn't answer
+    args.summary = of_consolidation(info)
     write(f"{info.backup_id}\n")
     return None
 

@@ -17,8 +17,6 @@ from barman_cloud.schedule.maintain import PATIENCE, THREADS
 from barman_cloud.schedule.overview import ServerStatus, overview
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from barman_cloud.cli.plain import Arguments
     from barman_cloud.config.reader import Configuration
 
@@ -58,14 +56,9 @@ def _lines(status: ServerStatus) -> list[str]:
         lines.append(f"  WAL is received by {status.receiver}")
     elif status.wants_receiver:
         lines.append("  WAL is not received now, although streaming_archiver is on")
+    if status.receiver_problem:
+        lines.append(f"  {status.receiver_problem}")
     if not status.exclusive:
         lines.append("  this store can't keep two hosts apart: run cron on one host only")
-    for job in status.jobs:
-        message = f": {job.message}" if job.message else ""
-        following = "now" if job.next_start is None else _time(job.next_start)
-        lines.append(f"  {job.job:16}  last {_time(job.last_start):20}  {job.result}{message}; next {following}")
+    lines += [f"  {job.job:16}  {job}" for job in status.jobs]
     return lines
-
-
-def _time(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S}Z" if moment else "-"

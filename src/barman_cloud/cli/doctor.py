@@ -10,18 +10,13 @@ from barman_cloud.errors import UsageError
 
 if TYPE_CHECKING:
     from barman_cloud.cli.plain import Arguments, Declarations
-    from barman_cloud.postgres.connection import ConnectionParameters
 
 _CONNECT = "add --dbname postgres, or --host, --port or --user"
 
 
 def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "source_url")
-    server = parser.add_argument_group("PostgreSQL")
-    server.add_argument("-d", "--dbname", help="look at the server as well: database name or connection string")
-    server.add_argument("-h", "--host", help="host name or socket directory")
-    server.add_argument("-p", "--port", help="port")
-    server.add_argument("-U", "--user", help="role")
+    server = options.add_optional_server(parser)
     server.add_argument(
         "--switch-wal", action="store_true", help="finish a segment of WAL on the server, and wait until it is archived"
     )
@@ -38,12 +33,13 @@ def add_arguments(parser: Declarations) -> None:
         help="use the variables of the running server, so its credentials, in place of those of this shell",
     )
     options.add_format(parser)
+    options.add_progress(parser, summary=False)
 
 
 def validate(args: Arguments) -> None:
-    if args.switch_wal and _parameters(args) is None:
+    if args.switch_wal and options.optional_server(args) is None:
         raise UsageError("--switch-wal needs a connection", hint=_CONNECT)
-    if args.server_environment and _parameters(args) is None:
+    if args.server_environment and options.optional_server(args) is None:
         raise UsageError("--server-environment needs a connection", hint=_CONNECT)
 
 
@@ -60,7 +56,7 @@ def run(args: Arguments) -> int | None:
             store,
             options.layout_from(args, store),
             judge_archive_line,
-            parameters=_parameters(args),
+            parameters=options.optional_server(args),
             switch_wal=args.wal_timeout if args.switch_wal else None,
             store_options=f" --endpoint-url {args.endpoint_url}" if args.endpoint_url else "",
             deadline=args.deadline,
@@ -74,7 +70,7 @@ def _take_environment(args: Arguments) -> None:
     from barman_cloud.errors import ConfigurationError
     from barman_cloud.postgres.connection import connect, read_metadata
 
-    parameters = _parameters(args)
+    parameters = options.optional_server(args)
     assert parameters is not None
     with connect(parameters, "barman_cloud_doctor") as connection:
         server = find_server(read_metadata(connection).data_directory)
@@ -84,14 +80,6 @@ def _take_environment(args: Arguments) -> None:
             hint="run this on the server's machine, as the user that PostgreSQL runs as, with a role of pg_monitor",
         )
     take_environment(server)
-
-
-def _parameters(args: Arguments) -> ConnectionParameters | None:
-    if not (args.dbname or args.host or args.port or args.user):
-        return None
-    from barman_cloud.postgres.connection import ConnectionParameters
-
-    return ConnectionParameters(args.dbname or "postgres", args.host, args.port, args.user)
 
 
 COMMAND = Command("doctor", add_arguments, run, validate, connectivity_exit_code=2, interrupt_exit_code=130)

@@ -11,6 +11,7 @@ from barman_cloud import logs
 from barman_cloud.cli import options, recovery, values
 from barman_cloud.cli.command import Command
 from barman_cloud.errors import ConfigurationError, DrillError, UsageError
+from barman_cloud.report import progress
 
 if TYPE_CHECKING:
     from barman_cloud.cli.plain import Arguments, Declarations
@@ -76,7 +77,7 @@ def add_arguments(parser: Declarations) -> None:
         "--max-rto", type=values.age, metavar="AGE", help="fail if it takes longer until the server is open for writing"
     )
     options.add_format(parser)
-    options.add_progress(parser, summary=False)
+    options.add_progress(parser)
 
 
 def _add_target(parser: Declarations) -> None:
@@ -104,6 +105,9 @@ def run(args: Arguments) -> int | None:
     except Interrupted as error:
         log.error("%s; the drill has left nothing behind", error)  # noqa: TRY400
         return 128 + error.number
+    from barman_cloud.cli.summaries import of_drill
+
+    args.summary = of_drill(result)
     return _show(args, result)
 
 
@@ -174,6 +178,7 @@ def _become(name: str) -> None:
             f"PostgreSQL refuses to run as root, and user {name} can't read this installation ({sys.prefix})", hint=hint
         )
     log.info("going on as %s, because PostgreSQL refuses to run as root", name)
+    progress.current().hide()  # it draws from anew
     os.initgroups(name, user.pw_gid)
     os.setgid(user.pw_gid)
     os.setuid(user.pw_uid)

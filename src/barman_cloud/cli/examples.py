@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-DOCUMENTATION = "https://github.com/barman-cloud/barman-cloud/blob/main/docs/reference/commands.md"
+REPOSITORY = "https://github.com/barman-cloud/barman-cloud"
+"""Where the project is published. Nothing else has the address, except for ``project.urls`` in ``pyproject.toml``,
+which a test compares: a fork changes it in these two places."""
+
+DOCUMENTATION = f"{REPOSITORY}/blob/main/docs/reference/commands.md"
+"""The page of all commands; the heading of a command is behind it."""
 
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "backup": (

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from barman_cloud import __version__
 from barman_cloud.cli.command import Configured, load, run_for_all
 from barman_cloud.cli.command import main as run_command
-from barman_cloud.cli.commands import OWN, PROGRAMS, SUMMARIES
+from barman_cloud.cli.commands import OWN, PROGRAMS, SHORT, SUMMARIES
 from barman_cloud.cli.names import lines_for_all, resolved
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.report.terminal import write
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     file = None
     if len(arguments) > 1 and arguments[0] in ("-c", "--config"):
         file, arguments = arguments[1], arguments[2:]
-    name = arguments[0] if arguments else None
+    name = SHORT.get(arguments[0], arguments[0]) if arguments else None
     if name in SUMMARIES:
         command = load(name)
         words, server = arguments[1:], None
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name in ("--help", "-h", "help"):
         write(f"{_help()}\n")
         return 0
-    close = get_close_matches(name or "", [*SUMMARIES, "server"], 1)
+    close = get_close_matches(name or "", [*SUMMARIES, *SHORT, "server", "completion"], 1)
     problem = f"unknown command '{name}'" if name else "a command is needed"
     if close:
         problem += f"; is it '{close[0]}'?"
@@ -73,6 +73,7 @@ def _help() -> str:
             "",
             *(f"  {name:{width}}  {summary}" for name, summary in PROGRAMS.items()),
             "",
+            f"Shorter: {', '.join(f'{short} for {name}' for short, name in SHORT.items())}.",
             "'barman-cloud COMMAND --help' tells the options of one.",
             "'barman-cloud completion bash' (or zsh, fish) prints what makes a shell complete them.",
         ]

@@ -109,11 +109,12 @@ def effective(configuration: Configuration, name: str) -> Server:
     server = configuration.server(name)
     if not configuration.models:
         return server
+    from barman_cloud.cli.showing import waiting
     from barman_cloud.config.repository import open_wal_store
     from barman_cloud.schedule.active_model import with_active_model
 
     store, layout = open_wal_store(server)
-    with store:
+    with waiting(), store:
         return with_active_model(configuration, server, store, layout)
 
 
@@ -168,7 +169,11 @@ def _same_place(parser: ArgumentParser, option: str) -> list[str]:
     """Return all options that set the same value as ``option``, itself included, or that it excludes."""
     actions = parser._option_string_actions
     given = actions[option]
-    excluded = [one for group in parser._mutually_exclusive_groups for one in group._group_actions
-                if given in group._group_actions]  # fmt: skip
+    excluded = [
+        one
+        for group in parser._mutually_exclusive_groups
+        for one in group._group_actions
+        if given in group._group_actions
+    ]
     destinations = {given.dest, *(action.dest for action in excluded)}
     return [name for name, action in actions.items() if action.dest in destinations]

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from barman_cloud.api import Repository
     from barman_cloud.catalog.layout import Layout
     from barman_cloud.cli.plain import Arguments, Declarations
+    from barman_cloud.postgres.connection import ConnectionParameters
     from barman_cloud.store.base import ObjectStore, StoreURL
 
 AZURE_CREDENTIALS = ("azure-cli", "managed-identity", "default")
 SSE_KINDS = ("AES256", "aws:kms")
+DEFAULT_MAX_ARCHIVE_SIZE = 100 * 1024**3
 
 
 def add_common(parser: Declarations, url: str, *, several: bool = False) -> None:
@@ -120,6 +122,43 @@ def tags_from(args: Arguments, prefix: str = "") -> dict[str, str] | None:
     return dict(pairs) if pairs else None
 
 
+def add_upload_limits(parser: Declarations) -> None:
+    """Add sizes and speed of the uploads, for the commands that make the archives of a backup."""
+    parser.add_argument(
+        "-S",
+        "--max-archive-size",
+        type=values.size,
+        default=DEFAULT_MAX_ARCHIVE_SIZE,
+        metavar="SIZE",
+        help="start another archive above this size (default 100GB)",
+    )
+    parser.add_argument(
+        "--min-chunk-size", type=values.size, metavar="SIZE", help="smallest part of a multipart upload"
+    )
+    parser.add_argument(
+        "--max-bandwidth", type=values.size, metavar="SIZE", help="upload at most so many bytes a second"
+    )
+
+
+def add_optional_server(parser: Declarations) -> Declarations:
+    """Add the connection of commands that look at the server only if one is named, and return the group."""
+    server: Declarations = parser.add_argument_group("PostgreSQL")
+    server.add_argument("-d", "--dbname", help="look at the server as well: database name or connection string")
+    server.add_argument("-h", "--host", help="host name or socket directory")
+    server.add_argument("-p", "--port", help="port")
+    server.add_argument("-U", "--user", help="role")
+    return server
+
+
+def optional_server(args: Arguments) -> ConnectionParameters | None:
+    """Return how to connect to the server that the command line names, or None."""
+    if not (args.dbname or args.host or args.port or args.user):
+        return None
+    from barman_cloud.postgres.connection import ConnectionParameters
+
+    return ConnectionParameters(args.dbname or "postgres", args.host, args.port, args.user)
+
+
 def add_encryption(parser: Declarations) -> None:
     """Add how objects are encrypted at rest, for the commands that write backups and WAL."""
     parser.add_argument("-e", "--encryption", choices=SSE_KINDS, help="S3: server-side encryption")
@@ -145,7 +184,10 @@ def add_format(parser: Declarations, more: Sequence[str] = ()) -> None:
 
 
 def add_progress(parser: Declarations, *, summary: bool = True) -> None:
-    """Add how progress is shown and, for what moves data, ``--json-summary``; ``args.summary`` is then told."""
+    """Add how progress is shown and, for what moves data, ``--json-summary``: ``args.summary`` is told at the end.
+
+    ``args.is_shown`` says whether that is so: a command that PostgreSQL calls makes no summary otherwise.
+    """
     parser.add_extension(
         "--progress",
         choices=("auto", "none", "plain", "json"),
@@ -166,6 +208,21 @@ def add_storage_class(parser: Declarations) -> None:
         metavar="CLASS",
         help="class of storage for archives and WAL segments, such as STANDARD_IA, Cool or NEARLINE",
     )
+
+
+def add_wal_storage(parser: Declarations) -> None:
+    """Add how WAL files are stored: compression, tags, encryption and class of storage."""
+    add_compression(parser, {"gzip": "-z", "bzip2": "-j"}, ("gzip", "bzip2", "xz", "snappy", "zstd", "lz4"))
+    parser.add_argument(
+        "--compression-level",
+        type=values.compression_level,
+        metavar="LEVEL",
+        help="low, medium, high or a number of the algorithm (default: what suits WAL)",
+    )
+    add_tags(parser)
+    add_tags(parser, "history-", "timeline history files, instead of the other tags")
+    add_encryption(parser)
+    add_storage_class(parser)
 
 
 def store_from(args: Arguments) -> ObjectStore:

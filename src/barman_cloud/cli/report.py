@@ -33,7 +33,9 @@ def run(args: Arguments) -> int | None:
     from barman_cloud.overview.page import as_html
     from barman_cloud.overview.text import as_text
     from barman_cloud.report.files import write_atomically
+    from barman_cloud.report.summary import Summary
     from barman_cloud.report.terminal import write
+    from barman_cloud.report.text import counted, size
 
     file = Path(args.html) if args.html else None
     if file is not None and not file.absolute().parent.is_dir():
@@ -43,7 +45,10 @@ def run(args: Arguments) -> int | None:
         names = [args.server_name] if isinstance(args.server_name, str) else args.server_name or _all_servers(store)
         found = [gather(store, Layout.of(store.url, name), table, args.storage_class) for name in names]
     if file is not None:
-        write_atomically(file, as_html(found))
+        page = as_html(found)
+        write_atomically(file, page)
+        servers, bytes_of_it = counted(len(found), "server"), size(len(page.encode()))
+        args.summary = Summary(f"{file}: a page of {servers}, {bytes_of_it}", moved=False)
         return None
     write("\n".join(as_text(overview, unicode=options.writes_unicode()) for overview in found))
     return None

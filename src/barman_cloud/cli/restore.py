@@ -132,6 +132,11 @@ def validate(args: Arguments) -> None:
                 f"--{name.replace('_', '-')} has no effect without recovery settings",
                 hint="add --write-recovery-settings",
             )
+    conf = args.recovery_conf_filename
+    if conf is not None and (Path(conf).name != conf or conf in ("", "..")):
+        raise ConfigurationError(
+            f"--recovery-conf-filename {conf!r} is not the name of a file", hint="it is made in the restored directory"
+        )
 
 
 def run(args: Arguments) -> None:

@@ -1,9 +1,13 @@
-"""Running a command whose progress is shown and whose end is told; only what declares ``--progress`` comes here."""
+"""Running a command whose progress is shown and whose end is told: on a terminal every one, elsewhere what is asked.
+
+Whatever a command waits for, its terminal has a live line that moves.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +17,7 @@ from barman_cloud.errors import BarmanCloudError, UsageError
 from barman_cloud.report import live, progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from barman_cloud.cli.plain import Arguments
     from barman_cloud.report.progress import Progress
@@ -37,12 +41,13 @@ def run(
     if file is not None and not file.absolute().parent.is_dir():
         raise UsageError(f"--json-summary: there is no directory {file.absolute().parent}", hint="make it first")
     verbosity = args.verbose - args.quiet
-    mode = live.mode_of(args.progress, verbosity, sys.stderr)
+    mode = live.mode_of(getattr(args, "progress", live.AUTO), verbosity, sys.stderr)
     args.summary = None
+    args.is_shown = True
     began = time.time()
     with progress.watched() as work:
         try:
-            with live.shown(work, mode, name, quiet_log=args.progress == live.PLAIN):
+            with live.shown(work, mode, name):
                 code = function(args) or 0
         except BaseException as error:
             if file is not None:
@@ -53,6 +58,16 @@ def run(
             _write(file, work, _outcome(name, args, began, code), args)
         _tell(args, work, time.time() - began, verbosity)
     return code
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Show that the store is asked, on a terminal, for what isn't a command by itself; within one, nothing more."""
+    if progress.is_watched():
+        yield
+        return
+    with progress.watched() as work, live.shown(work, live.mode_of(live.AUTO, 0, sys.stderr), ""):
+        yield
 
 
 def _tell(args: Arguments, work: Progress, seconds: float, verbosity: int) -> None:

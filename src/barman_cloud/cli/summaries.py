@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from barman_cloud.catalog.cleanup import FAILED, REMOVED, STAYS, WOULD_BE_REMOVED
 from barman_cloud.catalog.lineage import type_of
 from barman_cloud.catalog.needed_wal import needed_wal
 from barman_cloud.errors import IntegrityError
@@ -16,7 +18,9 @@ from barman_cloud.verify.findings import Level
 
 if TYPE_CHECKING:
     from barman_cloud.catalog.backup_info import BackupInfo
+    from barman_cloud.catalog.cleanup import CleanupReport
     from barman_cloud.restore.archive_restore import RestoreReport
+    from barman_cloud.verify.drill import DrillResult
     from barman_cloud.verify.findings import Report
 
 _SIGNAL_FILES = 120000
@@ -50,6 +54,17 @@ def of_backup(info: BackupInfo) -> Summary:
             "wal": state,
         },
         moved=info.snapshots_info is None,
+    )
+
+
+def of_consolidation(info: BackupInfo) -> Summary:
+    """Return what is to say of a full backup that was made out of a chain."""
+    sources = progress.current().notes.get("made_of", [])
+    made = of_backup(info)
+    return replace(
+        made,
+        head=f"{made.head} made out of {sources[-1]} and {counted(len(sources) - 1, 'older backup')}",
+        facts={**made.facts, "made_of": sources},
     )
 
 
@@ -103,6 +118,48 @@ def of_deletion(*, dry_run: bool) -> Summary | None:
         parts = f"{counted(archives, 'archive')} and {counted(wal_files, 'WAL file')}"
         head = f"deleted {counted(len(backups), 'backup')} ({shown}): {parts}, {size(freed)} freed"
     return Summary(head=head, kind="deletion", facts=facts, moved=False)
+
+
+def of_cleanup(report: CleanupReport) -> Summary:
+    """Return what is to say of a clean-up."""
+    results = {REMOVED: 0, WOULD_BE_REMOVED: 0, STAYS: 0, FAILED: 0}
+    for outcome in report.outcomes:
+        results[outcome.result] += 1
+    told = [f"{number} {result}" for result, number in results.items() if number]
+    freed = f", {size(report.freed)} {'would be ' if report.dry_run else ''}freed" if told else ""
+    return Summary(
+        head=f"clean-up: {', '.join(told) or 'nothing is left over'}{freed}",
+        kind="cleanup",
+        facts={
+            "dry_run": report.dry_run,
+            "removed": results[REMOVED] + results[WOULD_BE_REMOVED],
+            "stays": results[STAYS],
+            "failed": results[FAILED],
+            "freed_bytes": report.freed,
+        },
+        moved=False,
+    )
+
+
+def of_drill(result: DrillResult) -> Summary:
+    """Return what is to say of a drill."""
+    report, done = result.report, result.restored
+    problems = len(report.problems)
+    parts = [f"open for writing after {result.rto_seconds:.1f} s"] if result.rto_seconds is not None else []
+    parts.append(f"{counted(problems, 'problem')}, see above" if problems else "nothing is wrong")
+    return Summary(
+        head=f"drill of backup {result.backup.backup_id}",
+        tail=", ".join(parts),
+        kind="drill",
+        facts={
+            **result.to_json()["drill"],
+            "level": report.level.name.lower(),
+            "problems": [finding.to_json() for finding in report.problems],
+            "can_restore": report.level is not Level.CRITICAL,
+        },
+        inflates=True,
+        moved=done is not None,
+    )
 
 
 def of_verify(report: Report) -> Summary:

@@ -13,6 +13,7 @@ from barman_cloud.errors import OperationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Literal
 
     from barman_cloud.cli.plain import Arguments, Declarations
     from barman_cloud.deadline import Deadline
@@ -31,17 +32,7 @@ def add_arguments(parser: Declarations) -> None:
         "wal_path", nargs="?", help="path of the WAL file (%%p of archive_command); not needed in a Barman hook"
     )
     parser.extra_positional = "wal_path"
-    options.add_compression(parser, {"gzip": "-z", "bzip2": "-j"}, ("gzip", "bzip2", "xz", "snappy", "zstd", "lz4"))
-    parser.add_argument(
-        "--compression-level",
-        type=values.compression_level,
-        metavar="LEVEL",
-        help="low, medium, high or a number of the algorithm (default: what suits WAL)",
-    )
-    options.add_tags(parser)
-    options.add_tags(parser, "history-", "timeline history files, instead of the other tags")
-    options.add_encryption(parser)
-    options.add_storage_class(parser)
+    options.add_wal_storage(parser)
     azure = parser.add_argument_group("Azure uploads")
     azure.add_argument(
         "--max-block-size", type=values.size, default=4 * MIB, metavar="SIZE", help="of a block (default 4MB)"
@@ -72,13 +63,27 @@ def add_arguments(parser: Declarations) -> None:
     )
     parser.add_extension("--skip-page-check", action="store_true", help="archive a file although it is damaged")
     options.add_accept_cluster(parser)
+    options.add_progress(parser)
 
 
 def run(args: Arguments) -> None:
+    stored = _run(args)
+    if args.is_shown:
+        from barman_cloud.cli.wal_summaries import of_archiving
+
+        args.summary = of_archiving(args.wal_path, stored)
+
+
+def _run(args: Arguments) -> int | Literal["ahead"] | None:
+    """Return how many bytes were stored, None if they were there; ``ahead``: an earlier call has stored the file."""
     from barman_cloud.errors import SpoolError
     from barman_cloud.wal import archive_spool
 
     path: str = args.wal_path
+    if args.is_shown:
+        from barman_cloud.report import progress
+
+        progress.current().phase(f"archiving {os.path.basename(path)}")
     scripts = args.server is not None and _has_scripts(args)  # which nobody would run for files archived ahead
     if args.parallel >= 2 and not scripts:
         try:
@@ -91,14 +96,14 @@ def run(args: Arguments) -> None:
             if held:
                 log.info("WAL file %s was archived ahead", path)
                 archive_spool.release_cache(path)
-                return
+                return "ahead"
     with options.store_from(args) as store:
         archiver = archiver_from(args, store)
         if scripts:
             from barman_cloud.cli.hooks import hook_archiver
 
             hook_archiver(args, archiver, store, options.layout_from(args, store))
-        archiver.archive(path)
+        return archiver.archive(path)
 
 
 def _has_scripts(args: Arguments) -> bool:
@@ -118,7 +123,10 @@ def spool_directory(args: Arguments) -> Directory:
     spool_dir = args.spool_dir or spool.default_spool_dir("archive")
     constant = ("" if word == args.wal_path else word for word in args.command_line)
     directory = spool.prepare(spool_dir, "archive", (*options.spool_key(args), *constant))
-    if command := spool.command_of(args.command_line, variable=1):
+    # The next call answers without a word, and without this module, if it finds the command.
+    if not (args.json_summary or args.progress != "auto") and (
+        command := spool.command_of(args.command_line, variable=1)
+    ):
         spool.remember_command(directory, command[0])
     return directory
 
@@ -199,7 +207,7 @@ def _hook_path(environ: Mapping[str, str]) -> str:
     return path
 
 
-COMMAND = Command("wal-archive", add_arguments, run, validate)
+COMMAND = Command("wal-archive", add_arguments, run, validate, per_segment=True)
 
 
 def main(deadline: Deadline | None = None) -> int:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from barman_cloud.catalog.layout import Layout
     from barman_cloud.cli.plain import Arguments, Declarations
+    from barman_cloud.config.server import Server
     from barman_cloud.postgres.connection import ConnectionParameters
     from barman_cloud.schedule.lease import Lease
     from barman_cloud.store.base import ObjectStore
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 log = logs.get_logger(__name__)
 
 GIB = 1024**3
+RECEIVE = "receive-wal"
+"""The name of the lock file, as Barman's."""
 LEASE_NAME = "wal-receive"
 LEASE_DURATION = timedelta(minutes=3)
 LEASE_RENEWAL = 45.0
@@ -39,50 +42,59 @@ RELEASE_SECONDS = 5.0
 
 def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "destination_url")
+    _add_server(parser)
+    parser.add_argument(
+        "--mode",
+        choices=("spool", "direct"),
+        default="spool",
+        help="acknowledge WAL when it is fsynced in the spool (default), or when it is in the store: nothing on disk",
+    )
+    parser.add_argument(
+        "--piece-jobs",
+        type=values.positive,
+        default=4,
+        metavar="N",
+        help="with --mode direct: pieces of a segment on their way at a time (default 4)",
+    )
+    spool = parser.add_argument_group("spool")
+    spool.add_argument(
+        "--spool-dir", metavar="DIR", help="where received WAL is until it is stored: on a disk that outlives a crash"
+    )
+    spool.add_argument(
+        "--spool-max",
+        type=values.size,
+        default=16 * GIB,
+        metavar="SIZE",
+        help="take no more WAL from the server while the spool holds so much (default 16GB)",
+    )
+    parser.add_argument("-J", "--jobs", type=values.positive, default=4, help="segments stored at a time (default 4)")
+    parser.add_argument(
+        "--partial-interval",
+        type=values.non_negative,
+        default=300,
+        metavar="SECONDS",
+        help="how often to store the segment in progress as .partial (default 300; 0: only at the end)",
+    )
+    options.add_wal_storage(parser)
+    options.add_accept_cluster(parser)
+    options.add_progress(parser)
+
+
+def _add_server(parser: Declarations) -> None:
     server = parser.add_argument_group("PostgreSQL")
     server.add_argument("-h", "--host", help="host name or socket directory")
     server.add_argument("-p", "--port", help="port")
     server.add_argument("-U", "--user", help="role, with REPLICATION")
     server.add_argument("-d", "--dbname", default="postgres", help="database name or connection string")
     server.add_argument(
-        "--streaming-conninfo", metavar="CONNINFO",
+        "--streaming-conninfo",
+        metavar="CONNINFO",
         help="connection string of the stream (default: the same server and role)",
-    )  # fmt: skip
+    )
     server.add_argument("--slot", metavar="NAME", help="physical replication slot that keeps WAL for this receiver")
     server.add_argument("--create-slot", action="store_true", help="create the slot if there is none")
     server.add_argument("--drop-slot", action="store_true", help="drop the slot and exit")
     server.add_argument("--accept-gap", action="store_true", help="go on behind WAL that the server no longer has")
-    parser.add_argument(
-        "--mode", choices=("spool", "direct"), default="spool",
-        help="acknowledge WAL when it is fsynced in the spool (default), or when it is in the store: nothing on disk",
-    )  # fmt: skip
-    parser.add_argument(
-        "--piece-jobs", type=values.positive, default=4, metavar="N",
-        help="with --mode direct: pieces of a segment on their way at a time (default 4)",
-    )  # fmt: skip
-    spool = parser.add_argument_group("spool")
-    spool.add_argument(
-        "--spool-dir", metavar="DIR", help="where received WAL is until it is stored: on a disk that outlives a crash"
-    )
-    spool.add_argument(
-        "--spool-max", type=values.size, default=16 * GIB, metavar="SIZE",
-        help="take no more WAL from the server while the spool holds so much (default 16GB)",
-    )  # fmt: skip
-    parser.add_argument("-J", "--jobs", type=values.positive, default=4, help="segments stored at a time (default 4)")
-    parser.add_argument(
-        "--partial-interval", type=values.non_negative, default=300, metavar="SECONDS",
-        help="how often to store the segment in progress as .partial (default 300; 0: only at the end)",
-    )  # fmt: skip
-    options.add_compression(parser, {"gzip": "-z", "bzip2": "-j"}, ("gzip", "bzip2", "xz", "snappy", "zstd", "lz4"))
-    parser.add_argument(
-        "--compression-level", type=values.compression_level, metavar="LEVEL",
-        help="low, medium, high or a number of the algorithm (default: what suits WAL)",
-    )  # fmt: skip
-    options.add_tags(parser)
-    options.add_tags(parser, "history-", "timeline history files, instead of the other tags")
-    options.add_encryption(parser)
-    options.add_storage_class(parser)
-    options.add_accept_cluster(parser)
 
 
 def validate(args: Arguments) -> None:
@@ -102,12 +114,30 @@ def run(args: Arguments) -> None:
         _drop_slot(args)
         return
     with ExitStack() as stack:
+        if args.server is not None:
+            stack.enter_context(one_on_this_machine(args.server))
         spool = _spool(args)
         if spool is not None:
             stack.callback(spool.close)
         store = stack.enter_context(options.store_from(args))
         lease = stack.enter_context(_lease(store, options.layout_from(args, store)))
         _receive(args, store, spool, lease)
+
+
+def one_on_this_machine(server: Server) -> ExitStack:
+    """Hold the lock file of the server's receiver, by which Barman's commands find it, whoever has started it.
+
+    ``ConflictError`` if another process has it. Where it can't be made, the lease in the bucket is all there is.
+    """
+    from barman_cloud.schedule import locks
+
+    busy = f"Another receive-wal process is already running for server {server.name}."
+    stack = ExitStack()
+    try:
+        stack.enter_context(locks.held(server["barman_lock_directory"], server.name, RECEIVE, busy))
+    except ConfigurationError as error:  # a container without volume has no place for it
+        log.info("%s; list-processes and terminate-process won't find this receiver", error)
+    return stack
 
 
 def _spool(args: Arguments) -> ReceiveSpool | None:
@@ -140,10 +170,10 @@ def _receive(args: Arguments, store: ObjectStore, spool: ReceiveSpool | None, le
         hook_archiver(args, archiver, store, layout)
     if args.mode == "spool":
         assert spool is not None
-        sink: Sink = _spool_sink(args, store, archiver, spool)
+        sink: Sink = _spool_sink(args, archiver, spool)
     else:
         if spool is not None:
-            _empty(args, store, archiver, spool)
+            _empty(args, archiver, spool)
         sink = _direct_sink(args, store, archiver, lease)
     receiver = Receiver(
         _source(args),
@@ -156,23 +186,22 @@ def _receive(args: Arguments, store: ObjectStore, spool: ReceiveSpool | None, le
     )
     with _stopped_by_signals(receiver), Reporter(store, layout, receiver.describe, is_ours=lambda: not lease.lost):
         receiver.run()
+    if args.is_shown:
+        from barman_cloud.cli.wal_summaries import of_receiving
+
+        args.summary = of_receiving(receiver.received())
 
 
-def _uploader(args: Arguments, store: ObjectStore, archiver: Archiver) -> Uploader:
+def _uploader(args: Arguments, archiver: Archiver) -> Uploader:
     from barman_cloud.wal.receive_upload import Uploader
 
-    layout = options.layout_from(args, store)
-
-    def drop_partial(segment: str) -> None:
-        store.delete([item.key for item in store.list(layout.wal_prefix(f"{segment}.partial"))])
-
-    return Uploader(archiver, args.jobs, drop_partial)
+    return Uploader(archiver, args.jobs, archiver.drop_partial)
 
 
-def _spool_sink(args: Arguments, store: ObjectStore, archiver: Archiver, spool: ReceiveSpool) -> Sink:
+def _spool_sink(args: Arguments, archiver: Archiver, spool: ReceiveSpool) -> Sink:
     from barman_cloud.wal.receive_spooled import SpoolOptions, SpoolSink
 
-    uploader = _uploader(args, store, archiver)
+    uploader = _uploader(args, archiver)
     for path in spool.left_over():
         uploader.add(path)
     return SpoolSink(spool, uploader, SpoolOptions(args.spool_max, args.partial_interval))
@@ -185,9 +214,9 @@ def _direct_sink(args: Arguments, store: ObjectStore, archiver: Archiver, lease:
     return DirectSink(store, options.layout_from(args, store), archiver, how)
 
 
-def _empty(args: Arguments, store: ObjectStore, archiver: Archiver, spool: ReceiveSpool) -> None:
+def _empty(args: Arguments, archiver: Archiver, spool: ReceiveSpool) -> None:
     """Store what a receiver with a spool has left: it was acknowledged, and the server needn't have it any more."""
-    uploader = _uploader(args, store, archiver)
+    uploader = _uploader(args, archiver)
     for path in spool.left_over():
         uploader.add(path)
     while not uploader.wait(LEASE_RENEWAL):
@@ -201,7 +230,7 @@ def _stopped_by_signals(receiver: Receiver) -> Iterator[None]:
     import signal
 
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda *_: receiver.stop.set()) for number in numbers}
+    before = {number: signal.signal(number, lambda *_: receiver.request_stop()) for number in numbers}
     try:
         yield
     finally:

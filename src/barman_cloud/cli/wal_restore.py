@@ -41,19 +41,34 @@ def add_arguments(parser: Declarations) -> None:
         help="exit with 130 on errors other than 'not in the archive', so that PostgreSQL stops recovery",
     )
     parser.add_extension("--skip-page-check", action="store_true", help="deliver a file although it is damaged")
+    options.add_progress(parser)
 
 
 def run(args: Arguments) -> int:
+    if args.is_shown:
+        from barman_cloud.report import progress
+
+        progress.current().phase(f"fetching {args.wal_name}")
+    ahead = False
     try:
-        _restore(args)
+        ahead = _restore(args)
     except NotFoundError as error:
-        return _say_missing(args.wal_name, error)
+        code = _say_missing(args.wal_name, error)
+        if args.is_shown:
+            from barman_cloud.cli.wal_summaries import of_missing
+
+            args.summary = of_missing(args.wal_name)
+        return code
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
         if not args.abort_recovery_on_error:
             raise
         raise RecoveryAbortedError(describe(error), hint=getattr(error, "hint", None)) from error
+    if args.is_shown:
+        from barman_cloud.cli.wal_summaries import of_fetching
+
+        args.summary = of_fetching(args.wal_name, args.wal_dest, ahead=ahead)
     return 0
 
 
@@ -71,7 +86,8 @@ def _say_missing(name: str, error: NotFoundError) -> int:
     return error.exit_code
 
 
-def _restore(args: Arguments) -> None:
+def _restore(args: Arguments) -> bool:
+    """Tell whether the file had been fetched ahead."""
     from barman_cloud.postgres.wal import WalKind
     from barman_cloud.wal import background_client, restore_spool, spool
     from barman_cloud.wal.restorer import wal_name
@@ -88,7 +104,9 @@ def _restore(args: Arguments) -> None:
 
     def fetch_ahead() -> None:
         if directory is not None and ahead:
-            if command := spool.command_of(args.command_line, variable=2):
+            # The next call answers without a word, and without this module, if it finds the command.
+            asked = args.json_summary or args.progress != "auto"
+            if not asked and (command := spool.command_of(args.command_line, variable=2)):
                 spool.remember_command(directory, command[0])
             try:
                 background_client.start(directory, "restore", name.text, args.command_line)
@@ -98,7 +116,7 @@ def _restore(args: Arguments) -> None:
     if directory is not None and ahead and restore_spool.serve(directory, name.text, args.wal_dest, args.deadline):
         log.info("restored WAL file %s to %s, fetched ahead", name.text, args.wal_dest)
         fetch_ahead()
-        return
+        return True
     with options.store_from(args) as store:
         restorer = restorer_from(args, store, directory)
         damaged = directory is not None and restore_spool.is_damaged(directory, name.text)
@@ -106,6 +124,7 @@ def _restore(args: Arguments) -> None:
         restorer.restore(name, args.wal_dest, on_found=fetch_ahead, thorough=damaged)
         if directory is not None and damaged:
             restore_spool.forget_damage(directory, name.text)
+    return False
 
 
 def restorer_from(args: Arguments, store: ObjectStore, memory: Directory | None = None) -> Restorer:
@@ -135,7 +154,7 @@ def validate(args: Arguments) -> None:
     wal_name(args.wal_name)
 
 
-COMMAND = Command("wal-restore", add_arguments, run, validate, connectivity_exit_code=2)
+COMMAND = Command("wal-restore", add_arguments, run, validate, connectivity_exit_code=2, per_segment=True)
 
 
 def main(deadline: Deadline | None = None) -> int:

@@ -357,7 +357,13 @@ _PROVIDERS = (
 _GLOBAL = (
     key("barman_home", "G", kinds.absolute_path, "/var/lib/barman", "directory of caches and spools"),
     key("barman_lock_directory", "G", kinds.absolute_path, "{barman_home}", "where this machine's lock files are"),
-    key("barman_user", "G", kinds.text, None, "user that runs cron and config-switch; others are refused there"),
+    key(
+        "barman_user",
+        "G",
+        kinds.text,
+        None,
+        "user that `server` commands, cron and config-switch run as; root becomes it",
+    ),
     key(
         "configuration_files_directory",
         "G",

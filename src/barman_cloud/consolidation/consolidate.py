@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from barman_cloud import logs
 from barman_cloud.archive.manifest import ManifestReader, ManifestSpool
@@ -34,6 +35,7 @@ from barman_cloud.consolidation.members import MergedMembers, OpenChain
 from barman_cloud.errors import AccessDeniedError, BarmanCloudError, IntegrityError, ObjectNotFoundError, OperationError
 from barman_cloud.incremental.chains import plan_chain
 from barman_cloud.incremental.visibility import StaleMaps
+from barman_cloud.report import progress
 from barman_cloud.report.text import counted
 from barman_cloud.restore.chain import find_chain
 from barman_cloud.restore.layer import Layer
@@ -66,6 +68,8 @@ def consolidate(catalog: Catalog, info: BackupInfo, options: ConsolidationOption
     failure, signals included, raises ``OperationError`` after the catalog says FAILED.
     """
     began = time.monotonic()
+    work = progress.current()
+    work.phase("looking at the chain")
     store, layout, request = catalog.store, catalog.layout, options.archives.request
     with interruptible(), ExitStack() as at_end:
         stop = threading.Event()
@@ -101,8 +105,10 @@ def consolidate(catalog: Catalog, info: BackupInfo, options: ConsolidationOption
         except OperationError as error:
             raise _failure(new, record, job, error) from error
         log.info("backup %s is done after %.1f s", new.backup_id, time.monotonic() - began)
-        if not job.members.holds_wal:
-            call_interruptibly(lambda: _look_for_wal(catalog, new))
+        work.notes["made_of"] = [source.info.backup_id for source in chain.sources]
+        work.notes["wal"] = (
+            "included" if job.members.holds_wal else call_interruptibly(partial(_state_of_wal, catalog, new))
+        )
     return new
 
 
@@ -195,19 +201,20 @@ def _failure(new: BackupInfo, record: Record, job: _Consolidation, error: BaseEx
     return OperationError(f"backup {new.backup_id} failed: {reason_of(error)}", hint=getattr(error, "hint", None))
 
 
-def _look_for_wal(catalog: Catalog, new: BackupInfo) -> None:
-    """Log a WARNING if a deletion of the chain took WAL along that the new backup needs."""
+def _state_of_wal(catalog: Catalog, new: BackupInfo) -> str:
+    """Return whether the WAL that the new backup needs is there, with a WARNING if a deletion of the chain took it."""
     try:
         missing = missing_segments(WalArchive(catalog.store, catalog.layout), new)
     except BarmanCloudError as error:
         log.info("the WAL of backup %s is not looked for: %s", new.backup_id, error)
-        return
+        return "unknown"
     if missing:
         log.warning(
             "backup %s can't become consistent without WAL that the archive lacks: %s",
             new.backup_id,
             ", ".join(missing[:5]),
         )
+    return "missing" if missing else "archived"
 
 
 class _Consolidation:
@@ -229,6 +236,7 @@ class _Consolidation:
 
     def copy(self) -> None:
         """Make all objects of the new backup but ``backup.info``."""
+        progress.current().phase("reading changed blocks")
         for layer, files in call_interruptibly(self._held.learn_all).items():
             if files != (planned := len(self._chain.plan.overlaid[layer])):
                 raise IntegrityError(

@@ -16,6 +16,7 @@ from barman_cloud.doctor.probes import Probes, Unreachable
 from barman_cloud.doctor.way import examine_region, examine_way
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.postgres.connection import ConnectionParameters, ServerMetadata, connect, first_line, read_metadata
+from barman_cloud.report import progress
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.verify.findings import Finding, Report, critical, unknown
 from barman_cloud.verify.limits import Limits
@@ -50,6 +51,8 @@ class Doctor:
 
     def examine(self) -> Report:
         """Run everything and return what was found; only what isn't our business is raised."""
+        work = progress.current()
+        work.phase("looking at PostgreSQL" if self._parameters else "looking at this machine")
         server, metadata = self._server()
         findings = [*self._machine(metadata), *self._bucket(), *server]
         if self._switch_wal is not None and metadata is not None:
@@ -64,9 +67,12 @@ class Doctor:
 
     def _bucket(self) -> Iterator[Finding]:
         facts = self._store.facts()
+        work = progress.current()
+        work.phase("looking at the way to the store")
         try:
             if facts is not None:
                 yield from examine_way(facts, self._deadline)
+            work.phase("trying what these credentials may do")
             with Probes(self._store, self._layout) as probes:
                 yield from probes.run()
                 if facts is not None:
@@ -104,6 +110,7 @@ class Doctor:
 
     def _switch(self, metadata: ServerMetadata, seconds: float) -> Finding:
         assert self._parameters is not None
+        progress.current().phase("waiting for WAL in the archive")
         try:
             with connect(self._parameters, "barman_cloud_doctor") as connection:
                 return switch_and_wait(connection, metadata, self._store, self._layout, seconds)

@@ -235,12 +235,17 @@ def _recoverable(overview: Overview, scale: _Scale, y: int) -> Iterator[str]:
 
 def _drills(overview: Overview, scale: _Scale, y: int) -> Iterator[str]:
     for drill in overview.drills:
-        kind = "good" if drill.succeeded else "bad"
-        words = f"drill of {drill.backup_id}: {'recovered' if drill.succeeded else 'failed'}"
-        yield (
-            f'<circle class="drill {kind}" cx="{scale.x(drill.moment):.1f}" cy="{y + 10}" r="5">'
-            f"<title>{text(words)}</title></circle>"
-        )
+        x, words = scale.x(drill.moment), f"drill of {drill.backup_id}"
+        if drill.succeeded:
+            yield (
+                f'<circle class="drill good" cx="{x:.1f}" cy="{y + 10}" r="5">'
+                f"<title>{text(words)}: recovered</title></circle>"
+            )
+        else:  # of another form, too: not everybody tells red from green
+            yield (
+                f'<path class="drill bad" d="M{x:.1f},{y + 2}l8,8l-8,8l-8,-8Z">'
+                f"<title>{text(words)}: failed</title></path>"
+            )
 
 
 def _type(entry: BackupEntry) -> str:

@@ -15,10 +15,10 @@ from barman_cloud.verify.findings import Level
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #1c2733; --soft: #5a6673; --line: #d5dbe1; --card: #f4f6f8;
-  --full: #1f6feb; --incremental: #7aa7f0; --snapshot: #8250df; --wal: #5b8c5a; --good: #1a7f37; --bad: #cf222e;
-  --warn: #9a6700; }
+  --full: #0a4db8; --incremental: #4d8ff0; --snapshot: #8250df; --wal: #5b8c5a; --good: #1a7f37; --bad: #cf222e;
+  --warn: #956400; }
 @media (prefers-color-scheme: dark) { :root { --paper: #12171d; --ink: #e6edf3; --soft: #9aa7b4; --line: #30363d;
-  --card: #1b2229; --full: #4c8dff; --incremental: #2f5aa8; --snapshot: #a371f7; --wal: #6fae6d; --good: #3fb950;
+  --card: #1b2229; --full: #8ab8ff; --incremental: #3b6fcb; --snapshot: #a371f7; --wal: #6fae6d; --good: #3fb950;
   --bad: #ff6b63; --warn: #d29922; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 76rem; padding: 1.5rem; background: var(--paper); color: var(--ink);
@@ -37,12 +37,14 @@ svg { width: 100%; min-width: 40rem; height: auto; display: block; } .scroll { o
 .chain { stroke: var(--soft); fill: none; stroke-dasharray: 2 2; }
 .bar.full { fill: var(--full); } .bar.incremental { fill: var(--incremental); } .bar.snapshot { fill: var(--snapshot); }
 .bar.lost, .gap, .drill.bad { fill: var(--bad); } .wal, .area-wal { fill: var(--wal); }
+.area-wal { stroke: var(--paper); stroke-width: 2; }
 .drill { stroke: var(--paper); stroke-width: 2; }
 .recoverable, .drill.good { fill: var(--good); } .area-backup { fill: var(--full); }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; } caption { text-align: left; color: var(--soft); }
-th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top;
-  white-space: nowrap; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; } td.wide { white-space: normal; min-width: 11rem; }
+th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
+th, td.number { white-space: nowrap; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.wide { min-width: 11rem; } td.time { min-width: 6.8rem; }
+nav a { color: var(--full); margin-right: 1em; } section + section { margin-top: 4rem; }
 .critical { color: var(--bad); font-weight: 600; } .warning, .unknown { color: var(--warn); font-weight: 600; }
 .marks { margin-left: 1em; }
 .legend { color: var(--soft); font-size: .85rem; } .legend i { display: inline-block; width: .8em; height: .8em;
@@ -53,9 +55,13 @@ footer { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: .75
 """
 
 _LEGEND = (
-    ("--full", "full backup"), ("--incremental", "incremental"), ("--snapshot", "disk snapshots"), ("--wal", "WAL"),
-    ("--bad", "gap, or a backup that is lost"), ("--good", "can be recovered"),
-)  # fmt: skip
+    ("--full", "full backup"),
+    ("--incremental", "incremental"),
+    ("--snapshot", "disk snapshots"),
+    ("--wal", "WAL"),
+    ("--bad", "gap, or a backup that is lost"),
+    ("--good", "can be recovered"),
+)
 _SAID = 500
 """Rows of a table."""
 
@@ -63,7 +69,9 @@ _SAID = 500
 def as_html(overviews: Sequence[Overview]) -> str:
     """Return the file's content, in UTF-8 for whoever writes it."""
     names = ", ".join(overview.server for overview in overviews)
-    body = "\n".join(part for overview in overviews for part in _server(overview))
+    body = "\n".join(part for number, overview in enumerate(overviews, 1) for part in _server(overview, number))
+    links = "".join(f'<a href="#server-{number}">{text(o.server)}</a>' for number, o in enumerate(overviews, 1))
+    contents = f'<nav aria-label="Servers">{links}</nav>' if len(overviews) > 1 else ""
     moment = format_to_the_second(overviews[0].moment)
     return f"""<!doctype html>
 <html lang="en">
@@ -76,7 +84,10 @@ def as_html(overviews: Sequence[Overview]) -> str:
 <style>{_STYLE}</style>
 </head>
 <body>
+{contents}
+<main>
 {body}
+</main>
 <footer>Made by barman-cloud report at {text(moment)}. Times are in the zone of the machine that made it, unless a zone
 is named; the pictures' axes are in UTC.</footer>
 </body>
@@ -84,23 +95,23 @@ is named; the pictures' axes are in UTC.</footer>
 """
 
 
-def _server(overview: Overview) -> Iterator[str]:
+def _server(overview: Overview, number: int) -> Iterator[str]:
     good = bool(overview.recoverable) and not any(finding.level is Level.CRITICAL for finding in overview.findings)
-    yield "<main>"
-    yield f"<h1>{text(overview.server)}</h1>"
+    yield f'<section id="server-{number}" aria-labelledby="name-{number}">'
+    yield f'<h1 id="name-{number}">{text(overview.server)}</h1>'
     yield f'<p class="soft">{text(overview.url)}, {text(format_to_the_second(overview.moment))}</p>'
     sentence = verdict(overview)
     yield f'<p class="verdict {"good" if good else "bad"}">{text(sentence[:1].upper() + sentence[1:])}.</p>'
     yield from _cards(overview)
     yield from _problems(overview)
     yield "<h2>What can be recovered</h2>"
-    yield f'<div class="scroll">{timeline(overview)}</div>'
+    yield _scrolled("Picture of what can be recovered", timeline(overview))
     words = "".join(f'<i style="background:var({colour})"></i>{word}' for colour, word in _LEGEND)
-    marks = " ✓ verified" + (" ● a drill" if overview.drills else "")
+    marks = " ✓ verified" + (" ● a drill ◆ one that failed" if overview.drills else "")
     yield f'<p class="legend">{words} <span class="marks">{marks}</span></p>'
     yield from _pictures(overview)
     yield from _tables(overview)
-    yield "</main>"
+    yield "</section>"
 
 
 def _cards(overview: Overview) -> Iterator[str]:
@@ -134,14 +145,16 @@ def _problems(overview: Overview) -> Iterator[str]:
 def _pictures(overview: Overview) -> Iterator[str]:
     if overview.growth:
         yield "<h2>Growth</h2>"
-        yield f'<div class="scroll">{growth(overview)}</div>'
+        yield _scrolled("Picture of the growth", growth(overview))
+        backups, wal = size(overview.growth[-1].backups), size(overview.growth[-1].wal)
+        yield f'<p class="legend">{backups} of backups, above {wal} of WAL, by the day on which they were written.</p>'
     durations = bars(overview, "durations", "Duration of each backup", lambda entry: entry.duration, clock)
     ratios = bars(
         overview, "ratios", "How much smaller each full backup is", lambda entry: entry.ratio, lambda n: f"{n:.1f}×"
     )
     for title, picture in (("Durations", durations), ("Compression", ratios)):
         if picture:
-            yield f'<h2>{title}</h2><div class="scroll">{picture}</div>'
+            yield f"<h2>{title}</h2>{_scrolled(f'Picture: {title}', picture)}"
 
 
 def _tables(overview: Overview) -> Iterator[str]:
@@ -193,12 +206,12 @@ def _backup_rows(overview: Overview) -> Iterator[str]:
         problem = f' <span class="critical">{text(entry.problem)}</span>' if entry.problem else ""
         yield (
             f"<td>{text(entry.backup_id)}</td><td>{text(entry.type)}</td><td>{text(entry.status)}</td>"
-            f'<td>{_when(entry.ended)}</td><td class="number">'
+            f'<td class="time">{_when(entry.ended)}</td><td class="number">'
             f"{clock(entry.duration) if entry.duration is not None else ''}</td>"
             f'<td class="number">{size(entry.size) if entry.size is not None else ""}</td>'
             f'<td class="number">{size(entry.stored)}</td>'
             f'<td class="number">{f"{entry.ratio:.1f}×" if entry.ratio else ""}</td>'
-            f'<td>{verified}</td><td class="wide">{text(note)}{problem}</td>'
+            f'<td class="time">{verified}</td><td class="wide">{text(note)}{problem}</td>'
         )
 
 
@@ -213,10 +226,13 @@ def _wal_rows(overview: Overview) -> Iterator[str]:
 def _table(caption: str, titles: Sequence[str], rows: Iterable[str]) -> str:
     head = "".join(f'<th scope="col">{text(title)}</th>' for title in titles)
     body = "".join(f"<tr>{row}</tr>" for row in rows)
-    return (
-        f'<div class="scroll" tabindex="0"><table><caption>{text(caption)}</caption><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    table = f"<table><caption>{text(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return _scrolled(f"Table: {caption}", table)
+
+
+def _scrolled(label: str, content: str) -> str:
+    """Return a part that may be wider than the window: the keyboard reaches it, and moves it by the arrows."""
+    return f'<div class="scroll" role="region" aria-label="{text(label)}" tabindex="0">{content}</div>'
 
 
 def _said(noun: str, count: int) -> str:

@@ -29,6 +29,8 @@ MODES = (AUTO, NONE, PLAIN, JSON)
 
 LINE_EACH = 30.0
 """Seconds between lines of a log."""
+_FIRST_LINE = 1.5
+"""Seconds before the first line on a terminal that can't move its cursor."""
 _JSON_EACH = 1.0
 _DRAW_EACH = 0.25
 _DRAW_AFTER = 0.4
@@ -42,19 +44,16 @@ def mode_of(asked: str, verbosity: int, stream: TextIO | None) -> str:
     """
     if asked != AUTO:
         return asked
-    if verbosity >= 0 and is_screen(stream):
+    on_terminal = stream is not None and stream.isatty()
+    if verbosity >= 0 and on_terminal and os.environ.get("TERM") != "dumb":
         return LIVE
-    return PLAIN if verbosity >= 1 else NONE
-
-
-def is_screen(stream: TextIO | None) -> bool:
-    """Tell whether ``stream`` is a terminal that can move its cursor."""
-    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+    # A terminal that can't move its cursor gets lines, the first of them soon.
+    return PLAIN if verbosity >= (0 if on_terminal else 1) else NONE
 
 
 @contextmanager
-def shown(work: Progress, mode: str, command: str, *, quiet_log: bool = False) -> Iterator[None]:
-    """Show ``work`` while the block runs. ``quiet_log``: lines of a log are written although INFO isn't logged."""
+def shown(work: Progress, mode: str, command: str) -> Iterator[None]:
+    """Show ``work`` while the block runs; the lines of ``plain`` are written whether INFO is logged or not."""
     if mode == NONE or sys.stderr is None:
         yield
         return
@@ -64,7 +63,7 @@ def shown(work: Progress, mode: str, command: str, *, quiet_log: bool = False) -
     elif mode == JSON:
         display = _JsonLines(work, command, sys.stderr)
     else:
-        display = _LogLines(work, always=quiet_log)
+        display = _LogLines(work)
     display.start()
     try:
         yield
@@ -109,11 +108,10 @@ class _Display:
 
 
 class _LogLines(_Display):
-    def __init__(self, work: Progress, *, always: bool) -> None:
-        super().__init__(work, LINE_EACH, LINE_EACH)
+    def __init__(self, work: Progress) -> None:
+        super().__init__(work, _FIRST_LINE if sys.stderr.isatty() else LINE_EACH, LINE_EACH)
         self._log = logs.get_logger("barman_cloud.progress")
-        if always:
-            logs.always("barman_cloud.progress")
+        logs.always("barman_cloud.progress")
 
     def _show(self) -> None:
         from barman_cloud.report.progress_text import sentence
@@ -160,6 +158,7 @@ class _Live(_Display):
     def __init__(self, work: Progress) -> None:
         super().__init__(work, _DRAW_AFTER, _DRAW_EACH)
         self._screen: Screen | None = None
+        work.on_hide = lambda: self.close("hidden")
 
     def _show(self) -> None:
         if self._screen is None:
@@ -179,6 +178,7 @@ class _Live(_Display):
             terminal.set_aside(nullcontext)
             with suppress(Exception):
                 self._screen.clear()
+            self._screen = None
 
 
 def unicode_on(stream: TextIO | None) -> bool:

@@ -72,6 +72,8 @@ class State:
     """In this phase."""
     items_total: int | None
     items: tuple[ItemState, ...]
+    position: str = ""
+    """Where the work is, in words."""
 
     @property
     def fraction(self) -> float | None:
@@ -153,6 +155,10 @@ class Progress:
         self._items: dict[int, Item] = {}
         self.on_phase: Callable[[], None] | None = None
         """Called, in the thread that does the work, when a phase has begun."""
+        self.on_hide: Callable[[], None] | None = None
+        """Called by :meth:`hide`."""
+        self.position: Callable[[], str] | None = None
+        """Returns where the work is, in words, for what has no end; called by any thread."""
         self.notes: dict[str, Any] = {}
         """What the work has to say for the summary: a backup's WAL, what a deletion took. Written by one thread."""
 
@@ -167,6 +173,11 @@ class Progress:
             self._before = _Totals(done.data, done.stored, done.skipped, done.items)
         if self.on_phase is not None:
             self.on_phase()
+
+    def hide(self) -> None:
+        """End live lines for good: other processes, or another program in this one, write to the terminal now."""
+        if self.on_hide is not None:
+            self.on_hide()
 
     @contextmanager
     def item(self, name: str = "", total: int | None = None) -> Iterator[Item]:
@@ -216,6 +227,7 @@ class Progress:
                 items_done=finished.items - before.items,
                 items_total=self._items_total,
                 items=items,
+                position=self.position() if self.position else "",
             )
 
     @property
@@ -235,6 +247,11 @@ class Progress:
 
 
 _current: ContextVar[Progress | None] = ContextVar("progress", default=None)
+
+
+def is_watched() -> bool:
+    """Tell whether somebody reads what this thread counts."""
+    return _current.get() is not None
 
 
 def current() -> Progress:

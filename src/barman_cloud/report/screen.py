@@ -18,6 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from barman_cloud.logs import escape_controls
 from barman_cloud.report.progress import State
 from barman_cloud.report.progress_text import fields, fit, item_text
 
@@ -106,7 +107,8 @@ class Screen:
     def _items(state: State, width: int, unicode: bool) -> str:
         """Return as many of the items in work as fit."""
         separator = " · " if unicode else ", "
-        words = [item_text(item) for item in state.items if item.name]
+        words = [escape_controls(state.position)] if state.position else []
+        words += [item_text(item) for item in state.items if item.name]
         for count in range(len(words), 0, -1):
             more = f"{separator}+{len(words) - count}" if count < len(words) else ""
             line = f"  {separator.join(words[:count])}{more}"

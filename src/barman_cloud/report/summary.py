@@ -29,7 +29,7 @@ class Summary:
     """What one command has to say of its work, beside the bytes and the time that were counted."""
 
     head: str
-    """The line's beginning: what was done with what."""
+    """The line's beginning: what was done with what; empty if it has been told already."""
     tail: str = ""
     """The line's end: what else matters, such as the WAL that is needed."""
     kind: str = ""
@@ -42,7 +42,7 @@ class Summary:
     moved: bool = True
     """Bytes were moved, so that their number and rate mean something."""
     noun: str = "archive"
-    """What the items are."""
+    """What the items are; empty if there is but one, which ``head`` names."""
 
 
 def lines(summary: Summary, work: Progress, seconds: float, *, unicode: bool = True) -> list[str]:
@@ -50,7 +50,7 @@ def lines(summary: Summary, work: Progress, seconds: float, *, unicode: bool = T
     parts = [part for part in (_moved(summary, work, seconds), f"{seconds:.1f} s", summary.tail) if part]
     if summary.moved and seconds > 0 and (data := work.state().data):
         parts.insert(-1 if summary.tail else len(parts), f"{size(round(data / seconds))}/s")
-    found = [f"{summary.head}: {', '.join(parts)}", *summary.following]
+    found = [*([f"{summary.head}: {', '.join(parts)}"] if summary.head else []), *summary.following]
     return found if unicode else [line.translate(_ASCII) for line in found]
 
 
@@ -58,13 +58,13 @@ def _moved(summary: Summary, work: Progress, seconds: float) -> str:
     state = work.state()
     if not summary.moved or not state.data:
         return ""
-    what = counted(work.items_finished, summary.noun)
+    what = f" in {counted(work.items_finished, summary.noun)}" if summary.noun else ""
     if not state.stored:
-        return f"{size(state.data)} in {what}"
+        return f"{size(state.data)}{what}"
     ratio = f" ({state.data / state.stored:.1f}×)"
     if summary.inflates:
-        return f"{size(state.stored)} in {what} → {size(state.data)}{ratio}"
-    return f"{size(state.data)} in {what} → {size(state.stored)}{ratio}"
+        return f"{size(state.stored)}{what} → {size(state.data)}{ratio}"
+    return f"{size(state.data)}{what} → {size(state.stored)}{ratio}"
 
 
 @dataclass(frozen=True, slots=True)

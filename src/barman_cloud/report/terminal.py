@@ -24,6 +24,11 @@ def set_aside(aside: Callable[[], AbstractContextManager[None]]) -> None:
     _aside = aside
 
 
+def aside() -> AbstractContextManager[None]:
+    """Return a context in which nothing is drawn, for what goes to standard error by another way than the log."""
+    return _aside()
+
+
 def printable(text: str, encoding: str | None = None) -> str:
     """Return ``text`` as one line without control characters, line ends included.
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from barman_cloud.report.terminal import printable
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
+
+
+def moment(when: datetime | None) -> str:
+    """Return a moment of UTC to the second, ``-`` for none."""
+    return f"{when:%Y-%m-%d %H:%M:%S}Z" if when else "-"
 
 
 def table(widths: Sequence[int], rows: Iterable[Sequence[str]]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from barman_cloud.catalog.layout import Layout
@@ -30,6 +30,11 @@ class JobStatus:
     next_start: datetime | None
     """None: it is due now."""
 
+    def __str__(self) -> str:
+        message = f": {self.message}" if self.message else ""
+        following = "now" if self.next_start is None else _time(self.next_start)
+        return f"last {_time(self.last_start):20}  {self.result}{message}; next {following}"
+
     def to_json(self) -> dict[str, Any]:
         return {
             "job": self.job,
@@ -49,6 +54,8 @@ class ServerStatus:
     model: str | None
     receiver: str | None
     """Who receives its WAL; None: nobody."""
+    receiver_problem: str | None
+    """What is wrong with receiving WAL, or why it ended; None if nothing is, or it isn't to be received."""
     wants_receiver: bool
     exclusive: bool
     """Whether the store keeps two hosts apart."""
@@ -58,7 +65,11 @@ class ServerStatus:
         return {
             "server": self.server,
             "model": self.model,
-            "receiver": {"wanted": self.wants_receiver, "owner": self.receiver},
+            "receiver": {
+                "wanted": self.wants_receiver,
+                "owner": self.receiver,
+                "problem": self.receiver_problem,
+            },
             "exclusive": self.exclusive,
             "jobs": [job.to_json() for job in self.jobs],
         }
@@ -77,10 +88,24 @@ def overview(store: ObjectStore, layout: Layout, server: Server, commands: Conta
         server.name,
         server.model,
         str(holding.owner) if holding else None,
+        receiver_problem(store, layout) if server["streaming_archiver"] else None,
         bool(server["streaming_archiver"]),
         store.capabilities.conditional_create,
         tuple(found),
     )
+
+
+def receiver_problem(store: ObjectStore, layout: Layout) -> str | None:
+    """Return what is wrong with receiving a server's WAL, by what its receiver last said in the bucket."""
+    from barman_cloud.verify.findings import Level
+    from barman_cloud.verify.receiver import look_at_receiver
+
+    _, findings = look_at_receiver(store, layout, datetime.now(UTC))
+    return next((found.message for found in findings if found.level is not Level.OK), None)
+
+
+def _time(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}Z" if moment else "-"
 
 
 def _status(store: ObjectStore, layout: Layout, job: jobs.Job, state: states.State, now: datetime) -> JobStatus:

@@ -9,7 +9,7 @@ parts, and the few keys that obstore can't name (``a//b``, ``a/``) are our own H
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 from barman_cloud import logs
@@ -24,8 +24,8 @@ from barman_cloud.errors import (
 from barman_cloud.store.base import Buffer, Listing, ObjectInfo, ObjectKind, PendingUpload, Tags
 from barman_cloud.store.bucket_api import Attributes, Page
 from barman_cloud.store.cloud_client import CloudClient
-from barman_cloud.store.integrity import CHECKSUM, is_intact, metadata_of, require_intact
-from barman_cloud.store.obstore_limits import head_by, obstore_can_name, refuse_html
+from barman_cloud.store.integrity import CHECKSUM, is_empty, is_intact, metadata_of, require_intact
+from barman_cloud.store.obstore_limits import head_by, obstore_can_name, require_object
 from barman_cloud.store.put import put_whole
 from barman_cloud.store.upload import frozen, rejoined, slices, upload_parts
 
@@ -144,23 +144,30 @@ class CloudStore(CloudClient):
         if not obstore_can_name(key):
             if limit is not None:
                 self.refuse_larger(key, self.head(key).size, limit)
-            return self.attempt("get", key, lambda: self.provider_api.get(key))
+            return self._checked(key, lambda: (memoryview(self.provider_api.get(key)), None))
         import obstore
 
         def fetch() -> tuple[memoryview, object]:
             answer = obstore.get(self.reader, key)
-            refuse_html(answer.attributes)
+            require_object(answer)
             self.refuse_larger(key, answer.meta["size"], limit)  # the body is still on its way
             self.deadline.moved(answer.meta["size"])
             return memoryview(answer.bytes()), answer.attributes.get(CHECKSUM)
 
+        return self._checked(key, fetch)
+
+    def _checked(self, key: str, fetch: Callable[[], tuple[memoryview, object]]) -> memoryview:
+        """Return the object that ``fetch`` gets along with its checksum; get it again while the two don't agree."""
         for number in range(1, READS + 1):
             data, checksum = self.attempt("get", key, fetch)
+            last = number == READS
             if is_intact(data, checksum):
-                return data
-            if number == READS:
+                if data or is_empty(self, key, last=last):
+                    return data
+            elif last:
                 require_intact(self.object_url(key), data, checksum)
-            log.warning("%s arrived with another checksum than it was stored with; reading it again", key)
+            else:
+                log.warning("%s arrived with another checksum than it was stored with; reading it again", key)
         raise AssertionError
 
     def read(

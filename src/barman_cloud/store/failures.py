@@ -279,6 +279,11 @@ def unreadable(what: str, body: bytes) -> Failure:
     return Failure(200, message=f"the answer isn't {what}, but {kind if body.strip() else 'empty'}", unreadable=True)
 
 
+def not_an_object(found: str) -> RequestFailedError:
+    """Return the error for an answer of success about an object whose headers aren't one's; ``found`` says what is."""
+    return RequestFailedError(Failure(200, message=f"the answer isn't about an object, but {found}", unreadable=True))
+
+
 def _is_html(text: str) -> bool:
     return re.match(r"\s*" + _HTML, text) is not None
 

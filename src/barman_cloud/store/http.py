@@ -24,7 +24,7 @@ from urllib.parse import unquote, urlsplit
 from barman_cloud.buffers import Buffer
 from barman_cloud.errors import ConfigurationError
 from barman_cloud.store.clients import CONNECT_TIMEOUT
-from barman_cloud.store.failures import Failure, RequestFailedError, unreadable
+from barman_cloud.store.failures import Failure, RequestFailedError
 from barman_cloud.store.upload import slices
 
 if TYPE_CHECKING:
@@ -295,35 +295,6 @@ def _check_sendable(target: str, headers: Mapping[str, str]) -> None:
                 f"the header {name} would hold a character that no request may have",
                 hint="look for one in keys, tokens and names, such as a quotation mark out of a word processor",
             )
-
-
-def object_in(answer: Response) -> bytes:
-    """Return the object in an answer; raise ``RequestFailedError`` for a page of HTML, as which nobody stores ours."""
-    if answer.headers.get("content-type", "").startswith("text/html"):
-        raise RequestFailedError(unreadable("an object", answer.body))
-    return answer.body
-
-
-def cut_range(answer: Response, start: int, end: int) -> tuple[memoryview, int, str | None]:
-    """Return bytes, whole size and ETag from the answer to a range request, also from a server that sent everything."""
-    body = memoryview(object_in(answer))
-    _, slash, size = answer.headers.get("content-range", "").rpartition("/")
-    if slash and size.isdigit():
-        return body, int(size), answer.headers.get("etag")
-    return body[start:end], body.nbytes, answer.headers.get("etag")
-
-
-def object_headers(answer: Response) -> Mapping[str, str]:
-    """Return the headers of an answer to a HEAD; raise ``RequestFailedError`` if they aren't an object's.
-
-    Every store sends an ETag, and none a page of HTML; what a login page or a console answers must not count.
-    """
-    headers = answer.headers
-    html = headers.get("content-type", "").startswith("text/html")
-    if html or not headers.get("etag") or not headers.get("content-length", "0").isdigit():
-        kind = "HTML" if html else "headers without an ETag"
-        raise RequestFailedError(Failure(200, message=f"the answer isn't about an object, but {kind}", unreadable=True))
-    return headers
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:

@@ -2,6 +2,7 @@
 
 * An object whose content is known before its upload is stored with its CRC-32 as user metadata, which every provider
   keeps and Barman ignores; who reads the whole object compares it (``docs/reference/format.md``).
+* An object that comes empty is asked for once more, by a HEAD: an answer can lose its content on the way.
 * What a store says of an upload (its ETag if that is an MD5, or the checksum that it computed) is compared with what
   was sent.
 """
@@ -11,11 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from barman_cloud import logs
 from barman_cloud.errors import IntegrityError
 from barman_cloud.store.failures import TransientError
 
 if TYPE_CHECKING:
-    from barman_cloud.store.base import Buffer
+    from barman_cloud.store.base import Buffer, ObjectStore
+
+log = logs.get_logger(__name__)
 
 CHECKSUM = "barmancloudcrc32"
 """Name of the user metadata. Azure takes no dashes in such names, and some proxies no underscores."""
@@ -85,6 +89,23 @@ def require_intact(name: str, data: Buffer, expected: object) -> None:
             f"{name} has another checksum than it was stored with",
             hint="it was damaged in the store, or is changed on the way",
         )
+
+
+def is_empty(store: ObjectStore, key: str, *, last: bool = True) -> bool:
+    """Tell whether an object that came without content has none by what a HEAD says, too.
+
+    Nothing of ours is empty, and an annotation, a ``backup.info`` or a history file would mean something else. If the
+    HEAD says otherwise: a WARNING, or ``IntegrityError`` if that was the ``last`` try.
+    """
+    size = store.head(key).size
+    if size and last:
+        raise IntegrityError(
+            f"{store.object_url(key)} came without content, and is {size} bytes long",
+            hint="something on the way, such as a proxy or a cache, loses the content of answers",
+        )
+    if size:
+        log.warning("%s came without content, and is %d bytes long; reading it again", key, size)
+    return not size
 
 
 def md5_in(etag: str | None) -> str | None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from barman_cloud.store.base import ObjectInfo
-from barman_cloud.store.failures import Failure, RequestFailedError
+from barman_cloud.store.failures import not_an_object
 
 
 def obstore_can_name(key: str) -> bool:
@@ -22,12 +21,17 @@ def head_by(client: Any, key: str) -> ObjectInfo:
     import obstore
 
     result = obstore.get(client, key, options={"head": True})
-    refuse_html(result.attributes)
+    require_object(result)
     return ObjectInfo(key, result.meta["size"], result.meta["e_tag"], result.meta["last_modified"])
 
 
-def refuse_html(attributes: Mapping[Any, Any]) -> None:
-    """Raise for an object that came as a page of HTML, as from a login page: no client stores ours as such."""
-    kind = attributes.get("Content-Type") or ""
-    if kind.startswith("text/html"):
-        raise RequestFailedError(Failure(200, message="the answer isn't an object, but HTML", unreadable=True))
+def require_object(result: Any) -> None:
+    """Raise for an answer that isn't about an object: a page of HTML, as from a login page, or one without an ETag.
+
+    No client stores ours as HTML, and every store sends an ETag, which obstore itself insists on for all but S3. An
+    empty answer of something on the way would count as an empty object otherwise.
+    """
+    if (result.attributes.get("Content-Type") or "").startswith("text/html"):
+        raise not_an_object("HTML")
+    if not result.meta["e_tag"]:
+        raise not_an_object("headers without an ETag")

@@ -9,7 +9,8 @@ from barman_cloud import logs
 from barman_cloud.errors import ConnectivityError, ObjectChangedError, StoreError
 from barman_cloud.store import async_bridge
 from barman_cloud.store.clients import READ_TIMEOUT
-from barman_cloud.store.obstore_limits import obstore_can_name, refuse_html
+from barman_cloud.store.integrity import is_empty
+from barman_cloud.store.obstore_limits import obstore_can_name, require_object
 from barman_cloud.store.ranges import read_ahead, while_quick
 from barman_cloud.store.upload import handed_over, slices
 
@@ -67,7 +68,9 @@ def _read_whole(store: CloudClient, key: str, start: int, end: int, etag: str | 
 
     def ask() -> GetResult:
         reader = store.reader  # made here, if need be, and not where all other answers wait for it
-        return async_bridge.call(lambda: obstore.get_async(reader, key, options=options))
+        result = async_bridge.call(lambda: obstore.get_async(reader, key, options=options))
+        require_object(result)
+        return result
 
     result = store.attempt("get", key, ask)
     if etag is not None and result.meta["e_tag"] != etag:
@@ -95,7 +98,10 @@ def _first_range(
 ) -> tuple[list[Buffer], int, str | None] | None:
     """Return the bytes, the size of the whole object and its ETag; None when nothing of it is in the range."""
     try:
-        return _range(store, key, start, end, etag)
+        pieces, size, version = _range(store, key, start, end, etag)
+        if size == 0:
+            is_empty(store, key)
+        return pieces, size, version
     except StoreError:
         # Stores answer 416 to any range of an empty object, and to one that begins at or after the end.
         info = store.head(key)
@@ -134,7 +140,7 @@ def _range(
 
     async def receive(reader: Any, moved: Callable[[int], None]) -> tuple[list[Buffer], int, str | None]:
         result = await obstore.get_async(reader, key, options=options)
-        refuse_html(result.attributes)
+        require_object(result)
         pieces: list[Buffer] = []
         async for chunk in result.stream(min_chunk_size=_PIECE):
             pieces.append(memoryview(chunk))

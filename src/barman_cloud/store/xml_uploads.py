@@ -1,10 +1,10 @@
-"""Multipart uploads as S3 has them, and Google Cloud Storage in its XML API: their documents."""
+"""Uploads in parts as S3 has them, and Google Cloud Storage in its XML API: requests and documents."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote_plus
 
 from barman_cloud.store.base import PendingUpload
@@ -14,13 +14,51 @@ from barman_cloud.store.xml import escape, parse
 
 if TYPE_CHECKING:
     from barman_cloud.store.bucket_api import Part
-    from barman_cloud.store.http import Response
+    from barman_cloud.store.http import Body, Response
 
 
 _BEGINNINGS = ("InitiateMultipartUploadResult", "InitiateMultipartUpload")
 """The name in the S3 API, and the one of rclone."""
 _PARTS = ("ListPartsResult", "ListPartsResponse")
 """The name in the S3 API, and the one of moto."""
+
+
+class Send(Protocol):
+    """Makes a request about a key."""
+
+    def __call__(
+        self, method: str, key: str, query: Mapping[str, str], headers: Mapping[str, str], body: Body = b"", /
+    ) -> Response: ...
+
+
+class XmlParts:
+    """The requests that S3 and Google have in common. The subclasses begin uploads, and send and check their parts."""
+
+    def __init__(self, send: Send, reading: Mapping[str, str]) -> None:
+        """``reading`` are the headers of requests that read."""
+        self._send = send
+        self._reading = reading
+
+    def complete(self, key: str, upload: str, parts: Sequence[str]) -> None:
+        body = f"<CompleteMultipartUpload>{''.join(parts)}</CompleteMultipartUpload>".encode()
+        answer = self._send("POST", key, {"uploadId": upload}, {"content-type": "application/xml"}, body)
+        # It begins before the work is done, so that it can be an error in spite of its status.
+        parse(answer.body, "CompleteMultipartUploadResult", "the end of an upload")
+
+    def abort(self, key: str, upload: str) -> None:
+        self._send("DELETE", key, {"uploadId": upload}, {})
+
+    def unfinished(self, prefix: str, marker: tuple[str, str] | None) -> UploadsPage:
+        """Return a page of the unfinished uploads (S3 API: ListMultipartUploads)."""
+        query = {"uploads": "", "prefix": prefix, "encoding-type": "url"}
+        if marker is not None:
+            query["key-marker"], query["upload-id-marker"] = marker
+        return _unfinished_in(self._send("GET", "", query, {}), prefix)
+
+    def stored(self, key: str, upload: str, marker: str) -> tuple[int, str]:
+        """Return the bytes in a page of the parts, and the marker of the next one (S3 API: ListParts)."""
+        query = {"uploadId": upload, **({"part-number-marker": marker} if marker else {})}
+        return _parts_in(self._send("GET", key, query, self._reading))
 
 
 def upload_id(answer: Response) -> str:
@@ -32,41 +70,12 @@ def upload_id(answer: Response) -> str:
     return upload
 
 
-def etag_of(answer: Response) -> str:
-    """Return the ETag in the answer to a part."""
-    etag = answer.headers.get("etag")
-    if not etag:
-        raise RequestFailedError(unreadable("one to a part of an upload", answer.body))
-    return etag
-
-
 def part_element(part: Part, etag: str, more: str = "") -> str:
     """Return what the completing request has to say of a part."""
     return f"<Part><PartNumber>{part.number}</PartNumber><ETag>{escape(etag)}</ETag>{more}</Part>"
 
 
-def completion(parts: Iterable[str]) -> bytes:
-    """Return the body of the request that completes an upload of these parts."""
-    return f"<CompleteMultipartUpload>{''.join(parts)}</CompleteMultipartUpload>".encode()
-
-
-def require_completed(answer: Response) -> None:
-    """Raise ``RequestFailedError`` for an answer that is an error in spite of its status.
-
-    It begins before the work is done.
-    """
-    parse(answer.body, "CompleteMultipartUploadResult", "the end of an upload")
-
-
-def unfinished_query(prefix: str, marker: tuple[str, str] | None) -> dict[str, str]:
-    """Return the query that asks for a page of unfinished uploads (S3 API: ListMultipartUploads)."""
-    query = {"uploads": "", "prefix": prefix, "encoding-type": "url"}
-    if marker is not None:
-        query["key-marker"], query["upload-id-marker"] = marker
-    return query
-
-
-def unfinished_in(answer: Response, prefix: str) -> UploadsPage:
+def _unfinished_in(answer: Response, prefix: str) -> UploadsPage:
     """Read a page of unfinished uploads, and leave out what isn't below ``prefix``: it must not be dropped."""
     what = "a list of unfinished uploads"
     document = parse(answer.body, "ListMultipartUploadsResult", what)
@@ -86,12 +95,7 @@ def unfinished_in(answer: Response, prefix: str) -> UploadsPage:
     return UploadsPage(tuple(uploads), following if more else None)
 
 
-def parts_query(upload: str, marker: str) -> dict[str, str]:
-    """Return the query that asks for a page of the parts of an upload (S3 API: ListParts)."""
-    return {"uploadId": upload, **({"part-number-marker": marker} if marker else {})}
-
-
-def parts_in(answer: Response) -> tuple[int, str]:
+def _parts_in(answer: Response) -> tuple[int, str]:
     """Return the bytes of the parts in a page, and the marker of the next one (empty: it was the last)."""
     what = "a list of the parts of an upload"
     document = parse(answer.body, _PARTS, what)

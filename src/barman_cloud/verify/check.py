@@ -84,6 +84,7 @@ def check(
             **_metrics(done, tally, ways, now),
             **_drill_metrics(drilled),
             **(receiver_metrics(receiver, now) if receiver else {}),
+            **{name: value for finding in extra for name, value in finding.numbers},
         },
         recoverable=spans,
         backup_times=tuple(info.end_time for info in done if info.end_time),

@@ -86,13 +86,19 @@ def scratch(parent: Path | None) -> Iterator[Place]:
         hint = "give an existing directory that this user may write to with --directory"
         raise DrillError(f"no directory can be made in {parent}: {error.strerror}", hint=hint) from error
     place = Place(root)
-    lock = _locked(root / LOCK)
+    lock = None
     try:
+        lock = _locked(root / LOCK)
         yield place
     finally:
         if not place.kept:
-            log.info("removing %s", root)
-            _remove(root)
+            try:
+                log.info("removing %s", root)
+                _remove(root)
+            except KeyboardInterrupt:  # what asks for an end while this goes on doesn't get half of it
+                if root.exists():
+                    _remove(root)
+                raise
         if lock is not None:
             os.close(lock)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum
 from typing import Any
@@ -32,10 +32,16 @@ class Finding:
     """The next step, for whatever isn't OK."""
     objects: tuple[str, ...] = ()
     """What it is about: backup ids, WAL files, URLs of objects."""
+    numbers: tuple[tuple[str, float], ...] = ()
+    """What was measured, for the metrics of the report."""
 
     @property
     def problem(self) -> bool:
         return self.level is not Level.OK
+
+    def with_numbers(self, numbers: Mapping[str, float]) -> Finding:
+        """Return the finding with what was measured, by the names of metrics (:attr:`Report.metrics`)."""
+        return replace(self, numbers=tuple(numbers.items()))
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -26,3 +26,7 @@ class Limits:
     """The policy that backups are deleted by, to compare with object locks."""
     max_ready: int = 100
     """Segments that wait for the archiver."""
+    min_wal_time: timedelta | None = None
+    """How long ``pg_wal`` has to last at the rate at which WAL is written."""
+    wal_room: int | None = None
+    """Bytes that ``pg_wal`` may take, where its file system can't be seen."""

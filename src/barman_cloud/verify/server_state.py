@@ -1,8 +1,7 @@
-"""What the server itself says about archiving: settings, the archiver's state, and how long the disk will last."""
+"""What the server itself says about archiving: settings, the archiver's state, slots, and how long its disk lasts."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -16,11 +15,9 @@ from barman_cloud.postgres.archiving import archiving_problem, problem_of_settin
 from barman_cloud.postgres.connection import Connection, ConnectionParameters, connect, first_line, read_metadata
 from barman_cloud.verify.findings import Finding, critical, ok, unknown, warning
 from barman_cloud.verify.limits import Limits
+from barman_cloud.verify.pg_wal import look_at_lag, look_at_room, wal_rate
 
 log = logs.get_logger(__name__)
-
-_RATE_SECONDS = 1.0
-_SOON = 24 * 3600
 
 
 def look_at_server(
@@ -60,45 +57,36 @@ def _findings(connection: Connection, limits: Limits, receiver: ReceiverState | 
         why = problem_of_settings(metadata)
         how = f"WAL is streamed to a receiver ({why})" if why else "archive_command works, as far as the server tells"
         yield ok("archiver", how)
-    yield from _waiting(connection, limits)
+    waiting = _waiting(connection, limits)
+    yield waiting
+    if metadata.archive_mode != "off":
+        yield from look_at_lag(connection, metadata)
+    unused = any(not slot["active"] for slot in streamed)
+    behind = unused or waiting.problem or (bool(problem) and not received)
+    yield look_at_room(connection, metadata, wal_rate(connection), limits, behind=behind)
     for slot in streamed:
         yield _slot_finding(slot)
 
 
-def _waiting(connection: Connection, limits: Limits) -> Iterator[Finding]:
-    """Judge the segments that wait for the archiver, and tell how much WAL is written."""
+def _waiting(connection: Connection, limits: Limits) -> Finding:
+    """Judge the segments that wait for the archiver."""
     try:
         row = connection.execute(
             "SELECT count(*) FROM pg_catalog.pg_ls_archive_statusdir() WHERE name LIKE '%.ready'"
         ).fetchone()
     except psycopg.errors.InsufficientPrivilege:
-        yield unknown("archiver-queue", "the role may not count the segments that wait", "GRANT pg_monitor to the role")
-        return
+        return unknown(
+            "archiver-queue", "the role may not count the segments that wait", "GRANT pg_monitor to the role"
+        )
     ready = int(row[0]) if row else 0
-    rate = _wal_rate(connection)
+    numbers = {"archiver_ready_segments": ready}
     if ready <= limits.max_ready:
-        yield ok("archiver-queue", f"{ready} segments wait for the archiver; WAL is written at {rate / 1024:.0f} KiB/s")
-        return
-    yield critical(
+        return ok("archiver-queue", f"{ready} segments wait for the archiver").with_numbers(numbers)
+    return critical(
         "archiver-queue",
         f"{ready} segments wait for the archiver, more than {limits.max_ready}",
         "see the server's log for what archive_command says; wal-archive --parallel archives several at a time",
-    )
-
-
-def _wal_rate(connection: Connection) -> float:
-    """Return bytes of WAL per second, measured over a second."""
-    query = (
-        "SELECT pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery()"
-        " THEN pg_catalog.pg_last_wal_receive_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, '0/0')"
-    )
-    first = connection.execute(query).fetchone()
-    began = time.monotonic()
-    time.sleep(_RATE_SECONDS)
-    second = connection.execute(query).fetchone()
-    if not first or not second or first[0] is None or second[0] is None:
-        return 0.0
-    return max(0.0, float(second[0] - first[0]) / (time.monotonic() - began))
+    ).with_numbers(numbers)
 
 
 def _slots(connection: Connection) -> list[dict[str, Any]]:

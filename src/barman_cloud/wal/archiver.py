@@ -15,7 +15,7 @@ from barman_cloud.errors import (
     ObjectExistsError,
     ObjectNotFoundError,
 )
-from barman_cloud.postgres.wal import WalKind, WalName
+from barman_cloud.postgres.wal import MAX_SEGMENT_SIZE, WalKind, WalName
 from barman_cloud.wal import archive_spool
 from barman_cloud.wal.stored import AT_ONCE, open_stored
 from barman_cloud.wal.wal_file import WalContent, WalFile
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from barman_cloud.catalog.identity import ArchiveIdentity
     from barman_cloud.catalog.layout import Layout
     from barman_cloud.store.base import Buffer, ObjectKind, ObjectStore
+    from barman_cloud.wal.receive_memory import SegmentBytes
 
 log = logs.get_logger(__name__)
 
 PART_SIZE = 8 << 20
 CONCURRENCY = 2
 """Of an upload in parts: how large they are, and how many are on their way."""
+_MEMORY_PAGE = 4096
 _PIECE = 256 << 10
 """What is read, checked and compressed at once stays in the processor's caches."""
 
@@ -67,19 +69,59 @@ class Archiver:
         self._options = options
         self._identity = identity
 
-    def archive(self, path: str) -> None:
+    def archive(self, path: str) -> int | None:
         """Store the WAL file at ``path``. On return it is durable in the store, with this content.
 
-        A file that is archived already is compared: equal content is success, other content raises ``ConflictError``.
+        Returns how many bytes were stored, None if it was there. A file that is archived already is compared: equal
+        content is success, other content raises ``ConflictError``.
         """
         with WalFile(path, check_content=self._options.check_content) as file:
-            self._archive(file, file.pieces)
+            stored = self._archive(file, file.pieces)
         archive_spool.release_cache(path)
+        return stored
 
-    def archive_content(self, name: str, content: Buffer) -> None:
+    def archive_content(self, name: str, content: Buffer | SegmentBytes) -> int | None:
         """Store the WAL file ``name`` that is in memory, as :meth:`archive` does."""
         with WalContent(name, content) as file:
-            self._archive(file, file.pieces)
+            return self._archive(file, file.pieces)
+
+    def drop_partial(self, segment: str) -> None:
+        """Delete the partial copies of a segment, given by its 24 digits, that is stored in full.
+
+        ``ConflictError``, and they stay, if one of them has what the full segment doesn't have.
+        """
+        found = [self._layout.parse_wal_key(info.key) for info in self._objects.list(self._layout.wal_prefix(segment))]
+        partials = [wal.key for wal in found if wal is not None and wal.name == f"{segment}.partial"]
+        full = next((wal.key for wal in found if wal is not None and wal.name == segment), None)
+        if full is None or not partials:
+            return
+        for key in partials:
+            if (position := self._first_contradiction(full, key)) is not None:
+                raise ConflictError(
+                    f"diverged timeline: {self._objects.object_url(full)} differs from what was acknowledged of it "
+                    f"before, {self._objects.object_url(key)}, from byte {position} on; both stay",
+                    hint="the server is another copy that went its own way: give it a server name of its own",
+                )
+        self._objects.delete(partials)
+
+    def _first_contradiction(self, full: str, partial: str) -> int | None:
+        """Return where the partial copy has something else than the full one, rather than nothing yet."""
+        pairs = zip(self._stored_blocks(full), self._stored_blocks(partial), strict=False)
+        for number, (whole, part) in enumerate(pairs):
+            if whole != part and (place := contradiction(whole, part)) is not None:
+                return number * _PIECE + place
+        return None
+
+    def _stored_blocks(self, key: str) -> Iterator[bytes]:
+        """Yield the content in pieces of one size, but for the last."""
+        block = bytearray()
+        for _, part in self._stored_parts(key, MAX_SEGMENT_SIZE):
+            block += part
+            while len(block) >= _PIECE:
+                yield bytes(block[:_PIECE])
+                del block[:_PIECE]
+        if block:
+            yield bytes(block)
 
     def archive_ahead(self, path: str) -> str | None:
         """Store the WAL file at ``path``, as :meth:`archive`, and return the line that identifies what was stored.
@@ -111,24 +153,24 @@ class Archiver:
                 return None
             return archive_spool.identity(file.status, checksum)
 
-    def _archive(self, file: WalFile, pieces: Callable[[int], Iterator[bytes]]) -> None:
+    def _archive(self, file: WalFile, pieces: Callable[[int], Iterator[bytes]]) -> int | None:
         if self._identity and (cluster := file.system_identifier) is not None:
             self._identity.require(cluster, file.path)
         key = self._layout.wal(file.name.text, SUFFIX.get(self._options.compression or "", ""))
         if file.name.kind is WalKind.PARTIAL and not self._options.overwrite:
-            self._store_partial(file, key, pieces)
-            return
+            return self._store_partial(file, key, pieces)
         if not self._options.overwrite and not _is_inner_segment(file.name):
             self._compare_other_compressions(file, key)
         try:
-            self._upload(file, key, pieces)
+            stored = self._upload(file, key, pieces)
         except ObjectExistsError:
             self._compare(file, key)
             log.info("WAL file %s is archived already as %s", file.path, self._objects.object_url(key))
-        else:
-            log.info("archived WAL file %s as %s", file.path, self._objects.object_url(key))
+            return None
+        log.info("archived WAL file %s as %s", file.path, self._objects.object_url(key))
+        return stored
 
-    def _store_partial(self, file: WalFile, key: str, pieces: Callable[[int], Iterator[bytes]]) -> None:
+    def _store_partial(self, file: WalFile, key: str, pieces: Callable[[int], Iterator[bytes]]) -> int | None:
         """Store a partial segment, or leave a stored copy that has more of it.
 
         PostgreSQL archives one when it is promoted, and ``wal-receive`` stores those that it received: they agree as
@@ -138,14 +180,15 @@ class Archiver:
         for stored in self._copies_of(file, key):
             if not self._goes_on_from(file, stored):
                 log.info("WAL file %s is archived already as %s", file.path, self._objects.object_url(stored))
-                return
+                return None
             shorter.append(stored)
-        self._upload(file, key, pieces, replace=bool(shorter))
+        size = self._upload(file, key, pieces, replace=bool(shorter))
         log.info("archived WAL file %s as %s", file.path, self._objects.object_url(key))
         try:
             self._objects.delete(stored for stored in shorter if stored != key)
         except AccessDeniedError as error:
             log.warning("a shorter copy of %s can't be deleted: %s", file.name.text, error)
+        return size
 
     def _copies_of(self, file: WalFile, key: str) -> list[str]:
         try:
@@ -183,19 +226,24 @@ class Archiver:
 
     def _upload(
         self, file: WalFile, key: str, pieces: Callable[[int], Iterator[bytes]], *, replace: bool = False
-    ) -> None:
-        """Store the file by one conditional create, or in parts if it stays too large when compressed."""
+    ) -> int:
+        """Store the file by one conditional create, or in parts if it stays too large when compressed.
+
+        Returns how many bytes the store got.
+        """
         replace |= self._options.overwrite
         tags = self._tags_of(file.name)
         kind: ObjectKind = "wal" if file.name.kind in (WalKind.SEGMENT, WalKind.PARTIAL) else "metadata"
         body, rest = self._packed(file, pieces)
         if rest is None:
             self._objects.put(key, body, kind=kind, if_absent=not replace, tags=tags)
-            return
+            return len(body)
         if not replace:
             self._refuse_existing(key)
-        chunks = _chunks(body, rest)
+        sizes: list[int] = []
+        chunks = _noting(sizes, _chunks(body, rest))
         self._objects.put_stream(key, chunks, kind=kind, part_size=PART_SIZE, concurrency=CONCURRENCY, tags=tags)
+        return sum(sizes)
 
     def _packed(
         self, file: WalFile, pieces: Callable[[int], Iterator[bytes]]
@@ -283,6 +331,12 @@ def _chunks(body: bytes | bytearray, rest: Iterator[Buffer]) -> Iterator[Buffer]
     yield from rest
 
 
+def _noting(sizes: list[int], chunks: Iterator[Buffer]) -> Iterator[Buffer]:
+    for chunk in chunks:
+        sizes.append(len(chunk))
+        yield chunk
+
+
 def ready_files(path: str) -> list[str]:
     """Return the names of the other files that PostgreSQL waits to have archived, in the order it will ask for them.
 
@@ -295,6 +349,21 @@ def ready_files(path: str) -> list[str]:
         return []
     names = {entry.removesuffix(".ready") for entry in entries if entry.endswith(".ready")}
     return sorted(names - {own_name}, key=lambda name: (not name.endswith(".history"), name))
+
+
+def contradiction(full: bytes, partial: bytes) -> int | None:
+    """Return the place of the first byte of ``partial`` that contradicts ``full``; None if there is none.
+
+    What wasn't written is zeros up to the end of its page of memory: a loss of power may leave out any of these.
+    """
+    for start in range(0, len(partial), _MEMORY_PAGE):
+        whole, part = full[start : start + _MEMORY_PAGE], partial[start : start + _MEMORY_PAGE]
+        if whole != part:
+            same = next((n for n, (a, b) in enumerate(zip(whole, part, strict=False)) if a != b), len(whole))
+            rest = part[same:]
+            if rest.count(0) != len(rest):
+                return start + same
+    return None
 
 
 def _is_inner_segment(name: WalName) -> bool:

@@ -2,7 +2,8 @@
 
 The segment in progress goes as numbered pieces, which gather whatever comes while others are on their way (a group
 commit). A complete segment goes into ``wals/``, and its pieces are deleted then. A segment that the server completed
-before we could receive it goes into ``wals/`` at once, without pieces.
+before we could receive it goes into ``wals/`` at once, without pieces. Large segments always go as pieces, and leave
+memory with them (``receive_memory.py``).
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from barman_cloud import logs
 from barman_cloud.catalog.wal_range import number_of
 from barman_cloud.postgres.wal import LONG_HEADER_SIZE
-from barman_cloud.wal.receive_resume import acknowledged_up_to, take_over
+from barman_cloud.wal import receive_memory
+from barman_cloud.wal.receive_plan import acknowledged_up_to
+from barman_cloud.wal.receive_resume import take_over
 from barman_cloud.wal.receive_segment import LARGEST_PIECE, OpenSegment
 from barman_cloud.wal.receive_sink import Sink
 from barman_cloud.wal.receive_spool import PARTIAL
@@ -33,6 +36,8 @@ STOP_SECONDS = 10.0
 """How long a clean end waits for complete segments; what isn't in ``wals/`` then is in pieces, or at the server."""
 MEMORY = 256 << 20
 """Bytes of complete segments that are held at most, but for one."""
+LARGE_MEMORY = 128 << 20
+"""Bytes of large segments that are held at most."""
 
 
 class DirectOptions(NamedTuple):
@@ -76,7 +81,8 @@ class DirectSink(Sink):
                 durable = segment.durable_end
                 if not segment.is_durable:
                     break
-            return min(durable, self.written)
+            unverified = self._shared.open[-1].unverified if self._shared.open else 0
+            return min(durable, self.written - unverified)
 
     def _forget_done(self) -> None:
         while self._shared.open and self._shared.open[0].is_done:
@@ -105,6 +111,8 @@ class DirectSink(Sink):
 
     @property
     def limit(self) -> int:
+        if self.segment_size > receive_memory.LARGE:
+            return LARGE_MEMORY
         return (self._most + 1) * self.segment_size if self.segment_size else 0
 
     @property
@@ -123,7 +131,7 @@ class DirectSink(Sink):
         return [found for name, found in numbers.items() if found is not None and lineage.name(found) == name]
 
     def acknowledged_up_to(self, lineage: Lineage) -> int:
-        return acknowledged_up_to(self._unfinished, lineage)
+        return acknowledged_up_to({name: found.end for name, found in self._unfinished.items()}, lineage)
 
     def store_history(self, name: str, content: bytes) -> None:
         self._shared.archive(name, content)
@@ -136,7 +144,7 @@ class DirectSink(Sink):
                 self._base = start
             for segment in self._shared.open:
                 if segment.name == self.name_at(start) and not segment.archived:
-                    segment.position = 0
+                    segment.begin_again()
             if not self._shared.open:
                 self._base = min(self._base, start)  # of a new timeline, the bytes before the switch come again
         if first:
@@ -158,7 +166,7 @@ class DirectSink(Sink):
             if last and last.name == name and not last.archived:
                 return last
             start = self.written - self.written % self.segment_size
-            segment = OpenSegment(name, start, self.segment_size, self._unfinished.pop(name, None))
+            segment = OpenSegment(name, start, self.segment_size, self._store, self._unfinished.pop(name, None))
             self._shared.open.append(segment)
             return segment
 
@@ -166,7 +174,7 @@ class DirectSink(Sink):
         """Have pieces made of a segment that the server hasn't completed yet, or the whole of one that is complete."""
         in_pieces = segment.sent > 0
         enough = segment.position - segment.sent >= LARGEST_PIECE
-        if (segment.is_complete and in_pieces) or (is_live and enough):
+        if (segment.is_complete and in_pieces) or ((is_live or segment.is_large) and enough):
             segment.allow(segment.position)
         if segment.is_complete:
             self._shared.queue(segment)
@@ -192,7 +200,8 @@ class DirectSink(Sink):
     def has_room(self) -> bool:
         with self._shared.changed:
             self._forget_done()  # what is archived counts while something before it isn't
-            return sum(segment.is_complete for segment in self._shared.open) < self._most
+            held = sum(segment.held for segment in self._shared.open if segment.is_large)
+            return sum(segment.is_complete for segment in self._shared.open) < self._most and held < LARGE_MEMORY
 
     def wait_for_room(self, seconds: float) -> None:
         with self._shared.changed:
@@ -213,6 +222,6 @@ class DirectSink(Sink):
         with self._shared.changed:
             last = self._shared.open[-1] if self._shared.open else None
         if self.failure is None and last and not last.is_complete and last.known >= LONG_HEADER_SIZE:
-            self._shared.archive(f"{last.name}{PARTIAL}", bytes(last.view))
+            self._shared.archive(f"{last.name}{PARTIAL}", last.view)
         if self.failure is None and not self._shared.wait(STOP_SECONDS):
             log.warning("not all that was received is in wals/ yet: the next wal-receive goes on with it")

@@ -8,6 +8,7 @@ from barman_cloud import logs
 from barman_cloud.catalog.wal_range import number_of
 from barman_cloud.errors import ConflictError, IntegrityError
 from barman_cloud.postgres.wal import MAX_SEGMENT_SIZE, format_lsn, parse_wal_name
+from barman_cloud.wal.receive_memory import SegmentBytes
 from barman_cloud.wal.receive_plan import diverged
 from barman_cloud.wal.receive_spool import PARTIAL
 from barman_cloud.wal.stored import open_stored
@@ -64,21 +65,13 @@ def take_over(store: ObjectStore, layout: Layout, lineage: Lineage, archiver: Ar
                 log.warning("a partial segment isn't stored, its pieces stay: %s", error)
                 continue
         else:
+            if isinstance(found.data, SegmentBytes):
+                found.data.load()
             unfinished[segment] = found
             continue
         log.info("segment %s was put together from %d pieces", segment, len(found.pieces))
         obsolete += found.pieces
     return Left(unfinished, tuple(piece.key for piece in obsolete))
-
-
-def acknowledged_up_to(left: Mapping[str, Unfinished], lineage: Lineage) -> int:
-    """Return the LSN up to which the pieces of the server's own timeline go; 0 if there are none."""
-    ends = [0]
-    for segment, found in left.items():
-        number = number_of(segment, lineage.segment_size)
-        if number is not None and int(segment[:8], 16) == lineage.timeline:
-            ends.append(number * lineage.segment_size + found.end)
-    return max(ends)
 
 
 def differs(segment: str, position: int) -> ConflictError:
@@ -103,7 +96,7 @@ def _require_same(store: ObjectStore, key: str, segment: str, found: Unfinished 
         if found is None or position >= found.end:
             return
         same = min(len(part), found.end - position)
-        if memoryview(part)[:same] != memoryview(found.data)[position : position + same]:
+        if bytes(part[:same]) != found.data[position : position + same]:
             raise ConflictError(
                 f"{store.object_url(key)} differs from what was acknowledged of segment {segment}, which is in pieces",
                 hint="another server archives to this place; what was acknowledged stays in wal_pieces/",

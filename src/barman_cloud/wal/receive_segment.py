@@ -6,10 +6,13 @@ from bisect import insort
 from typing import TYPE_CHECKING
 
 from barman_cloud.catalog.wal_pieces import Extents, Stored, run_to_merge
+from barman_cloud.wal import receive_memory
+from barman_cloud.wal.receive_memory import SegmentBytes
 from barman_cloud.wal.receive_resume import differs
 
 if TYPE_CHECKING:
     from barman_cloud.catalog.layout import WalPiece
+    from barman_cloud.store.base import ObjectStore
     from barman_cloud.wal.unfinished import Unfinished
 
 LARGEST_PIECE = 2 << 20
@@ -19,12 +22,15 @@ LARGEST_PIECE = 2 << 20
 class OpenSegment:
     """Bytes from :attr:`start` (an LSN) on. What was received before is compared when it is received again."""
 
-    def __init__(self, name: str, start: int, size: int, before: Unfinished | None = None) -> None:
+    def __init__(self, name: str, start: int, size: int, store: ObjectStore, before: Unfinished | None = None) -> None:
         self.name = name
         self.start = start
         self.size = size
-        self.data = before.data if before else bytearray(size)
-        self.view = memoryview(self.data)
+        data = before.data if before else _new_data(size, store)
+        self._large = data if isinstance(data, SegmentBytes) else None
+        if self._large is not None:
+            self._large.source = lambda: [one.piece for one in self.stored]
+        self.view: memoryview | SegmentBytes = data if isinstance(data, SegmentBytes) else memoryview(data)
         self.known = before.end if before else 0
         """How many bytes were received, on this connection or another, or by an earlier receiver."""
         self.position = 0
@@ -67,22 +73,55 @@ class OpenSegment:
         return self.archived or (self.given_up and self.is_durable)
 
     @property
+    def is_large(self) -> bool:
+        """Whether it leaves memory piece by piece, so that all of it has to go in pieces."""
+        return self._large is not None
+
+    @property
+    def held(self) -> int:
+        """How many bytes of memory it takes."""
+        return self.size if self._large is None else self._large.held
+
+    @property
+    def unverified(self) -> int:
+        """Bytes before :attr:`position` that may still turn out to differ from what was received before."""
+        return 0 if self._large is None else self._large.unverified
+
+    @property
     def is_durable(self) -> bool:
         return self.archived or self.durable.prefix >= self.goal
+
+    def begin_again(self) -> None:
+        """Expect it from its beginning on, on another connection."""
+        self.position = 0
+        if self._large is not None:
+            self._large.unverified = 0
 
     def take(self, data: memoryview) -> int:
         """Take what belongs to the segment and return how much that is; ``ConflictError`` if it differs from before."""
         taken = min(len(data), self.size - self.position)
         same = max(0, min(taken, self.known - self.position))
         position = self.position
-        if same and data[:same] != self.view[position : position + same]:
-            own = self.view[position : position + same]
-            first = next(n for n, (a, b) in enumerate(zip(own, data, strict=False)) if a != b)
-            raise differs(self.name, position + first)
+        if same and (first := self._difference(position, data[:same])) is not None:
+            raise differs(self.name, first)
         self.view[position + same : position + taken] = data[same:taken]
         self.position += taken
         self.known = max(self.known, self.position)
+        self._let_go()
         return taken
+
+    def _difference(self, position: int, data: memoryview) -> int | None:
+        if self._large is not None:
+            return self._large.difference(position, data)
+        own = self.view[position : position + len(data)]
+        if own == data:
+            return None
+        return position + next(n for n, (a, b) in enumerate(zip(own, data, strict=True)) if a != b)
+
+    def _let_go(self) -> None:
+        """Give back memory of what is durable, and was compared if it has come once more."""
+        if self._large is not None:
+            self._large.drop_before(min(self.durable.prefix, self.position))
 
     def allow(self, end: int) -> bool:
         """Let pieces be made of what comes before ``end``; tell whether there is something new."""
@@ -104,23 +143,30 @@ class OpenSegment:
         """Note that a piece is in the store, where ``level`` is how often its bytes were merged."""
         self.durable.add(piece.begin, piece.end)
         insort(self.stored, Stored(piece, level), key=_place)
+        self._let_go()
 
     def run_to_merge(self) -> list[Stored]:
         """Return stored pieces in a row that are to become one; empty if there are too few, or all go soon."""
         if self.archived or self.is_complete or self.ended:
             return []
-        run = run_to_merge(self.stored)
-        return [self.stored[place] for place in run] if run else []
+        small = [one for one in self.stored if one.piece.end - one.piece.begin <= LARGEST_PIECE // 2]
+        run = run_to_merge(small)
+        return [small[place] for place in run] if run else []
 
     def note_merged(self, merged: WalPiece, run: list[Stored]) -> None:
         """Note that ``merged`` is in the store and holds what ``run`` does."""
-        self.stored = [one for one in self.stored if one not in run]
         self.orphans.discard(merged.key)
-        self.note_stored(merged, run[0].level + 1)
+        # At once, since others look for the bytes of a large segment here.
+        left = [one for one in self.stored if one not in run]
+        self.stored = sorted([*left, Stored(merged, run[0].level + 1)], key=_place)
 
     def pieces(self) -> list[str]:
         """Return the keys of all its pieces."""
         return [one.piece.key for one in self.stored] + sorted(self.orphans)
+
+
+def _new_data(size: int, store: ObjectStore) -> bytearray | SegmentBytes:
+    return bytearray(size) if size <= receive_memory.LARGE else SegmentBytes(size, store, tuple)
 
 
 def _place(stored: Stored) -> tuple[int, int]:

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from barman_cloud import logs
+from barman_cloud.catalog.wal_range import name_of
+from barman_cloud.wal.receive_finish import Finisher
+from barman_cloud.wal.receive_plan import acknowledged_up_to
 from barman_cloud.wal.receive_sink import Sink
 from barman_cloud.wal.receive_spool import PARTIAL
 
 if TYPE_CHECKING:
+    from barman_cloud.wal.receive_plan import Lineage
     from barman_cloud.wal.receive_spool import ReceiveSpool, SegmentFile
     from barman_cloud.wal.receive_upload import Uploader
 
@@ -22,6 +26,8 @@ SYNC_INTERVAL = 1.0
 STOP_SECONDS = 10.0
 """How long a clean end waits for the store; what isn't stored then stays in the spool."""
 _ALMOST_FULL = 0.8
+_LARGEST_MESSAGE = 256 << 10
+"""Bytes; the server sends no more than 128 KiB of WAL at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,7 @@ class SpoolSink(Sink):
         self._copied = 0
         """How far the last copy of the segment in progress went."""
         self._full = False
+        self._finisher = Finisher(self._note_finished)
 
     @property
     def flushed(self) -> int:
@@ -57,7 +64,7 @@ class SpoolSink(Sink):
 
     @property
     def failure(self) -> BaseException | None:
-        return self._uploader.failure
+        return self._finisher.failure or self._uploader.failure
 
     @property
     def problem(self) -> str | None:
@@ -65,7 +72,13 @@ class SpoolSink(Sink):
 
     @property
     def waiting(self) -> int:
-        return self._uploader.waiting * self.segment_size + self.written % (self.segment_size or 1)
+        current = 0 if self._copied == self.written else self.written % (self.segment_size or 1)
+        return self._segments * self.segment_size + current
+
+    @property
+    def _segments(self) -> int:
+        """How many files there are beside the one in progress."""
+        return self._uploader.waiting + self._finisher.waiting
 
     @property
     def limit(self) -> int:
@@ -74,6 +87,9 @@ class SpoolSink(Sink):
     def held(self) -> Iterable[str]:
         return self._spool.names()
 
+    def acknowledged_up_to(self, lineage: Lineage) -> int:
+        return acknowledged_up_to(self._spool.begun, lineage)
+
     def store_history(self, name: str, content: bytes) -> None:
         path = self._spool.path(name)
         if not self._uploader.holds(path):
@@ -81,11 +97,13 @@ class SpoolSink(Sink):
             self._uploader.add(path)
 
     def begin(self, timeline: int, start: int, segment_size: int) -> None:
+        self._finisher.drain()
         if self._file is not None:
             self._file.close()  # it is received again from its beginning
             self._file = None
         self._unsynced_since = None
         self._flushed = start
+        self._uploader.may_have_partial(name_of(timeline, start // segment_size, segment_size))
         self._next_partial = time.monotonic() + self._options.partial_interval
         super().begin(timeline, start, segment_size)
 
@@ -106,12 +124,15 @@ class SpoolSink(Sink):
 
     def _finish_segment(self) -> None:
         assert self._file is not None
-        self._file.finish()
-        path = self._spool.path(self._file.name)
+        self._finisher.add(self._file, self.written)
         self._file = None
-        self._flushed = self.written
         self._unsynced_since = None
-        self._uploader.add(path)
+
+    def _note_finished(self, file: SegmentFile, end: int) -> None:
+        """Acknowledge a segment that is durable, its name included; called by the finisher's thread."""
+        self._uploader.add(self._spool.path(file.name))
+        self._flushed = end
+        self.on_progress()
 
     def pause(self, *, caught_up: bool) -> None:
         if self._unsynced_since is not None and (caught_up or self._sync_is_due()):
@@ -128,22 +149,30 @@ class SpoolSink(Sink):
         return self._unsynced_since is not None and time.monotonic() - self._unsynced_since >= SYNC_INTERVAL
 
     def settle(self, seconds: float = 0.0) -> None:
+        self._finisher.drain()
         if self._file is not None and self._unsynced_since is not None:
             self._file.sync()
         self._unsynced_since = None
         self._flushed = self.written
 
     def has_room(self) -> bool:
-        used = (self._uploader.waiting + 1) * self.segment_size
+        used = (self._segments + 1) * self.segment_size
         limit = self.limit
-        full = used >= limit * _ALMOST_FULL
+        on_disk = self._disk_has_room()
+        full = used >= limit * _ALMOST_FULL or not on_disk
         if full and not self._full:
-            log.warning("the spool is almost full: %d of %d MiB; at its end no more WAL is taken from the server",
-                        used >> 20, limit >> 20)  # fmt: skip
+            what = "the spool is almost full" if on_disk else "the spool's disk has no room for a segment"
+            log.warning("%s: %d of %d MiB; at its end no more WAL is taken from the server",
+                        what, used >> 20, limit >> 20)  # fmt: skip
         elif self._full and not full:
             log.warning("the spool has room again")
         self._full = full
-        return used <= limit
+        return used <= limit and on_disk
+
+    def _disk_has_room(self) -> bool:
+        """Tell whether the next segment can be made, if the next message may need it."""
+        in_progress = self._file is not None and self.segment_size - self.written % self.segment_size > _LARGEST_MESSAGE
+        return in_progress or self._spool.free_bytes() >= self.segment_size
 
     def wait_for_room(self, seconds: float) -> None:
         self._uploader.wait(seconds, self._uploader.waiting - 1)
@@ -160,17 +189,23 @@ class SpoolSink(Sink):
         self._copied = self.written
 
     def end_timeline(self) -> None:
+        self._finisher.drain()
         if self._file is not None:
-            self._file.close()
-            self._uploader.add(self._spool.path(f"{self._file.name}{PARTIAL}"))
-            self._file = None
+            self._store_unfinished()
         self._flushed = self.written
         self._unsynced_since = None
 
+    def _store_unfinished(self) -> None:
+        """Have the segment in progress stored as it is: no more of it comes, or not to us."""
+        assert self._file is not None
+        self._file.close()
+        self._uploader.add(self._spool.path(f"{self._file.name}{PARTIAL}"))
+        self._file = None
+
     def end(self) -> None:
-        if self._file is not None:
-            self._file.sync()
-            self._copy_partial()
-            self._file.close()
+        if self._finisher.failure is None:
+            self._finisher.drain()
+            if self._file is not None:
+                self._store_unfinished()
         if self._uploader.failure is None and not self._uploader.wait(STOP_SECONDS):
             log.warning("%d files stay in the spool; the next wal-receive stores them", self._uploader.waiting)

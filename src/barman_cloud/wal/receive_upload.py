@@ -19,6 +19,7 @@ from barman_cloud.errors import (
     IntegrityError,
     StoreError,
 )
+from barman_cloud.report import progress
 from barman_cloud.wal.receive_spool import PARTIAL
 
 if TYPE_CHECKING:
@@ -36,9 +37,13 @@ class Uploader:
     """Archives files, by threads of its own. Nothing is removed from the spool before it is stored."""
 
     def __init__(self, archiver: Archiver, workers: int, drop_partial: Callable[[str], None]) -> None:
-        """``drop_partial`` deletes the partial copy of a segment from the store, once the full one is there."""
+        """``drop_partial`` deletes the partial copy of a segment from the store, once the full one is there.
+
+        ``ConflictError`` from it means that they aren't of the same WAL.
+        """
         self._archiver = archiver
         self._drop_partial = drop_partial
+        self._progress = progress.current()
         self._waiting: deque[str] = deque()
         self._busy: set[str] = set()
         self._changed = threading.Condition()
@@ -82,8 +87,9 @@ class Uploader:
     def _work(self) -> None:
         while self.failure is None:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting)
-                path = self._waiting.popleft()
+                self._changed.wait_for(lambda: self._next() is not None)
+                path = str(self._next())
+                self._waiting.remove(path)
                 self._busy.add(path)
             stored = self._try(path)
             with self._changed:
@@ -94,9 +100,23 @@ class Uploader:
             if not stored:
                 time.sleep(self._pause)
 
+    def _next(self) -> str | None:
+        """Return the first path that may be stored now.
+
+        Copies of one partial segment go one after another: each looks at what is stored, and replaces less by more.
+        """
+        busy = {os.path.basename(path) for path in self._busy}
+        return next((path for path in self._waiting if os.path.basename(path) not in busy), None)
+
+    def may_have_partial(self, segment: str) -> None:
+        """Note that the store may have a partial copy of the segment, of an earlier receiver."""
+        with self._changed:
+            self._stored_partials.add(segment)
+
     def _try(self, path: str) -> bool:
         try:
-            self._archiver.archive(path)
+            size = os.stat(path).st_size
+            stored = self._archiver.archive(path)
             os.unlink(path)
         except MAY_PASS as error:
             self._note_failure(error)
@@ -111,6 +131,8 @@ class Uploader:
             self.failure = error
             return False
         self._note_success()
+        if stored is not None and not path.endswith(PARTIAL):
+            self._progress.add(data=size, stored=stored, items=1)
         self._tidy(os.path.basename(path))
         return True
 
@@ -128,6 +150,8 @@ class Uploader:
             return
         try:
             self._drop_partial(segment)
+        except ConflictError as error:
+            self.failure = error
         except BarmanCloudError as error:
             log.info("the partial copy of %s stays beside the full one: %s", segment, error)
 

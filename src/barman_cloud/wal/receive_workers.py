@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from barman_cloud import logs
 from barman_cloud.catalog.layout import WalPiece
 from barman_cloud.errors import BarmanCloudError, ConflictError, IntegrityError
+from barman_cloud.report import progress as counters
 from barman_cloud.wal.receive_segment import OpenSegment
 from barman_cloud.wal.receive_spool import PARTIAL
 from barman_cloud.wal.receive_upload import LONGEST_WAIT, MAY_PASS, REMINDER
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from barman_cloud.catalog.wal_pieces import Stored
     from barman_cloud.store.base import Buffer, ObjectStore, Tags
     from barman_cloud.wal.archiver import Archiver
+    from barman_cloud.wal.receive_memory import SegmentBytes
+
+    Content = Buffer | SegmentBytes
 
 log = logs.get_logger(__name__)
 
@@ -59,6 +63,7 @@ class Shared:
         self.epoch = epoch
         self.tags = tags
         self.progress = progress
+        self.counters = counters.current()
         self.changed = threading.Condition()
         self.open: deque[OpenSegment] = deque()
         """Segments that aren't archived, ascending; only the receiver's thread adds and removes."""
@@ -69,7 +74,7 @@ class Shared:
         """Why the store doesn't take WAL now, if it doesn't."""
         self.deletions: deque[tuple[float, list[str]]] = deque()
         """Keys, and when they may be deleted (monotonic)."""
-        self.to_archive: deque[tuple[str, Buffer, OpenSegment | None]] = deque()
+        self.to_archive: deque[tuple[str, Content, OpenSegment | None]] = deque()
         self._archiving = 0
         self._warned = 0.0
 
@@ -79,7 +84,7 @@ class Shared:
         segment.in_flight += 1
         self.to_archive.append((name, segment.view, segment))
 
-    def archive(self, name: str, content: Buffer) -> None:
+    def archive(self, name: str, content: Content) -> None:
         """Have a small file, or a copy, archived."""
         with self.changed:
             self.to_archive.append((name, content, None))
@@ -98,7 +103,7 @@ class Shared:
                 lambda: self.failure is not None or not (self.to_archive or self._archiving), seconds
             ) and (self.failure is None)
 
-    def take_archiving(self) -> tuple[str, Buffer, OpenSegment | None] | None:
+    def take_archiving(self) -> tuple[str, Content, OpenSegment | None] | None:
         """Return what is to be archived next, waiting for it; None after a failure."""
         with self.changed:
             self.changed.wait_for(lambda: self.failure is not None or self.to_archive)
@@ -243,7 +248,7 @@ def _archive(shared: Shared) -> None:
     while (task := shared.take_archiving()) is not None:
         name, content, segment = task
         try:
-            if not _until_stored(shared, partial(shared.archiver.archive_content, name, content)):
+            if not _until_stored(shared, partial(_archive_one, shared, name, content)):
                 return
         except (ConflictError, IntegrityError) as error:
             if not name.endswith(PARTIAL):
@@ -260,11 +265,18 @@ def _archive(shared: Shared) -> None:
             _drop_partial(shared, name)
 
 
+def _archive_one(shared: Shared, name: str, content: Buffer | SegmentBytes) -> None:
+    stored = shared.archiver.archive_content(name, content)
+    if stored is not None and not name.endswith(PARTIAL):
+        shared.counters.add(data=len(content), stored=stored, items=1)
+
+
 def _drop_partial(shared: Shared, segment: str) -> None:
     shared.may_have_partial.discard(segment)
     try:
-        keys = [item.key for item in shared.store.list(shared.layout.wal_prefix(f"{segment}{PARTIAL}"))]
-        shared.store.delete(keys)
+        shared.archiver.drop_partial(segment)
+    except ConflictError as error:
+        shared.fail(error)
     except BarmanCloudError as error:
         log.info("the partial copy of %s stays beside the full one: %s", segment, error)
 

@@ -208,19 +208,21 @@ class Restorer:
         """Restore the segment from the pieces of it, if there are any; ``partial`` are copies that may go farther."""
         if name.kind is not WalKind.SEGMENT or not self._partial:
             return False
-        from barman_cloud.wal.unfinished import assemble
+        from barman_cloud.wal.unfinished import assemble, in_parts
 
         found = assemble(self._store, self._layout, name)
         if found is None or any(self._goes_farther(name, copy.key, found.end) for copy in partial):
             return False
         on_found()
         log.warning(
-            "segment %s isn't complete: restored are its first %d bytes, from %d pieces", name.text, found.end,
+            "segment %s isn't complete: restored are its first %d bytes, from %d pieces",
+            name.text,
+            found.end,
             len(found.pieces),
-        )  # fmt: skip
-        header = check_header(found.data, name)
+        )
+        header = check_header(found.data[:LONG_HEADER_SIZE], name)
         refuse_foreign(name, header, spool.own_system_identifier(os.path.abspath(destination)))
-        deliver(iter([found.data]), destination)
+        deliver(in_parts(found.data), destination)
         return True
 
     def _goes_farther(self, name: WalName, key: str, end: int) -> bool:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from barman_cloud import logs
 from barman_cloud.catalog.wal_pieces import cover
 from barman_cloud.errors import IntegrityError, ObjectNotFoundError
 from barman_cloud.postgres.wal import LONG_HEADER_SIZE, MAX_SEGMENT_SIZE, WalName, check_header
+from barman_cloud.wal import receive_memory
+from barman_cloud.wal.receive_memory import SegmentBytes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from barman_cloud.catalog.layout import Layout, WalPiece
     from barman_cloud.catalog.wal_pieces import Share
     from barman_cloud.store.base import Buffer, ObjectStore
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
 log = logs.get_logger(__name__)
 
 _AT_A_TIME = 8
+_PART = 1 << 20
 _TRIES = 5
 """Pieces may be merged, and so be deleted, between the listing and the reading."""
 
@@ -24,8 +30,8 @@ _TRIES = 5
 class Unfinished(NamedTuple):
     """A segment as far as its pieces go."""
 
-    data: bytearray
-    """Of a segment's full size: zeros from ``end`` on."""
+    data: bytearray | SegmentBytes
+    """Of a segment's full size: zeros from ``end`` on. Those of a large one are read from the pieces when asked for."""
     end: int
     pieces: tuple[WalPiece, ...]
     """All that there are of the segment, in use or not."""
@@ -68,26 +74,42 @@ def assemble(store: ObjectStore, layout: Layout, name: WalName) -> Unfinished | 
     for attempt in range(1, _TRIES + 1):
         pieces = pieces_of(store, layout, name.segment_name)
         try:
-            return _read(store, name, pieces)
+            return _read(store, layout, name, pieces)
         except ObjectNotFoundError:
             if attempt == _TRIES:
                 raise
     return None
 
 
-def _read(store: ObjectStore, name: WalName, pieces: tuple[WalPiece, ...]) -> Unfinished | None:
+def in_parts(data: bytearray | SegmentBytes) -> Iterator[Buffer]:
+    """Yield the content, a large one in parts."""
+    if isinstance(data, bytearray):
+        yield data
+        return
+    for start in range(0, len(data), _PART):
+        yield data[start : start + _PART]
+
+
+def _read(store: ObjectStore, layout: Layout, name: WalName, pieces: tuple[WalPiece, ...]) -> Unfinished | None:
     from concurrent.futures import ThreadPoolExecutor
 
     shares = cover(pieces)
     if not shares or shares[-1].end < LONG_HEADER_SIZE:
         return None
-    with ThreadPoolExecutor(min(_AT_A_TIME, len(shares)), "piece") as readers:
-        content = bytearray().join(readers.map(lambda share: _content_of(store, share), shares))
+    end = shares[-1].end
+    # Of a large segment only what has the header is read here.
+    first = next(n for n, share in enumerate(shares, 1) if share.end >= LONG_HEADER_SIZE)
+    at_once = shares if end <= receive_memory.LARGE else shares[:first]
+    with ThreadPoolExecutor(min(_AT_A_TIME, len(at_once)), "piece") as readers:
+        content = bytearray().join(readers.map(lambda share: _content_of(store, share), at_once))
     header = check_header(content, name)
-    end = len(content)
-    if end > header.segment_size:
-        raise IntegrityError(f"the pieces of {name.text} hold more than a segment of {header.segment_size} bytes")
-    content += bytes(header.segment_size - end)
+    size = header.segment_size
+    if end > size:
+        raise IntegrityError(f"the pieces of {name.text} hold more than a segment of {size} bytes")
+    if size > receive_memory.LARGE:
+        source = partial(pieces_of, store, layout, name.segment_name)
+        return Unfinished(SegmentBytes(size, store, source, stored=end), end, pieces)
+    content += bytes(size - end)
     return Unfinished(content, end, pieces)
 
 

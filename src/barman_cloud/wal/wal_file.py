@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from barman_cloud.buffers import Buffer
     from barman_cloud.postgres.wal import PageHeader
+    from barman_cloud.wal.receive_memory import SegmentBytes
 
 _HINT = "the server's own copy is damaged: once that is understood, --skip-page-check archives it as it is"
 
@@ -127,18 +128,19 @@ class WalFile:
 
 
 class WalContent(WalFile):
-    """A segment, partial segment or history file that is in memory."""
+    """A segment, partial segment or history file that is in memory, or a large segment that is there in part."""
 
-    def __init__(self, name: str, content: Buffer) -> None:
+    def __init__(self, name: str, content: Buffer | SegmentBytes) -> None:
         """Take ``content``, which isn't copied, for the file ``name``; the same errors as of a file."""
         self.path = name
         self.name = wal_name_of(name)
         self._check_content = True
-        self._content = memoryview(content)
+        self._content = memoryview(content) if isinstance(content, bytes | bytearray | memoryview) else content
         self._header = self._check_header()
 
     def __exit__(self, *_: object) -> None:
-        self._content.release()
+        if isinstance(self._content, memoryview):
+            self._content.release()
 
     @property
     def size(self) -> int:

@@ -165,8 +165,7 @@ class Harness:
                     scenario.disturbed(None)
                     self._sizes[name, where] = len(proxy.seen)
                 else:
-                    runner = scenario.runner
-                    self._sizes[name, where] = len(runner.events(scenario.command(), where, settle=scenario.settle))
+                    self._sizes[name, where] = len(scenario.events(where))
         return self._sizes[name, where]
 
     # Running ------------------------------------------------------------------------------------------------------
@@ -218,7 +217,7 @@ class Harness:
             yield f"didn't end within {outcome.seconds:.0f} s"
         if "Traceback" in outcome.errors:
             yield "a traceback"
-        if outcome.code not in (None, 0, right) and outcome.code > 0 and not outcome.errors.strip():
+        if outcome.code not in (None, 0, right) and outcome.code > 0 and not (outcome.errors + outcome.output).strip():
             yield f"ended with {outcome.code} without a word"
         if case.where == "wire" and not case.is_kill:
             fault = FAULTS[case.what.removesuffix("-lasting")]

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import stat
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from tests.support.postgres import PostgresServer, run_as_server, server_directo
 
 SERVER = "main"
 BACKUPS = 3
+COMPARED: Counter[str] = Counter()
+"""How much was compared with what it had to be, in ``bytes``."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Material:
     """The store, by key."""
     wals: tuple[str, ...] = ()
     trees: dict[str, dict[str, str]] = field(default_factory=dict)
+    cleaned: dict[str, int] = field(default_factory=dict)
+    """What ``cleanup`` leaves of it, once that was tried."""
 
     def fill(self, url: str, environ: Mapping[str, str]) -> None:
         """Put all objects into an empty store."""
@@ -56,7 +61,7 @@ def material(directory: Path) -> Iterator[Material]:
     """Make it with a server of its own; the server runs until the block ends."""
     store = server_directory(directory / "store")
     url = f"file://{store}"
-    with PostgresServer.create(directory / "server") as server:
+    with PostgresServer.create(directory / "server", settings={"wal_keep_size": "1GB"}) as server:
         server.archive_with(f"barman-cloud-wal-archive --gzip {url} {SERVER} %p")
         for number in range(BACKUPS):
             server.query(f"CREATE TABLE t{number} AS SELECT n, md5(n::text) AS m FROM generate_series(1, 2000) n")
@@ -85,7 +90,9 @@ def tree(directory: Path) -> dict[str, str]:
             if stat.S_ISLNK(status.st_mode):
                 content = os.readlink(path)
             elif stat.S_ISREG(status.st_mode):
-                content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+                data = Path(path).read_bytes()
+                COMPARED["bytes"] += len(data)
+                content = hashlib.sha256(data).hexdigest()
             else:
                 content = ""
             found[os.path.relpath(path, directory)] = f"{kind} {content}"

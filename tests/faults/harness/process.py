@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from signal import Signals
 
-from tests.support.commands import program
+from tests.support.commands import words
 from tests.support.postgres import command_environment
+from tests.support.privileges import UNCHANGED, Account
 
 SITE = Path(__file__).parent / "site"
 
@@ -53,6 +54,8 @@ class Runner:
     environ: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
     """The one that runs now."""
+    account: Account = UNCHANGED
+    """Who runs them."""
 
     def send(self, number: Signals) -> None:
         """Send a signal to the command that runs now."""
@@ -81,7 +84,7 @@ class Runner:
 
         start = time.monotonic()
         process = self.process = subprocess.Popen(
-            [program(command[0]), *command[1:]],
+            self.account.command([*words(command[0]), *command[1:]]),
             env=environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -104,10 +107,17 @@ class Runner:
 
         ``settle`` is called before they are counted, to wait for the background process.
         """
+        runner, trace = self.traced(process)
+        runner.run(command)
+        settle()
+        return trace()
+
+    def traced(self, process: str) -> tuple[Runner, Callable[[], list[str]]]:
+        """Return a runner that disturbs nothing, and what returns the file operations that it has seen by then."""
         trace = self.root.parent / f"{self.root.name}.trace"
         trace.unlink(missing_ok=True)
+        trace.touch(mode=0o666)
+        trace.chmod(0o666)
         order = json.dumps({"root": str(self.root), "event": 0, "trace": str(trace), "process": process})
-        environ = dict(self.environ)
-        Runner(self.root, {**environ, "BARMAN_CLOUD_DISTURB": order}).run(command)
-        settle()
-        return trace.read_text(errors="surrogateescape").splitlines() if trace.exists() else []
+        runner = Runner(self.root, {**self.environ, "BARMAN_CLOUD_DISTURB": order}, account=self.account)
+        return runner, lambda: trace.read_text(errors="surrogateescape").splitlines()

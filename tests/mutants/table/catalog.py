@@ -83,11 +83,13 @@ MUTANTS = (
         ("unit/catalog/test_emptiness.py",),
         [
             (
-                "wal.timeline >= (timeline or 0)",
-                "wal.timeline > (timeline or 0)",
+                "wal.timeline >= timeline",
+                "wal.timeline > timeline",
                 "WAL of the very timeline doesn't keep a new cluster away",
             ),
-            ("    if not seen:\n", "    if not seen or timeline:\n", "a timeline keeps nobody away"),
+            ("        if seen:\n", "        if seen and not timeline:\n", "a timeline keeps nobody away"),
+            ("        if seen:\n            break\n", "        break\n", "one empty listing is believed"),
+            ("{timeline - 1:08X}~", "{timeline:08X}~", "the second listing begins behind the timeline"),
         ],
     ),
     *of(
@@ -262,7 +264,6 @@ MUTANTS = (
                 "if (segment.timeline, segment.number) >= (timeline, number)",
                 "if segment.number >= number",
                 "segments before the first one count",
-                "segments of an older timeline sort before the key that the listing begins after",
             ),
             ("self._store.head(wal.key).size > LARGEST_HISTORY", "False", "a history file of any size is read"),
         ],

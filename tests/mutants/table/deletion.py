@@ -97,9 +97,19 @@ MUTANTS = (
                 "a backup being made isn't told that it is deleted",
             ),
             (
-                "        if info.deletion != BEGUN:\n            self._put(",
-                "        if False:\n            self._put(",
+                "            self._put(_dump(info, BEGUN))\n",
+                "",
                 "the mark never says that objects are missing",
+            ),
+            (
+                "        if info.deletion is None:\n            refuse_if_kept()\n",
+                "",
+                "a deletion goes on although another one took its mark back for a keep",
+            ),
+            (
+                "        if stage == BEGUN and not self._begun:\n",
+                "        if False:\n",
+                "the mark of another run is undone",
             ),
             (
                 "self._put(marked + original if len(marked) + len(original) < backup_info.MAX_SIZE else marked)",
@@ -112,7 +122,7 @@ MUTANTS = (
                 "a backup that is being deleted counts as good",
             ),
             (
-                "            self._store.delete([self._catalog.layout.being_deleted(self._backup_id)])\n",
+                "        self._store.delete([self._catalog.layout.being_deleted(self._backup_id)])\n",
                 "",
                 "a backup being made thinks that it is deleted",
             ),
@@ -123,9 +133,14 @@ MUTANTS = (
         ("unit/catalog/test_deletion.py", *_DELETION, "unit/catalog/test_hostile_metadata.py"),
         [
             (
-                "one of the two sees the other.\n    _require_done(catalog, backup_id)",
-                "one of the two sees the other.",
+                "    _wait_while_announced(catalog, backup_id)\n    _require_done(catalog, backup_id)",
+                "    _wait_while_announced(catalog, backup_id)",
                 "a keep doesn't look whether a deletion began meanwhile",
+            ),
+            (
+                ".deletion == ANNOUNCED:\n            waited",
+                ".deletion == STARTED:\n            waited",
+                "a keep fails beside a deletion that gives way to it",
             ),
             ("    if info.deletion:\n", "    if False:\n", "a backup that is being deleted can be kept"),
             (
@@ -170,17 +185,17 @@ MUTANTS = (
             ),
             (
                 "        try:\n            refuse_if_kept(catalog, objects.backup_id)\n        except OperationError:\n"
-                "            mark.take_back()\n            raise\n        mark.begin()",
+                "            mark.take_back()\n            raise\n        mark.begin(lambda: refuse_if_kept(catalog, objects.backup_id))",
                 "        mark.begin()",
                 "the annotation isn't read again between mark and deletion",
             ),
             (
-                "            mark.take_back()\n            raise\n        mark.begin()",
-                "            raise\n        mark.begin()",
+                "            mark.take_back()\n            raise\n        mark.begin(lambda: refuse_if_kept(catalog, objects.backup_id))",
+                "            raise\n        mark.begin(lambda: refuse_if_kept(catalog, objects.backup_id))",
                 "a backup that is kept stays marked",
             ),
             (
-                "            raise\n        mark.begin()",
+                "            raise\n        mark.begin(lambda: refuse_if_kept(catalog, objects.backup_id))",
                 "            raise",
                 "archives go under a mark that was only announced",
             ),

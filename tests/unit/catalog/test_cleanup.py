@@ -27,6 +27,7 @@ from barman_cloud.store.open import open_store
 from tests.support.faulty_store import FaultyStore
 from tests.support.memory_store import MemoryStore
 from tests.support.ports import wait_for
+from tests.support.schemas import require_valid
 from tests.unit.catalog.builders import backup, fill, keys, memory_catalog, run, segment, where
 
 NOW = datetime.now(UTC)
@@ -175,6 +176,7 @@ def test_wal_that_no_backup_needs() -> None:
     fill(catalog, [backup(IDS[0], segment(1), end_wal=segment(2))], keeps={IDS[0]: "standalone"})
     report = cleaned(catalog)
     assert found(report) == {segment(5): ("orphaned-wal", "removed")}
+    assert f"orphaned-wal before {segment(5)} (3 objects" in report.to_text(), "the named one stays"
     left = [key.rpartition("/")[2] for key in keys(catalog) if "/wals/" in key]
     assert left == [segment(1), segment(2), segment(5), segment(6), segment(7), "00000002.history"]
     assert (report.outcomes[0].leftover.objects, report.freed) == (3, 3)
@@ -275,6 +277,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert head.last_modified  # the store's own clock says that it is fresh: it stays
     assert run(command, catalog, "--dry-run", "--format", "json", *where(catalog)) == 0
     document = json.loads(capsys.readouterr().out)
+    require_valid(document, "cleanup")
     assert (document["command"], document["dry_run"], document["leftovers"]) == ("cleanup", True, [])
     catalog.store.delete([catalog.layout.heartbeat(IDS[0])])
     assert run(command, catalog, "--older-than", "1s", *where(catalog)) == 0

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import struct
+from collections.abc import Iterator
 
 import pytest
 
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.cli import check_wal_archive
 from barman_cloud.errors import OperationError
+from barman_cloud.store.base import ObjectInfo
 from tests.support.memory_store import MemoryStore
 from tests.unit.catalog.builders import fill, memory_catalog, run, segment, where
 
@@ -52,6 +54,25 @@ def test_a_culprit_that_does_not_tell_its_cluster(name: str) -> None:
     with pytest.raises(OperationError, match=f"{name} of timeline 3") as caught:
         check(fill(memory_catalog(), [], [name]))
     assert "system identifier" not in str(caught.value)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--timeline", "2")])
+def test_one_listing_that_says_there_is_nothing_is_not_believed(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a cache that gives the answer of another day."""
+    catalog = fill(memory_catalog(), [], [segment(1, timeline=2)])
+    asked: list[str | None] = []
+    list_all = MemoryStore.list
+
+    def first_empty(self: MemoryStore, prefix: str, *, start_after: str | None = None) -> Iterator[ObjectInfo]:
+        asked.append(start_after)
+        return iter(()) if len(asked) == 1 else list_all(self, prefix, start_after=start_after)
+
+    monkeypatch.setattr(MemoryStore, "list", first_empty)
+    with pytest.raises(OperationError, match=f"{segment(1, timeline=2)} of timeline 2"):
+        check(catalog, *arguments)
+    assert len(asked) == len(set(asked)) == 2, "the same question may get the same answer"
 
 
 def test_earlier_timelines_may_be_there() -> None:

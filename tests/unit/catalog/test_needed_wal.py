@@ -78,3 +78,13 @@ def test_segments_of_an_impossible_size_are_refused() -> None:
     info.xlog_segment_size = 3
     with pytest.raises(IntegrityError, match="can't have 3 bytes"):
         needed_wal(info)
+
+
+def test_unfinished_segments_of_an_older_timeline_are_none_of_a_newer_one(store: ObjectStore) -> None:
+    """Pieces are listed by themselves, so those of every timeline come by."""
+    size = 16 << 20
+    store.put(LAYOUT.piece("000000010000000000000009", 0, 8192, 1), bytes(8192))
+    store.put(LAYOUT.piece("000000020000000000000008", 0, 8192, 1), bytes(8192))
+    store.put(LAYOUT.wal("000000020000000000000007"), b"")
+    found = WalArchive(store, LAYOUT).segments_from(2, 7, size, unfinished=True)
+    assert [(segment.timeline, segment.number) for segment in found] == [(2, 7), (2, 8)]

@@ -7,8 +7,8 @@ import pytest
 from barman_cloud.catalog import servers
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.layout import Layout
-from barman_cloud.cli import backup_delete, backup_keep, backup_list, backup_show
-from barman_cloud.errors import AccessDeniedError, SelectionError
+from barman_cloud.cli import backup_delete, backup_keep, backup_list, backup_show, cleanup
+from barman_cloud.errors import AccessDeniedError, NotFoundError, SelectionError
 from tests.support.faulty_store import FaultyStore
 from tests.unit.catalog.builders import backup, fill, memory_catalog, run, segment, where
 
@@ -66,6 +66,17 @@ def test_credentials_that_may_not_look_say_nothing() -> None:
     store = FaultyStore(catalog.store)
     store.fail("list_level", times=9, error=lambda: AccessDeniedError("no"))
     assert servers.describe_unknown(Catalog(store, Layout("prod", "mian"))) is None
+
+
+def test_a_cleanup_of_a_name_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """ "Nothing is left over" would be taken for an answer about the server that was meant."""
+    catalog = url_with("main")
+    url, _ = where(catalog)
+    with pytest.raises(NotFoundError, match="is it 'main'"):
+        run(cleanup, catalog, url, "mian", is_umbrella=True)
+    assert capsys.readouterr().out == ""
+    assert run(cleanup, catalog, url, "main", is_umbrella=True) == 0
+    assert run(cleanup, catalog, url, "just-wal", is_umbrella=True) == 0
 
 
 def test_every_command_that_finds_nothing_says_so(

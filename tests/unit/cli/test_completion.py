@@ -9,12 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
+from scripts import completions
 
 from barman_cloud.cli import completion
 from barman_cloud.cli.commands import PROGRAMS, SUMMARIES
 from barman_cloud.cli.main import main
 from tests.support.commands import program
 from tests.support.postgres import command_environment
+from tests.support.terminals import Terminal
 
 BIN = Path(program("backup")).parent
 
@@ -34,12 +36,18 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 CASES = [
-    ("barman-cloud ", [*SUMMARIES, "completion"]),
+    ("barman-cloud ", [*SUMMARIES, "server", "completion"]),
     ("barman-cloud back", ["backup", "backup-delete", "backup-keep", "backup-list", "backup-show"]),
     ("/opt/bin/barman-cloud completion z", ["zsh"]),
     ("barman-cloud -c /etc/f.conf veri", ["verify"]),
     ("barman-cloud -c ", [":files"]),
     ("barman-cloud nonsense ", []),
+    ("barman-cloud server list-", ["list-servers", "list-backups", "list-files", "list-processes"]),
+    ("barman-cloud server -f json -c /etc/f.conf show-b", ["show-backup"]),
+    ("barman-cloud server -c ", [":files"]),
+    ("barman-cloud server sync", []),
+    ("barman-cloud server nonsense ", []),
+    ("barman-cloud server backup --inc", ["--incremental"]),
     ("barman-cloud-backup-list --form", ["--format"]),
     ("barman-cloud-backup-list --format ", ["console", "json", "wide", "csv"]),
     ("barman-cloud-backup-list --format=j", ["--format=json"]),
@@ -76,6 +84,9 @@ def test_servers_of_the_configuration(store: str, tmp_path: Path, monkeypatch: p
     (tmp_path / ".barman.conf").write_text(f"[main]\n{place}[mirror]\n{place}")
     assert offered("barman-cloud backup-show m") == ["main", "mirror"]
     assert offered("barman-cloud backup-show main 20261127") == ["20261127T030000"]
+    assert offered("barman-cloud server show-backup mi") == ["mirror"]
+    assert offered("barman-cloud server -q recover main 20261127") == ["20261127T030000"]
+    assert offered("barman-cloud server restore main latest ") == [":files"]
     monkeypatch.setenv("BARMAN_CLOUD_URL", store)
     assert offered("barman-cloud backup-show mir") == ["mirror"]
 
@@ -144,16 +155,38 @@ def test_real_bash(store: str) -> None:
     subprocess.run(["bash", "--norc", "-c", registered], check=True, env=variables, capture_output=True)
 
 
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_other_shells_take_their_scripts(shell: str, tmp_path: Path) -> None:
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} isn't installed")
-    script = tmp_path / "script"
-    script.write_text(
-        subprocess.run([BIN / "barman-cloud", "completion", shell], capture_output=True, text=True, check=True).stdout
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish isn't installed")
+def test_real_fish_finds_the_installed_script() -> None:
+    place = completions.DIRECTORY / completions.FISH
+    command = f"set PATH {BIN} $PATH; set fish_complete_path {place}; complete -C '%s'"
+    for line, word in (("barman-cloud ver", "verify"), ("barman-cloud-backup-list --format w", "wide")):
+        done = subprocess.run(["fish", "--no-config", "-c", command % line], capture_output=True, text=True, check=True)
+        assert done.stdout.split()[0] == word
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh isn't installed")
+def test_real_zsh_finds_the_installed_script(tmp_path: Path) -> None:
+    script = completions.DIRECTORY / completions.ZSH / "_barman_cloud"
+    subprocess.run(["zsh", "-n", script], check=True)
+    (tmp_path / ".zshrc").write_text(
+        f"path=({BIN} $path); fpath=({script.parent} $fpath); PS1='ready> '\nautoload -Uz compinit; compinit -u -D\n"
     )
-    subprocess.run([shell, "-n", script], check=True)
-    if shell == "fish":
-        command = f"set PATH {BIN} $PATH; source {script}; complete -C 'barman-cloud ver'"
-        done = subprocess.run(["fish", "--no-config", "-c", command], capture_output=True, text=True, check=True)
-        assert done.stdout.split()[0] == "verify"
+    variables = {**command_environment({}), "ZDOTDIR": str(tmp_path), "TERM": "xterm"}
+    with Terminal.run(["zsh", "-i"], 100, environ=variables) as terminal:
+        terminal.until(lambda: terminal.lines[-1:] == ["ready>"], 20)
+        # The first time that anything is completed: the file is loaded by that.
+        os.write(terminal.descriptor, b"barman-cloud ver\t")
+        terminal.until(lambda: terminal.lines[-1].startswith("ready> barman-cloud verify"), 20)
+        os.write(terminal.descriptor, b"\x15barman-cloud-backup-list --format w\t")
+        terminal.until(lambda: terminal.lines[-1].startswith("ready> barman-cloud-backup-list --format wide"), 20)
+
+
+def test_the_installed_scripts_are_up_to_date_and_load_each_other() -> None:
+    made = completions.scripts()
+    there = [path for path in completions.DIRECTORY.rglob("*") if path.is_file()]
+    assert {str(path.relative_to(completions.DIRECTORY)): path.read_text() for path in there} == made
+    for name in PROGRAMS:
+        script = completions.DIRECTORY / completions.BASH / f"barman-cloud-{name}"
+        command = f"source {script}; complete -p {script.name}"
+        done = subprocess.run(["bash", "--norc", "-c", command], capture_output=True, text=True, check=True)
+        assert "-F _barman_cloud" in done.stdout

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from barman_cloud.cli.command import load
+from barman_cloud.cli.commands import SHORT, SUMMARIES
+from barman_cloud.cli.main import main as umbrella
 from barman_cloud.cli.names import with_configuration
 from barman_cloud.errors import ConfigurationError
 
@@ -144,8 +146,9 @@ def test_the_server_of_the_variable_is_looked_up_in_the_configuration(
 def test_two_places_are_refused_where_one_is_needed(file: str) -> None:
     assert expanded("wal-restore", file, "split", "0", "x").endswith("s3://wal/prod split 0 x")
     assert expanded("backup-show", file, "split", "last").endswith("s3://backups/prod split last")
-    with pytest.raises(ConfigurationError, match="and restore needs both in one place"):
-        expanded("restore", file, "split", "last", "/x")
+    for command, words in (("restore", ("last", "/x")), ("backup", ()), ("backup-delete", ("-b", "last"))):
+        with pytest.raises(ConfigurationError, match=f"conf:[0-9]+: .* and {command} needs both in one place"):
+            expanded(command, file, "split", *words)
 
 
 def test_an_unknown_name_is_one_line(file: str) -> None:
@@ -213,3 +216,18 @@ def test_copies_by_rsync_are_refused_for_backups_alone(tmp_path: Path, method: s
         expanded("backup", str(path), "main")
     assert expanded("backup", str(path), "--method", "files", "main").endswith("s3://b/p main")
     assert expanded("backup-list", str(path), "main").endswith("s3://b/p main")
+
+
+def test_short_words_are_the_commands(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr("barman_cloud.cli.main.run_command", lambda command, *_, **__: seen.append(command.name) or 0)
+    for short, name in SHORT.items():
+        assert umbrella(["-c", file, short, "main"]) == umbrella(["-c", file, name, "main"]) == 0
+    assert seen == [name for name in SHORT.values() for _ in range(2)]
+    assert not set(SHORT) & set(SUMMARIES)
+
+
+def test_a_word_that_is_nearly_a_command_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for word, meant in (("lst", "list"), ("bakup", "backup"), ("drils", "drill")):
+        assert umbrella([word]) == 3
+        assert f"is it '{meant}'?" in capsys.readouterr().err

@@ -206,8 +206,13 @@ def test_the_page_stands_by_itself_and_says_everything_in_words_too(overview: Ov
     checker.feed(page)
     assert checker.open == []
     tags = Counter(tag for tag, _ in checker.found)
+    regions = [attributes for _, attributes in checker.found if attributes.get("role") == "region"]
+    assert len(regions) == tags["svg"] + tags["table"], "what may be wider than the window"
+    assert all(attributes["tabindex"] == "0" and attributes["aria-label"] for attributes in regions)
+    names = [attributes["id"] for _, attributes in checker.found if "id" in attributes]
+    assert len(names) == len(set(names))
     assert tags["script"] == tags["img"] == tags["iframe"] == 0
-    assert not re.search(r"(?:src|href)=\"(?!data:,)|url\(|@import|javascript:", page)
+    assert not re.search(r"(?:src|href)=\"(?!data:,|#)|url\(|@import|javascript:", page)
     assert "default-src 'none'" in page
     assert "prefers-color-scheme: dark" in page
     classes = Counter(
@@ -232,6 +237,29 @@ def test_the_page_stands_by_itself_and_says_everything_in_words_too(overview: Ov
     assert max(within) <= 960
 
 
+def luminance(colour: str) -> float:
+    """Return the relative luminance of ``#rrggbb`` (WCAG 2.2)."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_what_is_written_and_drawn_is_told_from_the_paper_by_weak_eyes_too() -> None:
+    """Contrast as WCAG 2.2 wants it (AA): 4.5 for text, 3 for shapes, in the light and in the dark form."""
+    page = as_html([Overview("s3://bucket", "main", NOW)])
+    forms = [dict(re.findall(r"--(\w+): (#\w{6})", form)) for form in re.findall(r":root \{([^}]*)\}", page)]
+    assert len(forms) == 2
+    texts = {"ink", "soft", "good", "bad", "warn"}
+    for colours in forms:
+        assert texts < set(colours)
+        for name, colour in colours.items():
+            if name in ("paper", "card", "line"):
+                continue
+            for below in ("paper", "card") if name in texts else ("paper",):
+                bright, dim = sorted((luminance(colour), luminance(colours[below])), reverse=True)
+                assert (bright + 0.05) / (dim + 0.05) >= (4.5 if name in texts else 3), (name, below)
+
+
 @pytest.mark.parametrize("moved", [timedelta(0), timedelta(days=4000)])
 def test_an_archive_of_nearly_nothing_is_drawn_too(moved: timedelta) -> None:
     empty = Overview("s3://bucket", "a&b", NOW + moved)
@@ -239,7 +267,10 @@ def test_an_archive_of_nearly_nothing_is_drawn_too(moved: timedelta) -> None:
     checker.feed(as_html([empty, empty]))
     assert checker.open == []
     assert "no moment can be restored" in as_text(empty)
-    assert sum(tag == "main" for tag, _ in checker.found) == 2
+    assert Counter(tag for tag, _ in checker.found)["main"] == 1
+    sections = [attributes["id"] for tag, attributes in checker.found if tag == "section"]
+    assert [attributes["href"] for tag, attributes in checker.found if tag == "a"] == [f"#{name}" for name in sections]
+    assert len(sections) == 2
 
 
 def test_the_command_shows_all_servers_or_those_that_are_named(
@@ -254,7 +285,7 @@ def test_the_command_shows_all_servers_or_those_that_are_named(
     page = tmp_path / "report.html"
     assert main(COMMAND, ["--html", str(page), url, "other", "main"]) == 0
     assert capsys.readouterr().out == ""
-    assert re.findall(r"<h1>(\w+)</h1>", page.read_text()) == ["other", "main"]
+    assert re.findall(r"<h1[^>]*>(\w+)</h1>", page.read_text()) == ["other", "main"]
     assert main(COMMAND, [url, "mian"]) == 1
     assert "is it 'main'?" in capsys.readouterr().err
     assert main(COMMAND, ["--html", "/no/such/place/x.html", url]) == 4
@@ -290,7 +321,7 @@ def test_a_browser_shows_the_page_without_a_complaint(overview: Overview, tmp_pa
             background, colours = pixels(shot, 800, rows=1500 if is_light else 1)
             assert (sum(background) > 600) == is_light
             if is_light:  # full backups, WAL, gaps, what can be recovered
-                assert colours >= {(31, 111, 235), (91, 140, 90), (207, 34, 46), (26, 127, 55)}
+                assert colours >= {(10, 77, 184), (91, 140, 90), (207, 34, 46), (26, 127, 55)}
     assert dom.count("<svg ") == 4
     assert dom.count('class="gap"') == 1
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import itertools
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -139,6 +142,37 @@ class TestPlace:
             (place.root / "link").symlink_to("/etc")
             raise KeyboardInterrupt
         assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("after", [False, True])
+    def test_an_interruption_of_its_removal_does_not_stop_that(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, after: bool
+    ) -> None:
+        for moment in itertools.count(1):
+            calls = 0
+
+            def interrupting(function: Callable[..., None], moment: int = moment) -> Callable[..., None]:
+                def call(*arguments: Any, **options: Any) -> None:
+                    nonlocal calls
+                    calls += 1
+                    if after or calls != moment:
+                        function(*arguments, **options)
+                    if calls == moment:
+                        raise KeyboardInterrupt
+
+                return call
+
+            with contextlib.suppress(KeyboardInterrupt), scratch(tmp_path) as place:
+                for name in ("base/1", "base/2", "PG_VERSION"):
+                    (place.data / name).parent.mkdir(parents=True, exist_ok=True)
+                    (place.data / name).write_text("x")
+                for name in ("unlink", "rmdir"):
+                    monkeypatch.setattr(os, name, interrupting(getattr(os, name)))
+            monkeypatch.undo()
+            assert list(tmp_path.iterdir()) == [], f"interrupted at removal {moment}"
+            if calls < moment:
+                break
+        assert moment > 6
+        assert "can't be removed" not in caplog.text
 
     def test_it_stays_if_it_is_kept(self, tmp_path: Path) -> None:
         with scratch(tmp_path) as place:

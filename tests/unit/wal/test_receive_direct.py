@@ -14,7 +14,7 @@ from barman_cloud.errors import BarmanCloudError, ConflictError, ConnectivityErr
 from barman_cloud.postgres.timeline import Switch
 from barman_cloud.postgres.wal import parse_wal_name
 from barman_cloud.store.base import Buffer, ObjectKind, StoreURL, Tags
-from barman_cloud.wal import receive_workers
+from barman_cloud.wal import receive_direct, receive_memory, receive_segment, receive_workers
 from barman_cloud.wal.archiver import ArchiveOptions, Archiver
 from barman_cloud.wal.receive_direct import DirectOptions, DirectSink
 from barman_cloud.wal.receive_plan import Lineage
@@ -61,6 +61,21 @@ class DisturbedStore(MemoryStore):
         super().put(key, content, kind=kind, if_absent=if_absent, tags=tags)
         if dice < 0.05 and not if_absent:
             raise ConnectivityError("lost behind it")
+
+
+CHUNK = 1 << 16
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["", "large"])
+def large(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> bool:
+    """Whether segments count as large, so that what is stored of them leaves memory."""
+    if request.param:
+        monkeypatch.setattr(receive_memory, "LARGE", SIZE // 2)
+        monkeypatch.setattr(receive_memory, "CHUNK", CHUNK)
+        for module in (receive_segment, receive_direct):
+            monkeypatch.setattr(module, "LARGEST_PIECE", 50_000)
+        monkeypatch.setattr(receive_direct, "LARGE_MEMORY", 4 * SIZE)
+    return bool(request.param)
 
 
 @pytest.fixture(autouse=True)
@@ -300,3 +315,49 @@ def test_memory_is_bounded_while_one_segment_cannot_be_stored(
     assert not sink.has_room()
     assert sink.flushed == START
     sink._shared.fail(RuntimeError("the end of the test"))
+
+
+def test_what_is_stored_of_a_large_segment_leaves_memory(
+    store: DisturbedStore, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not large:
+        pytest.skip("smaller ones are in memory as a whole")
+    monkeypatch.setattr(receive_direct, "LARGE_MEMORY", 5 * CHUNK)
+    sink = sink_on(store, 1)
+    sink.prepare(lineage())
+    sink.begin(1, START, SIZE)
+    most = 0
+    end = 15 * CHUNK + 1000
+    while sink.written < START + end:
+        if not sink.has_room():
+            sink.wait_for_room(0.01)
+            continue
+        position = sink.written - START
+        sink.take(memoryview(WAL[position : min(position + 20_000, end)]), START + len(WAL))
+        most = max(most, sum(segment.held for segment in sink._shared.open))
+    sink.settle(30)
+    assert sink.flushed == START + end
+    assert most <= 6 * CHUNK
+    assert sink._shared.open[-1].held == CHUNK
+
+    # Another receiver compares what comes once more by digests: nothing of it counts before its chunk agrees.
+    later = sink_on(store, 2)
+    later.prepare(lineage())
+    assert later.acknowledged_up_to(lineage()) == START + end
+    later.begin(1, START, SIZE)
+    later.take(memoryview(WAL[: CHUNK + 5000]), START + SIZE)
+    assert later.flushed == START + CHUNK
+    changed = bytearray(WAL[CHUNK + 5000 : 3 * CHUNK])
+    changed[100] ^= 1
+    with pytest.raises(ConflictError, match=f"diverged timeline: .* from byte {CHUNK} on"):
+        later.take(memoryview(bytes(changed)), START + SIZE)
+    assert later.flushed <= START + CHUNK
+    acknowledged_is_stored(store, START + end)
+
+    last = sink_on(store, 3)
+    last.prepare(lineage())
+    last.begin(1, START, SIZE)
+    for position in range(0, SIZE, 20_000):
+        last.take(memoryview(WAL[position : min(position + 20_000, SIZE)]), START + SIZE)
+    wait_for(lambda: not list(store.list(LAYOUT.pieces_dir)), what="the full segment to replace its pieces")
+    assert stored_bytes(store, FIRST) == segment(FIRST)

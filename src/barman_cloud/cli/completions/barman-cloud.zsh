@@ -15,8 +15,11 @@ _barman_cloud() {
     done < <("$umbrella" __complete "$line" 2>/dev/null)
     compadd -l -d described -- "${found[@]}"
 }
-if (( $+functions[compdef] )); then
+# Loaded by zsh itself, out of a directory of its fpath, this is the function, and somebody waits for its answer.
+if [[ ${funcstack[1]} == _barman_cloud ]]; then
+    _barman_cloud "$@"
+elif (( $+functions[compdef] )); then
     compdef _barman_cloud @PROGRAMS@
 else
-    _barman_cloud "$@"
+    echo 'barman-cloud: completion needs compinit first: autoload -Uz compinit && compinit' >&2
 fi

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from barman_cloud.catalog.backup_info import STARTED, to_json_dict
 from barman_cloud.catalog.lineage import stored_sizes
 from barman_cloud.cli import values
-from barman_cloud.cli.server import locks
 from barman_cloud.cli.server.import_state import import_once
 from barman_cloud.cli.server.session import add_servers, say_without_effect, with_default
 from barman_cloud.errors import BarmanCloudError, ConfigurationError, OperationError
 from barman_cloud.report.text import duration, size
+from barman_cloud.schedule import locks
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

@@ -10,11 +10,11 @@ from barman_cloud.catalog import keep as keeps
 from barman_cloud.catalog.lineage import descendants
 from barman_cloud.catalog.needed_wal import missing_segments, needed_wal
 from barman_cloud.catalog.wal_archive import WalArchive
-from barman_cloud.cli.server import locks
 from barman_cloud.cli.server.import_state import import_once
 from barman_cloud.cli.server.session import add_backup
 from barman_cloud.errors import BarmanCloudError, OperationError
 from barman_cloud.report.text import duration
+from barman_cloud.schedule import locks
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

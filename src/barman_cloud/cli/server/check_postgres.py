@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from barman_cloud.cli.server import check_archive, locks, postgres, receiving
+from barman_cloud.cli.server import check_archive, postgres, receiving
 from barman_cloud.cli.server.check_line import Line
+from barman_cloud.cli.wal_receive import RECEIVE
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.postgres.archiving import archiving_problem
 from barman_cloud.postgres.connection import first_line, read_metadata
 from barman_cloud.replication import slots
 from barman_cloud.replication.session import open_session
+from barman_cloud.schedule import locks
+from barman_cloud.schedule.local import lock_path
 
 if TYPE_CHECKING:
     from barman_cloud.cli.server.check_archive import Archive
@@ -129,12 +132,16 @@ def _system_id(connection: Connection | None, archive: Archive) -> Line:
 
 
 def _receiver(server: OneServer) -> Line:
-    path = locks.lock_path(server["barman_lock_directory"], server.name, receiving.RECEIVE)
+    path = lock_path(Path(server["barman_lock_directory"]), server.name, RECEIVE)
     if locks.holder(path) is not None:
         return Line("receive-wal running", True)
     if owner := receiving.lease_owner(server):
         return Line("receive-wal running", True, owner)
-    return Line("receive-wal running", False, f"start it: barman-cloud server receive-wal {server.name}, or cron")
+    from barman_cloud.schedule.overview import receiver_problem
+
+    problem = receiver_problem(server.wals.store, server.wals.layout)
+    start = f"start it: barman-cloud server receive-wal {server.name}, or cron"
+    return Line("receive-wal running", False, f"{problem}; {start}" if problem else start)
 
 
 def _of_archiver(server: OneServer, connection: Connection, metadata: ServerMetadata) -> Iterator[Line]:

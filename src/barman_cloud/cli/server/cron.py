@@ -17,10 +17,8 @@ def cron_arguments(parser: ArgumentParser) -> None:
 def cron(session: Session, _args: Namespace) -> None:
     """Start what is due for every active server. A server that can't be looked at is warned of: the next pass asks."""
     from barman_cloud.cli.cron import lines_as_barman, start_due
-    from barman_cloud.config.user import require_user
     from barman_cloud.schedule.maintain import active_names
 
-    require_user(session.configuration.common)
     done = start_due(session.configuration, active_names(session.configuration))
     if done is None:
         session.output.info("Another cron process is already running on this machine")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.layout import BACKUP_ID
-from barman_cloud.cli.server import incoming, locks
+from barman_cloud.cli.server import incoming
 from barman_cloud.cli.server.session import add_servers
 from barman_cloud.errors import (
     BarmanCloudError,
@@ -31,6 +31,7 @@ from barman_cloud.errors import (
     ObjectNotFoundError,
 )
 from barman_cloud.report.text import counted
+from barman_cloud.schedule import locks
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

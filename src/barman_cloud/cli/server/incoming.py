@@ -11,17 +11,15 @@ import re
 import sys
 import tarfile
 import tempfile
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from barman_cloud.cli.server import locks
 from barman_cloud.cli.server.session import add_server
-from barman_cloud.errors import BarmanCloudError, ConflictError, IntegrityError, UsageError
+from barman_cloud.errors import IntegrityError, UsageError
 from barman_cloud.postgres.wal import is_wal_name
+from barman_cloud.schedule import locks
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -30,9 +28,6 @@ if TYPE_CHECKING:
     from barman_cloud.wal.archiver import Archiver
 
 ARCHIVE = "archive-wal"
-_JOBS = 4
-_SETTLED = 60.0
-"""Seconds after which a file that isn't whole counts as damaged: before, it may still be written."""
 _SUMS = {"SHA256SUMS": "sha256", "MD5SUMS": "md5"}
 _LARGEST_SUMS = 1 << 20
 _PIECE = 1 << 20
@@ -40,13 +35,11 @@ _PIECE = 1 << 20
 
 @contextmanager
 def archiver_of(server: OneServer) -> Iterator[Archiver]:
-    """An archiver with the compression, tags and encryption of the configuration."""
-    from barman_cloud.cli import options
-    from barman_cloud.cli.wal_archive import archiver_from
+    """An archiver with the compression, tags, encryption and hook scripts of the configuration."""
+    from barman_cloud.cli.incoming import archiver_for
 
-    args = server.plain("wal-archive", ["000000010000000000000001"])
-    with options.store_from(args) as store:
-        yield archiver_from(args, store)
+    with archiver_for(server.session.configuration, server.config) as (archiver, _):
+        yield archiver
 
 
 def archive_wal_arguments(parser: ArgumentParser) -> None:
@@ -66,6 +59,8 @@ def archive_waiting(server: OneServer, *, say_nothing: bool = False) -> int:
     What is damaged, or has the name of other content, is moved to ``errors_directory``. Errors of the store are raised:
     everything stays for the next time.
     """
+    from barman_cloud.cli.incoming import archive_files
+
     stored = 0
     for kind, limit in _sources(server):
         directory = Path(server["streaming_wals_directory" if kind == "streaming" else "incoming_wals_directory"])
@@ -78,14 +73,14 @@ def archive_waiting(server: OneServer, *, say_nothing: bool = False) -> int:
             if not say_nothing:
                 server.output.info("\tno file found")
             continue
-        with archiver_of(server) as archiver, ThreadPoolExecutor(_JOBS, thread_name_prefix="archive") as pool:
-            # History files first. A failure of the store ends this, and whatever isn't stored stays.
-            for path, error in zip(chosen, pool.map(lambda path: _archive(archiver, path), chosen), strict=True):
-                if error is None:
-                    stored += 1
-                    server.output.info(f"\t{path.name}")
-                elif not _may_be_unfinished(path, error):
-                    _set_aside(server, path, error)
+        for outcome in archive_files(server.session.configuration, server.config, chosen):
+            if outcome.error is not None:
+                server.output.error(
+                    f"{outcome.path.name} is not archived and moved to {outcome.place}: {outcome.error}"
+                )
+            elif outcome.is_stored:
+                stored += 1
+                server.output.info(f"\t{outcome.path.name}")
     return stored
 
 
@@ -94,7 +89,7 @@ def _sources(server: OneServer) -> list[tuple[str, int]]:
     sources = []
     if server["archiver"] or waiting(Path(server["incoming_wals_directory"])):
         sources.append(("file archival", server["archiver_batch_size"]))
-    if server["streaming_archiver"] or not sources:
+    if server["streaming_archiver"] or not sources or waiting(Path(server["streaming_wals_directory"])):
         sources.append(("streaming", server["streaming_archiver_batch_size"]))
     return sources
 
@@ -107,29 +102,6 @@ def waiting(directory: Path) -> list[Path]:
         return []
     names = [name for name in found if is_wal_name(name) and not name.endswith(".partial")]
     return [directory / name for name in sorted(names, key=lambda name: (not name.endswith(".history"), name))]
-
-
-def _archive(archiver: Archiver, path: Path) -> BarmanCloudError | None:
-    """Store a file and remove it; returns what is wrong with the file itself."""
-    try:
-        archiver.archive(str(path))
-    except (ConflictError, IntegrityError) as error:
-        return error
-    path.unlink(missing_ok=True)
-    return None
-
-
-def _may_be_unfinished(path: Path, error: BarmanCloudError) -> bool:
-    return isinstance(error, IntegrityError) and time.time() - path.stat().st_mtime < _SETTLED
-
-
-def _set_aside(server: OneServer, path: Path, error: BarmanCloudError) -> None:
-    directory = Path(server["errors_directory"])
-    directory.mkdir(parents=True, exist_ok=True)
-    what = "duplicate" if isinstance(error, ConflictError) else "unknown"
-    place = directory / f"{path.name}.{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{what}"
-    path.replace(place)
-    server.output.error(f"{path.name} is not archived and moved to {place}: {error}")
 
 
 def put_wal_arguments(parser: ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
@@ -12,6 +13,7 @@ from barman_cloud import __version__, logs
 from barman_cloud.cli.command import describe
 from barman_cloud.cli.server import registry
 from barman_cloud.cli.server.output import Output
+from barman_cloud.cli.showing import waiting
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.report.terminal import give_up_stdout
 
@@ -52,7 +54,7 @@ def _run(do: Any, args: argparse.Namespace, output: Output, file: str | None, le
     # Lines that are made before the configuration tells where else they go, a warning of its own included.
     logs.configure(2 if output.debug else 0, sink=output.logged)
     try:
-        with Session.open(file, output, level) as session:
+        with nullcontext() if output.quiet else waiting(), Session.open(file, output, level) as session:
             do(session, args)
     except BarmanCloudError as error:
         output.error(str(error), error.hint)

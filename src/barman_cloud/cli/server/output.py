@@ -13,7 +13,7 @@ from typing import Any
 
 from barman_cloud import logs
 from barman_cloud.logs import escape_controls
-from barman_cloud.report.terminal import StandardOutput, flush, write
+from barman_cloud.report.terminal import StandardOutput, aside, flush, write
 
 
 class Output:
@@ -23,7 +23,7 @@ class Output:
         self.as_json = as_json
         self.debug = debug
         self.exit_code = 0
-        self._quiet = quiet
+        self.quiet = quiet
         self._document: dict[str, Any] = {}
         self.silent = False
         """No JSON object is printed: standard output holds something else."""
@@ -42,7 +42,7 @@ class Output:
 
     def text(self, text: str) -> None:
         """Print whole lines that JSON has in another form."""
-        if not self.as_json and not self._quiet and text:
+        if not self.as_json and not self.quiet and text:
             StandardOutput(tabs=True).write(text)
             flush()
 
@@ -58,7 +58,7 @@ class Output:
     def raw(self, text: str) -> None:
         """Print something that is the same in both forms; no JSON object follows."""
         self.silent = True
-        if not self._quiet:
+        if not self.quiet:
             write(text)
 
     def logged(self, level: int, message: str) -> None:
@@ -68,11 +68,11 @@ class Output:
         elif level >= logs.WARNING:
             self.warning(message)
         elif self.debug:
-            print(f"{'INFO' if level >= logs.INFO else 'DEBUG'}: {escape_controls(message)}", file=sys.stderr)
+            _on_stderr(f"{'INFO' if level >= logs.INFO else 'DEBUG'}: {escape_controls(message)}")
 
     def finish(self) -> None:
         """Print the JSON object."""
-        if self.as_json and not self.silent and not self._quiet:
+        if self.as_json and not self.silent and not self.quiet:
             write(json.dumps(self._document, sort_keys=True))
 
     def _lines(self, kind: str, line: str) -> None:
@@ -81,4 +81,9 @@ class Output:
         elif kind == "_INFO":
             self.text(f"{line}\n")
         else:
-            print(f"{kind[1:]}: {escape_controls(line)}", file=sys.stderr)
+            _on_stderr(f"{kind[1:]}: {escape_controls(line)}")
+
+
+def _on_stderr(line: str) -> None:
+    with aside():
+        print(line, file=sys.stderr)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 
-from barman_cloud.cli.server import incoming, locks, postgres
+from barman_cloud.cli.server import incoming, postgres
 from barman_cloud.cli.server.import_state import import_once
 from barman_cloud.cli.server.session import add_server, add_servers, with_default
+from barman_cloud.cli.wal_receive import RECEIVE
 from barman_cloud.errors import BarmanCloudError, ConfigurationError, ConflictError, NotFoundError, OperationError
 from barman_cloud.postgres.connection import first_line, read_metadata
 from barman_cloud.postgres.wal import parse_lsn, segment_name
+from barman_cloud.schedule import locks
+from barman_cloud.schedule.local import lock_path
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -22,7 +26,6 @@ if TYPE_CHECKING:
     from barman_cloud.cli.server.session import OneServer, Session
     from barman_cloud.postgres.connection import Connection
 
-RECEIVE = "receive-wal"
 _STOP_SECONDS = 60.0
 ARCHIVE_TIMEOUT = 30
 """Seconds that ``switch-wal --archive`` waits, as Barman."""
@@ -60,14 +63,12 @@ def _receive(server: OneServer) -> None:
             f"{server.name}",
             hint="set streaming_archiver = on",
         )
-    busy = f"Another receive-wal process is already running for server {server.name}."
     server.output.info(f"Starting receive-wal for server {server.name}")
-    with locks.held(server["barman_lock_directory"], server.name, RECEIVE, busy):
-        import_once(server)
-        args = server.plain("wal-receive", receiver_words(server))
-        from barman_cloud.cli.wal_receive import COMMAND
+    from barman_cloud.cli.wal_receive import COMMAND, one_on_this_machine
 
-        COMMAND.run(args)
+    with one_on_this_machine(server.config):
+        import_once(server)
+    COMMAND.run(server.plain("wal-receive", receiver_words(server)))
 
 
 def receiver_words(server: OneServer) -> list[str]:
@@ -221,7 +222,7 @@ def terminate_process(session: Session, args: Namespace) -> None:
 
 
 def _terminate(server: OneServer, task: str) -> None:
-    path = locks.lock_path(server["barman_lock_directory"], server.name, task)
+    path = lock_path(Path(server["barman_lock_directory"]), server.name, task)
     pid = locks.holder(path)
     if not pid:
         raise NotFoundError(f"Termination of {task} failed: no such process for server {server.name}")

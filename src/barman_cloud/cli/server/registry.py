@@ -39,7 +39,11 @@ COMMANDS: dict[str, Entry] = {
         "the lines of Barman come first, under the same names; behind them are ours, such as `wal continuity` and "
         "`configuration`; a bucket that doesn't exist FAILED; a receiver on another host counts as running",
     ),
-    "status": Entry("status", "Show the state of a server and its backups."),
+    "status": Entry(
+        "status",
+        "Show the state of a server and its backups.",
+        "at the end what is wrong with receiving WAL, if anything is, and the last and next run of what has a schedule",
+    ),
     "replication-status": Entry("replication", "Show the clients that stream WAL from a server."),
     "backup": Entry(
         "backup",

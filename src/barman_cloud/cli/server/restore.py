@@ -61,7 +61,7 @@ def restore_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--standby-mode", action="store_true", help="make it a standby")
     parser.add_argument("-j", "--jobs", "--njobs", type=values.positive, metavar="N", help="parallel workers")
     parser.add_argument("--restore-command", metavar="COMMAND", help="write this restore_command")
-    parser.add_argument("--recovery-conf-filename", metavar="FILE", help="write recovery settings to this file too")
+    parser.add_argument("--recovery-conf-filename", metavar="FILE", help="write recovery settings to this file instead")
     delta = parser.add_mutually_exclusive_group()
     delta.add_argument(
         "--delta-restore", action="store_true", help="write only what differs in a directory that is there"

@@ -38,10 +38,12 @@ class Session:
 
     @classmethod
     def open(cls, file: str | None, output: Output, level: str | None = None) -> Session:
-        """Read the configuration, and see that messages also go to its ``log_file``."""
+        """Read the configuration, be its ``barman_user``, and see that messages also go to its ``log_file``."""
         from barman_cloud.config.reader import load
+        from barman_cloud.config.user import act_as_user
 
         configuration = load(file)
+        act_as_user(configuration.common)
         session = cls(configuration, output)
         session._log(level)
         return session
@@ -185,14 +187,15 @@ class OneServer:
     def plain(self, command: str, words: Iterable[str]) -> Arguments:
         """Return the parsed command line of a plain command for this server, filled up from the configuration."""
         from barman_cloud.cli.command import load, parse
-        from barman_cloud.cli.names import with_configuration
+        from barman_cloud.cli.names import completed
 
         found = load(command)
-        complete = with_configuration(found, [self.name, *words], self.session.configuration.file)
+        complete, _ = completed(found, [self.name, *words], self.session.configuration, self.config)
         try:
             args = parse(found, complete, f"barman-cloud {command}")
         except SystemExit as ended:
             raise SystemExit(2 if ended.code else 0) from None  # a wrong command line ends with 2 here
+        args.configuration_file, args.server = self._file, self.config  # whose hook scripts run
         if found.validate:
             found.validate(args)
         return args

@@ -31,7 +31,7 @@ def status(session: Session, args: Namespace) -> None:
 
 
 def _status(server: OneServer) -> None:
-    lines = [*_of_configuration(server), *_of_postgres(server), *_of_catalogue(server)]
+    lines = [*_of_configuration(server), *_of_postgres(server), *_of_catalogue(server), *_of_maintenance(server)]
     shown = [f"\t{label}: {printable(str(value))}\n" for _, label, value in lines]
     server.output.text("".join([f"Server {server.name}:\n", *shown]))
     server.output.result(
@@ -94,3 +94,18 @@ def _of_catalogue(server: OneServer) -> Iterator[_Line]:
         "Minimum redundancy requirements",
         f"{'satisfied' if full >= least else 'FAILED'} ({full}/{least})",
     )
+
+
+def _of_maintenance(server: OneServer) -> Iterator[_Line]:
+    """Ours alone: what is wrong with the receiver, and what ``cron`` did and does next; nothing before its first pass
+    but of what has a schedule.
+    """
+    from barman_cloud.cli.commands import SUMMARIES
+    from barman_cloud.schedule.overview import overview, receiver_problem
+
+    store, layout = server.wals.store, server.wals.layout
+    if server["streaming_archiver"] and (problem := receiver_problem(store, layout)):
+        yield "receive_wal", "Receiving of WAL", f"FAILED ({problem})"
+    for job in overview(store, layout, server.config, SUMMARIES).jobs:
+        if job.last_start is not None or f"{job.job}_schedule" in server.config.places:
+            yield f"scheduled_{job.job}", f"Scheduled {job.job}", job

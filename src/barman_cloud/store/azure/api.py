@@ -17,8 +17,9 @@ from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock
 from barman_cloud.store.bucket_api import LISTING, Attributes, Page
 from barman_cloud.store.clients import READ_TIMEOUT
 from barman_cloud.store.failures import Failure, RequestFailedError, from_answer, unreadable
-from barman_cloud.store.http import Body, HttpClient, Response, cut_range, object_headers, object_in
+from barman_cloud.store.http import Body, HttpClient, Response
 from barman_cloud.store.integrity import CHECKSUM, md5_of, require_intact
+from barman_cloud.store.object_answers import cut_range, object_headers, object_in, object_info
 from barman_cloud.store.xml import Document, parse
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class AzureApi:
             query["delimiter"] = delimiter
         if token:
             query["marker"] = token
-        return self._page(self._send("GET", "", query).body, prefix)
+        return self._page(self.send("GET", "", query).body, prefix)
 
     def _page(self, body: bytes, prefix: str) -> Page:
         """Read an answer to List Blobs, and make sure that it is one about this container and prefix."""
@@ -76,10 +77,10 @@ class AzureApi:
         query = {"restype": "container", "comp": "list", "prefix": prefix, "include": "uncommittedblobs"}
         if token:
             query["marker"] = token
-        return self._page(self._send("GET", "", query).body, prefix)
+        return self._page(self.send("GET", "", query).body, prefix)
 
     def get(self, key: str) -> bytes:
-        answer = self._send("GET", key)
+        answer = self.send("GET", key)
         body = object_in(answer)
         require_intact(key, body, answer.headers.get(f"x-ms-meta-{CHECKSUM}"))
         return body
@@ -88,17 +89,10 @@ class AzureApi:
         headers = {"x-ms-range": f"bytes={start}-{end - 1}"}
         if etag is not None:
             headers["if-match"] = etag
-        return cut_range(self._send("GET", key, headers=headers), start, end)
+        return cut_range(self.send("GET", key, headers=headers), start, end)
 
     def head(self, key: str) -> ObjectInfo:
-        headers = object_headers(self._send("HEAD", key))
-        modified = headers.get("last-modified")
-        return ObjectInfo(
-            key,
-            int(headers.get("content-length", 0)),
-            headers.get("etag"),
-            parsedate_to_datetime(modified) if modified else None,
-        )
+        return object_info(key, object_headers(self.send("HEAD", key)))
 
     def put(self, key: str, data: Buffer, *, if_absent: bool, attributes: Attributes) -> None:
         headers = {"x-ms-blob-type": "BlockBlob", "content-type": "application/octet-stream"}
@@ -107,7 +101,7 @@ class AzureApi:
         if if_absent:
             headers["if-none-match"] = "*"
         try:
-            self._send("PUT", key, headers=headers, body=memoryview(data), status=201)
+            self.send("PUT", key, headers=headers, body=memoryview(data), status=201)
         except RequestFailedError as error:
             if if_absent and error.failure.code == "BlobAlreadyExists":
                 raise RequestFailedError(Failure(409, exists=True)) from error
@@ -136,7 +130,7 @@ class AzureApi:
             f"Content-ID: {number}\r\n\r\n{self._delete_request(key, credentials)}"
             for number, key in enumerate(keys)
         )
-        answer = self._send(
+        answer = self.send(
             "POST",
             "",
             {"restype": "container", "comp": "batch"},
@@ -151,7 +145,7 @@ class AzureApi:
         return f"DELETE {target} HTTP/1.1\r\n{lines}Content-Length: 0\r\n\r\n"
 
     def delete_one(self, key: str) -> None:
-        self._send("DELETE", key, status=202)
+        self.send("DELETE", key, status=202)
 
     def object_lock(self, key: str) -> ObjectLock | None:
         """Return the lock of a blob version or a container (REST API, "Get Blob Properties", "Get Container
@@ -160,7 +154,7 @@ class AzureApi:
         The time of a retention policy on the whole container can't be learned here; the service refuses such a deletion
         itself.
         """
-        headers = object_headers(self._send("HEAD", key))
+        headers = object_headers(self.send("HEAD", key))
         if headers.get("x-ms-legal-hold", "").lower() == "true" or self._container_is_held():
             return ObjectLock(key, "under legal hold")
         until = headers.get("x-ms-immutability-policy-until-date")
@@ -174,21 +168,21 @@ class AzureApi:
 
     def _container_is_held(self) -> bool:
         if self._held is None:
-            headers = object_headers(self._send("HEAD", "", _CONTAINER))
+            headers = object_headers(self.send("HEAD", "", _CONTAINER))
             self._held = headers.get("x-ms-has-legal-hold", "").lower() == "true"
         return self._held
 
     def properties(self, key: str) -> Mapping[str, str]:
         """Return the headers that tell of a blob, or of the container if ``key`` is empty."""
-        return object_headers(self._send("HEAD", key, None if key else _CONTAINER))
+        return object_headers(self.send("HEAD", key, None if key else _CONTAINER))
 
     def check(self, prefix: str) -> None:
         query = {"restype": "container", "comp": "list", "prefix": prefix, "maxresults": "1"}
-        self._page(self._send("GET", "", query).body, prefix)
+        self._page(self.send("GET", "", query).body, prefix)
 
     def create_bucket(self) -> None:
         try:
-            self._send("PUT", "", _CONTAINER)
+            self.send("PUT", "", _CONTAINER)
         except RequestFailedError as error:
             if error.failure.code != "ContainerAlreadyExists":
                 raise
@@ -200,26 +194,13 @@ class AzureApi:
         self,
         method: str,
         key: str,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: Body = b"",
-        *,
-        status: int,
-    ) -> Response:
-        """Make a request about ``key`` and return the answer, which must be of this status."""
-        return self._send(method, key, query, headers, body, status=status)
-
-    def _send(
-        self,
-        method: str,
-        key: str,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         body: Body = b"",
         *,
         status: int | None = None,
     ) -> Response:
-        """Return the answer to a request; raise ``RequestFailedError`` unless it is one of success.
+        """Return the answer to a request about ``key``; raise ``RequestFailedError`` unless it is one of success.
 
         ``status``: the only one by which the service says that it has done this; another one is something else's.
         """

@@ -16,8 +16,9 @@ from barman_cloud.store.bucket_api import LISTING, Attributes, Page
 from barman_cloud.store.clients import READ_TIMEOUT
 from barman_cloud.store.failures import Failure, RequestFailedError, from_answer, unreadable
 from barman_cloud.store.google.keys import GoogleSource
-from barman_cloud.store.http import Body, HttpClient, Response, cut_range, object_in
+from barman_cloud.store.http import Body, HttpClient, Response
 from barman_cloud.store.integrity import md5_of
+from barman_cloud.store.object_answers import cut_range, object_in
 
 if TYPE_CHECKING:
     from barman_cloud.deadline import Deadline
@@ -159,7 +160,7 @@ class GoogleApi:
         self._http.close()
 
     def send_xml(
-        self, method: str, key: str, query: dict[str, str], headers: dict[str, str], body: Body = b""
+        self, method: str, key: str, query: Mapping[str, str], headers: Mapping[str, str], body: Body = b""
     ) -> Response:
         """Make a request of the XML API, which the parts of an upload need."""
         return self._send(method, f"/{quote(self._settings.bucket, safe='')}/{quote(key)}", query, headers, body)

@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from crc32c import crc32c
 
 from barman_cloud.store.integrity import AlteredError, md5_in, md5_of
-from barman_cloud.store.xml_uploads import (
-    completion,
-    etag_of,
-    part_element,
-    parts_in,
-    parts_query,
-    require_completed,
-    unfinished_in,
-    unfinished_query,
-    upload_id,
-)
+from barman_cloud.store.object_answers import etag_of
+from barman_cloud.store.xml_uploads import XmlParts, part_element, upload_id
 
 if TYPE_CHECKING:
-    from barman_cloud.store.bucket_api import Attributes, Part, UploadsPage
+    from barman_cloud.store.bucket_api import Attributes, Part
     from barman_cloud.store.google.api import GoogleApi
     from barman_cloud.store.google.settings import GoogleSettings
 
 
-class GoogleParts:
+class GoogleParts(XmlParts):
     """The requests. The service compares each part with its CRC-32C, and tells the one that it has computed itself."""
 
     def __init__(self, api: GoogleApi, settings: GoogleSettings) -> None:
-        self._api = api
+        super().__init__(api.send_xml, {})
         self._settings = settings
 
     def begin(self, key: str, attributes: Attributes) -> str:
-        return upload_id(self._api.send_xml("POST", key, {"uploads": ""}, self._settings.write_headers(attributes)))
+        return upload_id(self._send("POST", key, {"uploads": ""}, self._settings.write_headers(attributes)))
 
     def put_part(self, key: str, upload: str, part: Part) -> str:
         """Return the part's element of the completing request."""
@@ -44,23 +35,10 @@ class GoogleParts:
             value = crc32c(piece, value)
         checksum = f"crc32c={base64.b64encode(value.to_bytes(4)).decode()}"
         query = {"partNumber": str(part.number), "uploadId": upload}
-        answer = self._api.send_xml("PUT", key, query, {"x-goog-hash": checksum}, part.pieces)
+        answer = self._send("PUT", key, query, {"x-goog-hash": checksum}, part.pieces)
         if not _agrees(answer.headers, checksum, part):
             raise AlteredError(f"part {part.number} of gs://{self._settings.bucket}/{key}")
-        return part_element(part, etag_of(answer))
-
-    def complete(self, key: str, upload: str, parts: Sequence[str]) -> None:
-        query, headers = {"uploadId": upload}, {"content-type": "application/xml"}
-        require_completed(self._api.send_xml("POST", key, query, headers, completion(parts)))
-
-    def abort(self, key: str, upload: str) -> None:
-        self._api.send_xml("DELETE", key, {"uploadId": upload}, {})
-
-    def unfinished(self, prefix: str, marker: tuple[str, str] | None) -> UploadsPage:
-        return unfinished_in(self._api.send_xml("GET", "", unfinished_query(prefix, marker), {}), prefix)
-
-    def stored(self, key: str, upload: str, marker: str) -> tuple[int, str]:
-        return parts_in(self._api.send_xml("GET", key, parts_query(upload, marker), {}))
+        return part_element(part, etag_of(answer, "a part of an upload"))
 
 
 def _agrees(headers: Mapping[str, str], checksum: str, part: Part) -> bool:

@@ -13,8 +13,9 @@ from barman_cloud.errors import IntegrityError
 from barman_cloud.store.base import Buffer, ObjectInfo, ObjectLock
 from barman_cloud.store.bucket_api import LISTING, Attributes, Page
 from barman_cloud.store.failures import WRONG_REGION_CODES, Failure, RequestFailedError, from_answer, unreadable
-from barman_cloud.store.http import Body, HttpClient, Response, cut_range, object_headers, object_in
+from barman_cloud.store.http import Body, HttpClient, Response
 from barman_cloud.store.integrity import CHECKSUM, require_intact
+from barman_cloud.store.object_answers import cut_range, etag_of, object_headers, object_in, object_info
 from barman_cloud.store.s3.checksums import verify
 from barman_cloud.store.s3.keys import AwsCredentials
 from barman_cloud.store.s3.retention import DefaultRetention, retained
@@ -58,7 +59,7 @@ class S3Api:
             query["continuation-token"] = token
         elif start_after:
             query["start-after"] = start_after
-        return self._page(self._send("GET", "", query).body, prefix)
+        return self._page(self.send("GET", "", query).body, prefix)
 
     def _page(self, body: bytes, prefix: str) -> Page:
         """Read an answer to ListObjectsV2, and make sure that it is one about this bucket and prefix."""
@@ -78,7 +79,7 @@ class S3Api:
         return Page(objects, folders, token or None).checked(prefix, body)
 
     def get(self, key: str) -> bytes:
-        answer = self._send("GET", key, headers=self._settings.customer_key_headers())
+        answer = self.send("GET", key, headers=self._settings.customer_key_headers())
         return self._intact(key, answer, object_in(answer))
 
     def _intact(self, key: str, answer: Response, body: bytes) -> bytes:
@@ -88,7 +89,7 @@ class S3Api:
     def get_validated(self, key: str) -> bytes:
         """Return the object, compared with the checksum that S3 keeps of it."""
         headers = {**self._settings.customer_key_headers(), "x-amz-checksum-mode": "ENABLED"}
-        answer = self._send("GET", key, headers=headers)
+        answer = self.send("GET", key, headers=headers)
         if not verify(answer.headers, object_in(answer)):
             raise IntegrityError(
                 f"s3://{self._settings.bucket}/{key} arrived with another checksum than it was stored with"
@@ -99,22 +100,13 @@ class S3Api:
         headers = {"range": f"bytes={start}-{end - 1}", **self._settings.customer_key_headers()}
         if etag is not None:
             headers["if-match"] = etag
-        return cut_range(self._send("GET", key, headers=headers), start, end)
+        return cut_range(self.send("GET", key, headers=headers), start, end)
 
     def head(self, key: str) -> ObjectInfo:
-        from email.utils import parsedate_to_datetime
-
-        headers = self._head(key)
-        modified = headers.get("last-modified")
-        return ObjectInfo(
-            key,
-            int(headers.get("content-length", 0)),
-            headers.get("etag"),
-            parsedate_to_datetime(modified) if modified else None,
-        )
+        return object_info(key, self._head(key))
 
     def _head(self, key: str) -> Mapping[str, str]:
-        return object_headers(self._send("HEAD", key, headers=self._settings.customer_key_headers()))
+        return object_headers(self.send("HEAD", key, headers=self._settings.customer_key_headers()))
 
     def put(self, key: str, data: Buffer, *, if_absent: bool, attributes: Attributes) -> None:
         headers = self._settings.write_headers(attributes)
@@ -122,7 +114,7 @@ class S3Api:
         if if_absent:
             headers["if-none-match"] = "*"
         try:
-            self._send("PUT", key, headers=headers, body=memoryview(data), empty=True)
+            etag_of(self.send("PUT", key, headers=headers, body=memoryview(data), empty=True), "an upload")
         except RequestFailedError as error:
             if if_absent and error.failure.status == 412:
                 raise RequestFailedError(Failure(409, exists=True)) from error
@@ -131,7 +123,7 @@ class S3Api:
     def refuses_forged(self, key: str) -> bool:
         """Put content that isn't what was signed; tell whether the store noticed."""
         try:
-            self._send("PUT", key, body=b"forged", payload=hashlib.sha256(b"signed").hexdigest())
+            self.send("PUT", key, body=b"forged", payload=hashlib.sha256(b"signed").hexdigest())
         except RequestFailedError as error:
             if error.failure.status not in (400, 403):
                 raise
@@ -142,7 +134,7 @@ class S3Api:
         objects = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in keys)
         body = f'<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Quiet>true</Quiet>{objects}</Delete>'.encode()
         headers = {"content-md5": _md5(body), "content-type": "application/xml"}
-        answer = self._send("POST", "", {"delete": ""}, headers, body).body
+        answer = self.send("POST", "", {"delete": ""}, headers, body).body
         failures = {}
         for entry in parse(answer, "DeleteResult", "the result of a deletion").elements("Error"):
             code, message = entry.text("Code"), entry.text("Message")
@@ -153,7 +145,7 @@ class S3Api:
         return failures
 
     def delete_one(self, key: str) -> None:
-        self._send("DELETE", key, empty=True)
+        self.send("DELETE", key, empty=True)
 
     def object_lock(self, key: str) -> ObjectLock | None:
         """Return the lock that a HEAD shows; S3 leaves the headers out for callers who may not see them.
@@ -179,7 +171,7 @@ class S3Api:
         """Return the default retention of the bucket (S3 API: GetObjectLockConfiguration); it is asked for once."""
         if self._retention is None:
             try:
-                answer = self._send("GET", "", {"object-lock": ""}).body
+                answer = self.send("GET", "", {"object-lock": ""}).body
             except RequestFailedError as error:
                 if not _says_no_lock(error.failure):
                     raise
@@ -191,14 +183,14 @@ class S3Api:
     def _may_be_retained(self, key: str) -> bool:
         """Tell whether the object has a retention as far as these credentials may know (S3 API: GetObjectRetention)."""
         try:
-            self._send("GET", key, {"retention": ""})
+            self.send("GET", key, {"retention": ""})
         except RequestFailedError as error:
             return error.failure.code != "NoSuchObjectLockConfiguration"
         return True
 
     def check(self, prefix: str) -> None:
         query = {"list-type": "2", "prefix": prefix, "max-keys": "1", "encoding-type": "url"}
-        self._page(self._send("GET", "", query).body, prefix)
+        self._page(self.send("GET", "", query).body, prefix)
 
     def create_bucket(self) -> None:
         """Create the bucket in the region of the client; ``us-east-1`` must not be named (S3 API: CreateBucket)."""
@@ -209,7 +201,7 @@ class S3Api:
                 f"{escape(self._settings.region)}</LocationConstraint></CreateBucketConfiguration>"
             ).encode()
         try:
-            self._send("PUT", "", body=body)
+            self.send("PUT", "", body=body)
         except RequestFailedError as error:
             if error.failure.code != "BucketAlreadyOwnedByYou":
                 raise
@@ -225,18 +217,6 @@ class S3Api:
         self,
         method: str,
         key: str,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: Body = b"",
-        payload: str | None = None,
-    ) -> Response:
-        """Make a request about ``key`` and return the answer; ``payload`` is what the signature says of the body."""
-        return self._send(method, key, query, headers, body, payload)
-
-    def _send(
-        self,
-        method: str,
-        key: str,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         body: Body = b"",
@@ -244,9 +224,10 @@ class S3Api:
         *,
         empty: bool = False,
     ) -> Response:
-        """Return the answer to a request; raise ``RequestFailedError`` unless it is one of success.
+        """Return the answer to a request about ``key``; raise ``RequestFailedError`` unless it is one of success.
 
-        ``empty``: the store's own answer has nothing in it, so one that has comes from something else.
+        ``payload`` is what the signature says of the body. ``empty``: the store's own answer has nothing in it, so
+        one that has comes from something else.
         """
         response = self._exchange(method, key, query or {}, headers or {}, body, payload)
         if response.status >= 300:

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from barman_cloud.store.integrity import AlteredError, md5_in, md5_of
-from barman_cloud.store.xml_uploads import (
-    completion,
-    etag_of,
-    part_element,
-    parts_in,
-    parts_query,
-    require_completed,
-    unfinished_in,
-    unfinished_query,
-    upload_id,
-)
+from barman_cloud.store.object_answers import etag_of
+from barman_cloud.store.xml_uploads import XmlParts, part_element, upload_id
 
 if TYPE_CHECKING:
-    from barman_cloud.store.bucket_api import Attributes, Part, UploadsPage
+    from barman_cloud.store.bucket_api import Attributes, Part
     from barman_cloud.store.s3.api import S3Api
     from barman_cloud.store.s3.checksums import Checksums
     from barman_cloud.store.s3.settings import S3Settings
 
 
-class S3Parts:
+class S3Parts(XmlParts):
     """The requests; ``etags_are_md5`` tells whether the store's ETags can be compared.
 
     ``unsigned`` tells that the MD5 is the only thing that the store compares the content with. Hashing takes more of a
@@ -41,6 +32,7 @@ class S3Parts:
         etags_are_md5: Callable[[], bool],
         unsigned: Callable[[], bool],
     ) -> None:
+        super().__init__(api.send, settings.customer_key_headers())
         self._api = api
         self._settings = settings
         self._checksums = checksums
@@ -51,7 +43,7 @@ class S3Parts:
         headers = self._settings.write_headers(attributes)
         if self._checksums.sent:
             headers["x-amz-checksum-algorithm"] = self._checksums.algorithm.upper()
-        return upload_id(self._api.send("POST", key, {"uploads": ""}, headers))
+        return upload_id(self._send("POST", key, {"uploads": ""}, headers))
 
     def put_part(self, key: str, upload: str, part: Part) -> str:
         """Return the part's element of the completing request."""
@@ -65,7 +57,7 @@ class S3Parts:
             headers["content-md5"] = base64.b64encode(bytes.fromhex(md5)).decode()
         query = {"partNumber": str(part.number), "uploadId": upload}
         response = self._api.send("PUT", key, query, headers, part.pieces, payload)
-        answer, etag = response.headers, etag_of(response)
+        answer, etag = response.headers, etag_of(response, "a part of an upload")
         told = _md5_told(answer)
         if answer.get(self._checksums.header, checksum) != checksum or (md5 and told not in (None, md5)):
             raise AlteredError(f"part {part.number} of s3://{self._settings.bucket}/{key}")
@@ -75,20 +67,6 @@ class S3Parts:
                 return self.put_part(key, upload, part)  # nobody has compared it
         name = "Checksum" + self._checksums.algorithm.upper()
         return part_element(part, etag, f"<{name}>{checksum}</{name}>" if checksum else "")
-
-    def complete(self, key: str, upload: str, parts: Sequence[str]) -> None:
-        query, headers = {"uploadId": upload}, {"content-type": "application/xml"}
-        require_completed(self._api.send("POST", key, query, headers, completion(parts)))
-
-    def abort(self, key: str, upload: str) -> None:
-        self._api.send("DELETE", key, {"uploadId": upload}, {})
-
-    def unfinished(self, prefix: str, marker: tuple[str, str] | None) -> UploadsPage:
-        return unfinished_in(self._api.send("GET", "", unfinished_query(prefix, marker), {}), prefix)
-
-    def stored(self, key: str, upload: str, marker: str) -> tuple[int, str]:
-        headers = self._settings.customer_key_headers()
-        return parts_in(self._api.send("GET", key, parts_query(upload, marker), headers))
 
 
 def _md5_told(answer: Mapping[str, str]) -> str | None:

@@ -214,7 +214,7 @@ class S3Store(CloudStore):
             return super().get_buffer(key, limit=limit)
         if limit is not None:
             self.refuse_larger(key, self.head(key).size, limit)
-        return self.attempt("get", key, lambda: self._s3_api.get_validated(key))
+        return self._checked(key, lambda: (memoryview(self._s3_api.get_validated(key)), None))
 
     # Deleting and locks -------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import ClassVar
 
 from barman_cloud.catalog import backup_info
-from barman_cloud.errors import BarmanCloudError
 from tests.faults.harness.material import SERVER, difference, tree
 from tests.faults.harness.process import Outcome
 from tests.faults.harness.scenarios.base import Scenario, succeeded
@@ -32,24 +31,11 @@ class BackingUp(Scenario):
         return ["backup", *options, self.place.url, SERVER]
 
     def after(self, outcome: Outcome) -> Iterator[str]:
-        done = [backup_id for backup_id, status in self._statuses().items() if status == "DONE"]
+        done = [backup_id for backup_id, status in self.place.statuses().items() if status == "DONE"]
         if outcome.code == 0 and len(done) != 1:
             yield f"exit code 0, and {len(done)} backups are DONE"
         for backup_id in done:
             yield from self._restore(backup_id)
-
-    def _statuses(self) -> dict[str, str | None]:
-        found: dict[str, str | None] = {}
-        with self.place.store() as store:
-            for key in self.place.objects():
-                if key.endswith("/backup.info"):
-                    prefix = f"{store.url.path}/".lstrip("/")
-                    backup_id = key.split("/")[2]
-                    try:
-                        found[backup_id] = backup_info.parse(store.get(prefix + key).decode(), backup_id).status
-                    except BarmanCloudError as error:
-                        found[backup_id] = f"unreadable: {error}"
-        return found
 
     def _restore(self, backup_id: str) -> Iterator[str]:
         target = self.place.root / f"restored-{backup_id}"
@@ -67,7 +53,7 @@ class BackingUp(Scenario):
 
     def end(self, outcome: Outcome) -> Iterator[str]:
         yield from succeeded(outcome)
-        statuses = self._statuses()
+        statuses = self.place.statuses()
         if statuses.get(max(statuses, default="")) != "DONE":
             yield f"the newest backup isn't DONE: {statuses}"
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from barman_cloud.catalog import backup_info
+from barman_cloud.errors import BarmanCloudError
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.store.open import open_store
 from tests.faults.harness.material import Material
@@ -35,6 +37,20 @@ class Place:
         with self.store() as store:
             prefix = f"{store.url.path}/".lstrip("/")
             return {info.key.removeprefix(prefix): info.size for info in store.list(prefix)}
+
+    def statuses(self) -> dict[str, str | None]:
+        """Return the status of every backup, by its id; of what can't be read, why."""
+        found: dict[str, str | None] = {}
+        with self.store() as store:
+            prefix = f"{store.url.path}/".lstrip("/")
+            for key in self.objects():
+                if key.endswith("/backup.info"):
+                    backup_id = key.split("/")[2]
+                    try:
+                        found[backup_id] = backup_info.parse(store.get(prefix + key).decode(), backup_id).status
+                    except BarmanCloudError as error:
+                        found[backup_id] = f"unreadable: {error}"
+        return found
 
 
 class Scenario(ABC):
@@ -68,6 +84,10 @@ class Scenario(ABC):
     def disturbed(self, disturbance: Disturbance | None, **arguments: object) -> Outcome:
         """Run the command while it is disturbed."""
         return self.runner.run(self.command(), disturbance, **arguments)  # type: ignore[arg-type]
+
+    def events(self, process: str) -> list[str]:
+        """Run the command undisturbed and return the file operations of one of its processes, one line each."""
+        return self.runner.events(self.command(), process, settle=self.settle)
 
     def settle(self) -> None:  # noqa: B027 - most commands leave no process
         """Wait until a background process has nothing more to do."""

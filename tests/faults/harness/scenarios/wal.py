@@ -12,7 +12,7 @@ from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.wal import archive_spool
 from barman_cloud.wal.spool import Directory
-from tests.faults.harness.material import SERVER
+from tests.faults.harness.material import COMPARED, SERVER
 from tests.faults.harness.process import Disturbance, Outcome
 from tests.faults.harness.scenarios.base import Scenario, succeeded
 from tests.support.background_processes import background_processes, ended_background_processes
@@ -62,6 +62,7 @@ class Archiving(Scenario):
     def _look(self) -> Iterator[str]:
         stored = self._stored()
         for name, content in stored.items():
+            COMPARED["bytes"] += len(content or b"")
             path = next((path for path in self.content if path.name == name), None)
             if path is None or content != self.content[path]:
                 yield f"the archive holds a wrong {name}"
@@ -158,6 +159,7 @@ class Restoring(Scenario):
 
     def _look(self, outcome: Outcome) -> Iterator[str]:
         there = self.destination.exists()
+        COMPARED["bytes"] += self.destination.stat().st_size if there else 0
         if there and self.destination.read_bytes() != segment(self.number):
             yield f"a wrong segment was delivered (exit code {outcome.code})"
         if outcome.code == 0 and not there:

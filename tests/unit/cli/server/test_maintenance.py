@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,11 @@ from barman_cloud.cli.server import main
 from barman_cloud.cli.server.output import Output
 from barman_cloud.cli.server.receiving import receiver_words
 from barman_cloud.cli.server.session import Session
-from barman_cloud.schedule import local
+from barman_cloud.config.reader import load
+from barman_cloud.config.user import act_as_user
+from barman_cloud.errors import ConfigurationError
+from barman_cloud.schedule import history, local
+from barman_cloud.schedule.history import JobRun
 
 
 def configured(tmp_path: Path, *lines: str, common: str = "") -> str:
@@ -98,11 +105,52 @@ def test_a_second_cron_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == "Another cron process is already running on this machine\n"
 
 
-@pytest.mark.parametrize("command", [["cron"], ["config-switch", "main", "--reset"]])
-def test_another_user_is_refused(tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "command", [["cron"], ["config-switch", "main", "--reset"], ["list-servers"], ["put-wal", "x"]]
+)
+def test_barman_user_is_whom_all_commands_run_as(
+    tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     path = configured(tmp_path, common="barman_user = nobody-here\n")
     assert main.main(["-c", path, *command]) == 1
-    assert "barman_user is 'nobody-here'" in capsys.readouterr().err
+    assert "conf:3: barman_user is 'nobody-here', and there is no such user" in capsys.readouterr().err
+
+
+def test_root_becomes_barman_user_and_others_are_refused(tmp_path: Path) -> None:
+    """Nobody comes back from that, so it is tried in a process of its own."""
+    wanted = "nobody" if os.geteuid() == 0 else "root"
+    common = load(configured(tmp_path, common=f"barman_user = {wanted}\n")).common
+    pid = os.fork()
+    if pid == 0:
+        try:
+            act_as_user(common)
+            user = pwd.getpwnam(wanted)
+            os._exit(11 if (os.getuid(), os.environ["HOME"]) == (user.pw_uid, user.pw_dir) else 12)
+        except ConfigurationError as error:
+            os._exit(13 if f"barman_user is '{wanted}', and this runs as '" in str(error) else 14)
+        finally:
+            os._exit(15)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == (11 if os.geteuid() == 0 else 13)
+
+
+def test_status_tells_the_last_and_the_next_scheduled_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = configured(tmp_path, "conninfo = host=127.0.0.1 port=1", "verify_schedule = 0 2 * * *")
+    path_of = Path(path)
+    path_of.write_text(path_of.read_text().replace("conninfo = host=a\n", ""))
+    with Session.open(path, Output()) as session:
+        server = session.server("main")
+        begin = datetime(2026, 11, 27, 2, tzinfo=UTC)
+        for job, code, message in (("verify", 2, "one page is damaged"), ("cleanup", 0, "")):
+            history.record(server.wals.store, server.wals.layout, JobRun(job, begin, begin, code, message))
+    main.main(["-c", path, "status", "main"])
+    lines = capsys.readouterr().out.splitlines()
+    failed = "\tScheduled verify: last 2026-11-27 02:00:00Z  failed (exit code 2): one page is damaged; next 20"
+    assert any(line.startswith(failed) for line in lines)
+    assert any(line.startswith("\tScheduled cleanup: last 2026-11-27 02:00:00Z  ok; next ") for line in lines)
+    assert not any("Scheduled backup" in line for line in lines)
+    main.main(["-c", path, "-f", "json", "status", "main"])
+    found = json.loads(capsys.readouterr().out)["main"]
+    assert found["scheduled_verify"]["message"].startswith("last 2026-11-27 02:00:00Z")
 
 
 def receiver(path: str, *names: str) -> dict[str, object]:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import pwd
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ import pytest
 
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.layout import Layout
-from barman_cloud.cli.server import check, incoming, locks, main, servers
+from barman_cloud.cli.server import check, incoming, main, servers
 from barman_cloud.cli.server.output import Output
 from barman_cloud.cli.server.session import Session
+from barman_cloud.cli.wal_receive import one_on_this_machine
 from barman_cloud.config.reader import load
 from barman_cloud.errors import ConflictError, IntegrityError, NotFoundError
+from barman_cloud.schedule import locks
+from barman_cloud.schedule.local import lock_path
 from barman_cloud.store.open import open_store
 from tests.unit.catalog.builders import backup, fill
 
@@ -55,7 +59,7 @@ def test_json_is_one_object_without_line_end(capsys: pytest.CaptureFixture[str])
 
 
 def test_a_lock_is_held_by_one_process_and_names_it(tmp_path: Path) -> None:
-    path = locks.lock_path(str(tmp_path), "main", "backup")
+    path = lock_path(tmp_path, "main", "backup")
     with locks.held(str(tmp_path), "main", "backup", "busy"):
         assert locks.holder(path) == os.getpid()
         assert locks.running(str(tmp_path), "main") == {"backup": os.getpid()}
@@ -65,6 +69,24 @@ def test_a_lock_is_held_by_one_process_and_names_it(tmp_path: Path) -> None:
     assert locks.holder(path) is None
     assert locks.running(str(tmp_path), "main") == {}
     assert locks.running(str(tmp_path / "nowhere"), "main") == {}
+
+
+def test_a_receiver_holds_barmans_lock_whoever_starts_it(tmp_path: Path) -> None:
+    path = tmp_path / "barman.conf"
+    path.write_text(f"[barman]\nbarman_lock_directory = {tmp_path}/locks\n[main]\nconninfo = host=x\n")
+    server = load(str(path)).server("main")
+    with one_on_this_machine(server):
+        assert locks.running(f"{tmp_path}/locks", "main") == {"receive-wal": os.getpid()}
+        with (
+            pytest.raises(ConflictError, match="Another receive-wal process is already running for server main"),
+            one_on_this_machine(server),
+        ):
+            pass
+    assert locks.running(f"{tmp_path}/locks", "main") == {}
+    # A container without a place for it has the lease in the bucket.
+    path.write_text(f"[barman]\nbarman_lock_directory = {path}/locks\n[main]\nconninfo = host=x\n")
+    with one_on_this_machine(load(str(path)).server("main")):
+        pass
 
 
 def test_nagios_hears_one_line_with_sizes() -> None:
@@ -147,6 +169,7 @@ def test_users_configurations_work_unchanged(
     monkeypatch.setattr("barman_cloud.schedule.active_model.active_model", lambda *_: None)  # there is no bucket to ask
     (tmp_path / "barman.d").mkdir()
     text = (EXAMPLES / f"{name}.conf").read_text().replace("/etc/barman.d", str(tmp_path / "barman.d"))
+    text = text.replace("barman_user = barman", f"barman_user = {pwd.getpwuid(os.geteuid()).pw_name}")
     path = tmp_path / "barman.conf"
     path.write_text(text.replace("/var/log/barman", str(tmp_path)))
     (server,) = load(str(path)).names

@@ -13,11 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from barman_cloud.errors import ConfigurationError, ConflictError
-
-
-def lock_path(directory: str, server: str, task: str) -> Path:
-    """Return the lock file of a task of a server."""
-    return Path(directory) / f".{server}-{task}.lock"
+from barman_cloud.schedule.local import lock_path
 
 
 @contextmanager
@@ -26,7 +22,7 @@ def held(directory: str, server: str, task: str, busy: str) -> Iterator[None]:
 
     ``ConfigurationError`` if the directory can't be used.
     """
-    path = lock_path(directory, server, task)
+    path = lock_path(Path(directory), server, task)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -67,7 +63,7 @@ def holder(path: Path) -> int | None:
 def running(directory: str, server: str) -> dict[str, int]:
     """Return the tasks of a server that run on this machine, with their pids."""
     found = {}
-    prefix = f".{server}-"
+    prefix = lock_path(Path(directory), server, "").name.removesuffix(".lock")
     for path in sorted(Path(directory).glob(f"{prefix}*.lock")) if Path(directory).is_dir() else ():
         task = path.name[len(prefix) : -len(".lock")]
         if pid := holder(path):

@@ -1,0 +1,2 @@
+# fish completion for barman-cloud-backup-delete
+source (status dirname)/barman-cloud.fish

@@ -1,0 +1,2 @@
+# fish completion for barman-cloud-backup-show
+source (status dirname)/barman-cloud.fish

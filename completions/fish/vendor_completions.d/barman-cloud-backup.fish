@@ -1,0 +1,2 @@
+# fish completion for barman-cloud-backup
+source (status dirname)/barman-cloud.fish

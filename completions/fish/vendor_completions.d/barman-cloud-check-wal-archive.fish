@@ -1,0 +1,2 @@
+# fish completion for barman-cloud-check-wal-archive
+source (status dirname)/barman-cloud.fish

@@ -1,0 +1,2 @@
+# fish completion for barman-cloud-wal-restore
+source (status dirname)/barman-cloud.fish
