@@ -1,4 +1,4 @@
-"""The main job, for real, in under a minute: back up, archive WAL, lose a table, restore to the moment before.
+"""The main job, for real, in under a minute: full backups, an increment, WAL, a lost table, and the moment before back.
 
 Run by ``make demo``. Everything is in ``.demo``, which stays for a look around; no process stays. With
 ``make demo URL=s3://bucket/path ENDPOINT=http://…`` the backups go to that store, below ``path/demo-…``, by the
@@ -28,6 +28,8 @@ from barman_cloud.store.options import StoreOptions
 DEMO = PROJECT / ".demo"
 CLOUD_VARIABLES = ("AWS_", "AZURE_", "GOOGLE_", "STORAGE_EMULATOR_HOST", "CLOUDSDK_")
 SERVER_NAME = "shop"
+SUMMARIES_SINCE = 17
+"""From this PostgreSQL on a server streams increments, if it summarizes its WAL."""
 MIB = 1 << 20
 
 
@@ -103,7 +105,8 @@ def main() -> int:
     place = bucket(arguments.url, arguments.endpoint_url, arguments.cloud_provider)
     story = Story(place)
     store = place.url
-    server = PostgresServer.create(DEMO / "server")
+    with_summaries = newest_installation().major >= SUMMARIES_SINCE
+    server = PostgresServer.create(DEMO / "server", settings={"summarize_wal": "on"} if with_summaries else {})
     server.environ.update(place.environ)
     try:
         with story.step(f"Start PostgreSQL {server.installation.version}, archiving with barman-cloud-wal-archive"):
@@ -114,6 +117,7 @@ def main() -> int:
         create_data(story, server)
         back_up(story, server, store)
         stream(story, server, store)
+        increment(story, server, store, "stream" if with_summaries else "files")
         moment, before = lose_a_table(story, server)
     finally:
         server.stop()
@@ -179,7 +183,26 @@ def stream(story: Story, server: PostgresServer, store: str) -> None:
         )
         seconds = time.monotonic() - started
         raw = size_of(server.data, without="pg_wal") + size_of(server.directory / "tablespace-cold_storage")
-        story.tell(f"{raw / MIB / seconds:.0f} MiB/s; it will be the one to restore, since it is the newest")
+        story.tell(f"{raw / MIB / seconds:.0f} MiB/s")
+
+
+def increment(story: Story, server: PostgresServer, store: str, method: str) -> None:
+    """Change something, and take an incremental backup on top of the streamed one."""
+    with story.step("Work for a second, then take an incremental backup: only the blocks that changed since the last"):
+        server.pgbench("-T", "1", "-c", "4", "-N")
+        _, before = story.store.size(".tar")
+        started = time.monotonic()
+        story.run(
+            *("barman-cloud-backup", "--method", method, "--incremental", "last", "--name", "increment", "--zstd"),
+            *("--immediate-checkpoint", "--host", "127.0.0.1", "--port", str(server.port), "--user", SUPERUSER),
+            *(store, SERVER_NAME),
+        )
+        seconds = time.monotonic() - started
+        _, after = story.store.size(".tar")
+        story.tell(
+            f"{megabytes(after - before)} more are stored, in {seconds:.1f} s;"
+            " it is the newest, so that the restore puts it together with the full one below it"
+        )
         for line in story.run("barman-cloud-backup-list", store, SERVER_NAME).splitlines():
             story.tell(line)
 

@@ -6,11 +6,8 @@ import contextlib
 import io
 import os
 import re
-import socket
-import struct
 import subprocess
 import tarfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -23,6 +20,7 @@ from barman_cloud.archive.compression import compression_of
 from barman_cloud.archive.manifest import ManifestReader
 from tests.support.commands import program, run_command
 from tests.support.installations import Installation
+from tests.support.poolers import has_old_pgbouncer, old_pgbouncer, pgbouncer
 from tests.support.ports import wait_for
 from tests.support.postgres import PostgresServer, command_environment, temporary_server_directory
 from tests.support.privileges import server_account
@@ -316,6 +314,20 @@ class TestRefusals:
         refused(done, f"a connection pooler answers at 127.0.0.1, port {port}", "connect to PostgreSQL itself")
         assert repository.ids == []
 
+    @pytest.mark.skipif(not has_old_pgbouncer(), reason="no pgbouncer before 1.23 is on the PATH")
+    @pytest.mark.parametrize("mode", ["session", "transaction"])
+    def test_a_real_pooler_in_between(
+        self, postgres: PostgresServer, repository: Repository, server_dir: Path, mode: str
+    ) -> None:
+        with pgbouncer(postgres, server_dir / "pooler", mode) as port:
+            for way in (
+                ("--streaming-conninfo", f"host=127.0.0.1 port={port} user=postgres"),
+                ("--host", "127.0.0.1", "--port", str(port), "--user", "postgres"),
+            ):
+                done = repository.backup(postgres, *STREAM, *way)
+                refused(done, f"a connection pooler answers at 127.0.0.1, port {port}", "connect to PostgreSQL itself")
+                assert repository.ids == []
+
     def test_a_stream_from_another_cluster(
         self, postgres: PostgresServer, server: PostgresServer, repository: Repository
     ) -> None:
@@ -357,31 +369,3 @@ def moto_client(moto: StoreServer):  # type: ignore[no-untyped-def]
     return boto3.client(
         "s3", endpoint_url=moto.endpoint, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
     )
-
-
-@contextlib.contextmanager
-def old_pgbouncer() -> Iterator[int]:
-    """Listen, and answer as PgBouncer before 1.23 does to a replication connection (its text, its error code)."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(10)
-
-        def serve() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    client, _ = listener.accept()
-                    with client:
-                        _answer(client)
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield listener.getsockname()[1]
-
-
-def _answer(client: socket.socket) -> None:
-    while True:
-        (size,) = struct.unpack("!I", client.recv(4, socket.MSG_WAITALL))
-        (code,) = struct.unpack("!I", client.recv(size - 4, socket.MSG_WAITALL)[:4])
-        if code not in (80877103, 80877104):  # SSLRequest, GSSENCRequest
-            break
-        client.sendall(b"N")
-    fields = b"SFATAL\0C08P01\0Munsupported startup parameter: replication\0\0"
-    client.sendall(b"E" + struct.pack("!I", len(fields) + 4) + fields)

@@ -6,9 +6,11 @@ only if hint bits have been logged ever since the parent began: with data checks
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +79,7 @@ class LocalIncrement:
             way = way_from(parent, timeline, lsn, history)
             files = self._files(parent)
             if metadata.version < SUMMARIES_SINCE:
-                new = new_databases(trees, files)
+                new = new_databases(trees, files, parent.info.begin_time)
                 log.info("pages that changed since %s are told by their LSNs", format_lsn(parent.begin))
                 return PageLsnScan(parent.begin, files, new)
             summaries = wait_for_summaries(self._connection, way, self._request.summary_timeout, run.sleep)
@@ -180,26 +182,33 @@ def require_logged_hints(connection: Connection, metadata: ServerMetadata, paren
         )
 
 
-def new_databases(trees: Sequence[ScannedBase], parent: ParentFiles) -> frozenset[str]:
+def new_databases(trees: Sequence[ScannedBase], parent: ParentFiles, began: datetime | None = None) -> frozenset[str]:
     """Return the directories of databases (below the restored PGDATA) that aren't surely those of the parent.
 
     A database may be a file by file copy of another one, in the place of one that was dropped: its pages have old LSNs,
-    but its ``PG_VERSION`` is new.
+    but its ``PG_VERSION`` is new. A manifest tells seconds: what is of the one in which the parent began (``began``)
+    may be either.
     """
+    first = began.timestamp() // 1 if began else math.inf
     found: list[str] = []
     for tree in trees:
         for run in tree.runs:
             if run.directory and VERSION_FILE in run.names:
                 path = restored_path(tree.base, f"{run.directory}/{VERSION_FILE}")
-                if _modified(f"{tree.root}/{run.directory}/{VERSION_FILE}") != parent.versions.get(path):
+                modified = _modified(f"{tree.root}/{run.directory}/{VERSION_FILE}")
+                if modified is None or modified >= first or _as_in_manifest(modified) != parent.versions.get(path):
                     found.append(path.rpartition("/")[0])
     return frozenset(found)
 
 
-def _modified(path: str) -> str | None:
-    """Return when a file was modified, as a manifest says it."""
+def _as_in_manifest(modified: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S GMT", time.gmtime(modified))
+
+
+def _modified(path: str) -> int | None:
+    """Return the second in which a file was modified."""
     try:
-        return time.strftime("%Y-%m-%d %H:%M:%S GMT", time.gmtime(int(os.stat(path).st_mtime)))  # noqa: PTH116
+        return int(os.stat(path).st_mtime)  # noqa: PTH116
     except FileNotFoundError:
         return None
 

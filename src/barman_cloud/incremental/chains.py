@@ -46,11 +46,6 @@ class ChainPlan:
             return Action.WRITE if member in self.written[backup] else Action.SKIP
         return Action.OVERLAY if path in self.overlaid[backup] else Action.SKIP
 
-    @property
-    def reconstructed(self) -> frozenset[str]:
-        """Paths of the files that come from more than one backup, so that no manifest has their checksum."""
-        return frozenset().union(*self.overlaid)
-
 
 def plan_chain(manifests: Sequence[Iterable[str]], names: Sequence[str]) -> ChainPlan:
     """Plan the restore of the newest backup of a chain.

@@ -11,8 +11,9 @@ had since the parent began: what the parent holds beyond it is not part of the f
 from __future__ import annotations
 
 import struct
+import sys
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -61,7 +62,7 @@ class Header:
         numbers = array("I", self.blocks)
         if numbers.itemsize != _NUMBER:  # pragma: no cover - no platform that we know
             raise AssertionError("array('I') isn't of 32 bits here")
-        data = _FIXED.pack(MAGIC, len(self.blocks), self.truncation) + _little_endian(numbers)
+        data = _FIXED.pack(MAGIC, len(self.blocks), self.truncation) + _little_endian(numbers).tobytes()
         return data.ljust(self.size, b"\0")
 
 
@@ -84,8 +85,7 @@ def read_header(chunks: Iterator[Buffer], size: int, source: str) -> tuple[Heade
     if truncation > SEGMENT_BLOCKS or count > SEGMENT_BLOCKS or header_size(count) + count * BLOCK != size:
         raise IntegrityError(f"{source}: {count} blocks and truncation at {truncation} don't fit {size} bytes")
     _fill(data, chunks, header_size(count), source)
-    numbers = array("I", bytes(data[_FIXED.size : _FIXED.size + _NUMBER * count]))
-    _little_endian(numbers, swap_in_place=True)
+    numbers = _little_endian(array("I", bytes(data[_FIXED.size : _FIXED.size + _NUMBER * count])))
     if any(later <= earlier for earlier, later in pairwise(numbers)) or (count and numbers[-1] >= SEGMENT_BLOCKS):
         raise IntegrityError(f"{source}: its block numbers aren't ascending, or are beyond the end of a segment")
     return Header(numbers, truncation), bytes(data[header_size(count) :])
@@ -118,12 +118,6 @@ def read_blocks(
         raise IntegrityError(f"{source}: there is more in it than its {len(header.blocks)} blocks")
 
 
-def incremental_content(header: Header, blocks: Iterable[Buffer]) -> Iterator[Buffer]:
-    """Yield the bytes of an incremental file; ``blocks`` yields the content of its blocks in order, in any buffers."""
-    yield header.to_bytes()
-    yield from blocks
-
-
 def _fill(data: bytearray, chunks: Iterator[Buffer], size: int, source: str) -> None:
     while len(data) < size:
         chunk = next(chunks, None)
@@ -132,13 +126,8 @@ def _fill(data: bytearray, chunks: Iterator[Buffer], size: int, source: str) -> 
         data += chunk
 
 
-def _little_endian(numbers: array[int], *, swap_in_place: bool = False) -> bytes:
-    import sys
-
+def _little_endian(numbers: array[int]) -> array[int]:
+    """Turn numbers of this machine, which are the caller's only, into those of a file, or the other way round."""
     if sys.byteorder == "big":
         numbers.byteswap()
-        if not swap_in_place:
-            data = numbers.tobytes()
-            numbers.byteswap()
-            return data
-    return numbers.tobytes()
+    return numbers

@@ -23,13 +23,13 @@ def test_each_file_has_one_base_and_the_increments_after_it() -> None:
     assert plan.action(1, "base/5/2") is Action.WRITE
     assert plan.action(0, "base/5/3") is Action.SKIP  # it is gone
     assert plan.action(0, "PG_VERSION") is plan.action(1, "PG_VERSION") is Action.SKIP
-    assert plan.reconstructed == {"base/5/1", "base/5/2"}
+    assert plan.overlaid == [frozenset(), {"base/5/1"}, {"base/5/1", "base/5/2"}]
 
 
 def test_a_full_backup_is_a_chain_of_one() -> None:
     plan = plan_chain([FULL], ["a"])
     assert {plan.action(0, path) for path in FULL} == {Action.WRITE}
-    assert not plan.reconstructed
+    assert plan.overlaid == [frozenset()]
 
 
 @pytest.mark.parametrize(

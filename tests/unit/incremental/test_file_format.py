@@ -17,7 +17,6 @@ from barman_cloud.incremental.file_format import (
     SEGMENT_BLOCKS,
     Header,
     header_size,
-    incremental_content,
     read_blocks,
     read_header,
 )
@@ -33,7 +32,7 @@ def cut(data: bytes, size: int) -> Iterator[bytes]:
 
 def written(numbers: list[int], truncation: int) -> bytes:
     header = Header(array("I", numbers), truncation)
-    data = b"".join(bytes(piece) for piece in incremental_content(header, map(block, numbers)))
+    data = header.to_bytes() + b"".join(map(block, numbers))
     assert len(data) == header.file_size
     return data
 
