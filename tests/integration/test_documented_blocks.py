@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.support.installations import Installation
 from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer, temporary_server_directory
 from tests.support.privileges import PROJECT
-from tests.support.scenes import TUTORIAL, Scene, Stage, run_page, run_pages
+from tests.support.scenes import TUTORIAL, VARIANTS, Scene, Stage, adapted, is_run, run_page, run_pages, script_of
 from tests.support.servers import moto_server, request
 
 PRODUCTION = PROJECT / "docs" / "how-to" / "production.md"
@@ -154,6 +155,24 @@ def stage(postgres_installation: Installation) -> Iterator[Stage]:
     with temporary_server_directory() as directory, moto_server() as store:
         template = PostgresServer.create(directory / "template", postgres_installation).data
         yield Stage(postgres_installation, template, store, Path(program("backup")).parent)
+
+
+def test_scenes_are_about_what_is_on_the_pages() -> None:
+    assert set(SCENES) <= set(run_pages())
+    for name in run_pages():
+        scene = SCENES.get(name, PLAIN)
+        run = [block for block in blocks(PROJECT / name) if is_run(block, VARIANTS)]
+        text = "\n".join(block.body for block in run)
+        assert [words for words in (*scene.ends, *scene.replace) if words not in text] == [], name
+        assert set(scene.before) <= set(range(len(run))), name
+        assert sorted(scene.order) in ([], list(range(len(run)))), name
+        for variants in ((), *((variant,) for variant in VARIANTS)):
+            script = script_of(PROJECT / name, replace(scene, order=()), Path("/scratch"), variants)
+            done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{name}: {done.stderr}"
+        for block in run:  # nothing of this machine is touched
+            there = adapted(block.body, scene, Path("/scratch"))
+            assert not re.search(r"(?<!\w)/(?:var|srv|opt|etc|mnt|usr/local)/", there), block.place
 
 
 @pytest.mark.long

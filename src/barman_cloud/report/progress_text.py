@@ -137,11 +137,16 @@ def as_json(state: State, rate: float | None, command: str, event: str, moment: 
         "items_total": state.items_total,
         "position": state.position or None,
         "items": [
-            {"name": item.name, "done_bytes": item.done, "total_bytes": item.total,
-             "data_bytes": item.data, "stored_bytes": item.stored}
+            {
+                "name": item.name,
+                "done_bytes": item.done,
+                "total_bytes": item.total,
+                "data_bytes": item.data,
+                "stored_bytes": item.stored,
+            }
             for item in state.items
         ],
-    }  # fmt: skip
+    }
 
 
 def _of(done: int, total: int) -> str:

@@ -131,9 +131,12 @@ def _spawn(how: How, words: Sequence[str], descriptor: int | None = None) -> sub
     """Start a process that outlives this one."""
     return subprocess.Popen(
         [*how.command, *words],
-        stdin=subprocess.DEVNULL, stdout=how.output, stderr=how.output, start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=how.output,
+        stderr=how.output,
+        start_new_session=True,
         pass_fds=() if descriptor is None else (descriptor,),
-    )  # fmt: skip
+    )
 
 
 def active_names(configuration: Configuration) -> list[str]:
