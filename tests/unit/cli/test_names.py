@@ -33,6 +33,7 @@ primary_conninfo = host=up
 retention_policy = REDUNDANCY 3
 aws_check_object_lock = true
 [split]
+backup_method = postgres
 basebackups_directory = s3://backups/prod
 wals_directory = s3://wal/prod
 """
@@ -201,7 +202,7 @@ def test_snapshots_have_keys_of_their_own(tmp_path: Path) -> None:
         assert part in line
     for part in ("--zstd", "--method", "old"):
         assert part not in line
-    path.write_text(text.replace("METHOD", "postgres").replace("BASE", "basebackups_directory = s3://base/prod\n"))
+    path.write_text(text.replace("METHOD", "postgres").replace("BASE", "basebackups_directory = s3://wal/prod\n"))
     line = expanded("backup", str(path), "main")
     assert "--zstd" in line
     assert "snapshot" not in line
