@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from barman_cloud.doctor.machine import ServerProcess, examine_programs
 from barman_cloud.store.open import open_store
 from tests.support.commands import program
 from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
@@ -220,11 +221,13 @@ def test_what_the_bucket_itself_does_to_backups(moto: StoreServer, front: FaultP
     configuration["Rules"] += json.loads(found["unfinished-uploads"]["hint"].split("'")[1])["Rules"]
     # What is printed is what S3 takes, and what the doctor is content with.
     client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=configuration)
-    retention = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 3}}}
-    client.put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration=retention)
     found = findings(url, environ=moto.environ)
     assert {found[subject]["level"] for subject in ("versioning", "unfinished-uploads", "object-lock")} == {"ok"}
     assert found["versioning"]["message"] == "on; old versions go after 14 days"
+    locked = moto.new_bucket(object_lock=True)  # moto takes a default retention of an empty bucket only
+    retention = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 3}}}
+    client.put_object_lock_configuration(Bucket=locked[5:], ObjectLockConfiguration=retention)
+    found = findings(f"{locked}/prod", environ=moto.environ)
     assert found["object-lock"]["message"].startswith("new objects are retained for 3 days (compliance mode)")
 
     aging = {"ID": "tidy", "Status": "Enabled", "Filter": {"Prefix": "prod/"}, "Expiration": {"Days": 30}}
@@ -301,9 +304,7 @@ def test_a_server_that_archives(server: PostgresServer, server_dir: Path) -> Non
     assert "was in the archive" in found["one-segment"]["message"]
     assert found["archive-command"]["level"] == "ok"
     assert found["role"]["message"] == "role postgres may take backups"
-    # The server of the tests was started without our programs on its PATH; archive_command gives the whole path.
-    assert found["programs"]["message"].startswith(f"{Path(archive).name} isn't on the server's PATH: ")
-    assert found["programs"]["hint"] == f"write the whole path: {archive}"
+    assert (found["programs"]["level"], found["programs"]["message"].split(",")[0]) == ("ok", archive)
     assert found["settings"]["hint"] == 'psql -c "ALTER SYSTEM SET fsync = on" -c "SELECT pg_reload_conf()"'
 
     words = [*connection(server), "--server-environment"]
@@ -361,6 +362,16 @@ def test_what_setup_prints_makes_a_role_that_may_take_backups(server: PostgresSe
     assert found["role"]["level"] == "ok"
     found = findings(f"file://{tmp_path}", *connection(server, "Streamer"), environ={}, code=1)
     assert found["replication"]["message"] == "the role may stream backups and WAL"
+
+
+def test_programs_are_looked_for_where_the_server_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = program("wal-archive")
+    monkeypatch.setattr("sys.argv", [archive])
+    (missing,) = examine_programs(ServerProcess(0, "/nowhere", {"PATH": "/nowhere"}))
+    assert missing.message.startswith(f"{Path(archive).name} isn't on the server's PATH: ")
+    assert missing.hint == f"write the whole path: {archive}"
+    (found,) = examine_programs(ServerProcess(0, str(Path(archive).parent), {}))
+    assert found.message.startswith(f"{archive}, version ")
 
 
 def test_a_server_that_does_not_answer(tmp_path: Path) -> None:

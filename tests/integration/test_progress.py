@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -296,3 +297,38 @@ def test_a_deletion_says_what_went_and_what_was_freed(
 def test_every_schema_is_named_in_its_page() -> None:
     page = (SCHEMAS.parent / "json.md").read_text()
     assert [path.name for path in SCHEMAS.iterdir() if path.name not in page] == []
+
+
+@pytest.mark.parametrize("mode", ["spool", pytest.param("direct", marks=pytest.mark.long)])
+def test_a_terminal_shows_where_it_is_and_what_was_received(server: PostgresServer, tmp_path: Path, mode: str) -> None:
+    (tmp_path / "store").mkdir()
+    spool = ("--spool-dir", str(tmp_path / "spool")) if mode == "spool" else ()
+    command = [
+        program("backup").removesuffix("-backup"), "wal-receive", "--zstd", "--mode", mode, *spool, "--json-summary",
+        str(tmp_path / "summary.json"), f"file://{tmp_path}/store", "main", "--dbname", server.conninfo,
+    ]  # fmt: skip
+    environ = {**command_environment(), "TERM": "xterm-256color", "LANG": "C.UTF-8", "PYTHONUTF8": "1"}
+    with Terminal.run(command, 100, environ=environ) as terminal:
+        terminal.until(lambda: any(re.search(r" receiving WAL +0:\d\d$", line) for line in terminal.lines))
+        terminal.until(
+            lambda: any(re.match(r"  timeline 1 at 0/[0-9A-F]+, .* not stored yet$", x) for x in terminal.lines)
+        )
+        server.query("INSERT INTO t SELECT g, repeat(md5(g::text), 20) FROM generate_series(1, 3000) g")
+        name = server.switch_wal()
+        terminal.until(lambda: list((tmp_path / "store").glob(f"main/wals/*/{name}*")))
+        terminal.until(lambda: any(re.search(r" receiving WAL +\d.* MiB  \d+  ", line) for line in terminal.lines))
+        terminal.kill(signal.SIGINT)
+        assert terminal.finish() == 0
+        assert terminal.longest_blank < 2
+        line = "".join(terminal.everything)
+    told = json.loads((tmp_path / "summary.json").read_text())
+    require_valid(told, "summary")
+    about = told["receiver"]
+    assert (about["mode"], about["timeline"], about["waiting_bytes"]) == (mode, 1, 0)
+    segments = [path for path in (tmp_path / "store").glob("main/wals/*/0*") if "partial" not in path.name]
+    assert told["items"] == len(segments)
+    assert told["data_bytes"] == len(segments) << 20
+    assert told["stored_bytes"] == sum(path.stat().st_size for path in segments)
+    start = f"received WAL from {about['first_lsn']} to {about['last_lsn']}, timeline 1: {len(segments)}.0 MiB in "
+    assert line.startswith(start), line
+    assert line.endswith(", all of it is stored"), line

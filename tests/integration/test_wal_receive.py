@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.support.commands import program, run_command
+from tests.support.commands import run_command
 from tests.support.installations import Installation
 from tests.support.maintenance import Host
 from tests.support.ports import wait_for
-from tests.support.postgres import PostgresServer, command_environment, temporary_server_directory
+from tests.support.postgres import PostgresServer, temporary_server_directory
 from tests.support.receivers import Receiver, stored_wal
 from tests.support.relay import Relay
-from tests.support.schemas import require_valid
-from tests.support.terminals import Terminal
 
 NewPostgres = Callable[..., PostgresServer]
 SETTINGS = {"wal_keep_size": "1GB", "wal_sender_timeout": "10s"}
@@ -325,37 +321,3 @@ def test_follows_a_promotion_with_history_and_partial(tmp_path: Path, new_postgr
                 told_by_others(server, receiver, "diverged timeline")
         finally:
             standby.stop(mode="immediate")
-
-
-@pytest.mark.parametrize("mode", ["spool", pytest.param("direct", marks=pytest.mark.long)])
-def test_a_terminal_shows_where_it_is_and_what_was_received(server: PostgresServer, tmp_path: Path, mode: str) -> None:
-    (tmp_path / "store").mkdir()
-    spool = ("--spool-dir", str(tmp_path / "spool")) if mode == "spool" else ()
-    command = [
-        program("backup").removesuffix("-backup"), "wal-receive", "--zstd", "--mode", mode, *spool, "--json-summary",
-        str(tmp_path / "summary.json"), f"file://{tmp_path}/store", "main", "--dbname", server.conninfo,
-    ]  # fmt: skip
-    environ = {**command_environment(), "TERM": "xterm-256color", "LANG": "C.UTF-8", "PYTHONUTF8": "1"}
-    with Terminal.run(command, 100, environ=environ) as terminal:
-        terminal.until(lambda: any(re.search(r" receiving WAL +0:\d\d$", line) for line in terminal.lines))
-        terminal.until(
-            lambda: any(re.match(r"  timeline 1 at 0/[0-9A-F]+, .* not stored yet$", x) for x in terminal.lines)
-        )
-        name = write(server)
-        terminal.until(lambda: list((tmp_path / "store").glob(f"main/wals/*/{name}*")))
-        terminal.until(lambda: any(re.search(r" receiving WAL +\d.* MiB  \d+  ", line) for line in terminal.lines))
-        terminal.kill(signal.SIGINT)
-        assert terminal.finish() == 0
-        assert terminal.longest_blank < 2
-        line = "".join(terminal.everything)
-    told = json.loads((tmp_path / "summary.json").read_text())
-    require_valid(told, "summary")
-    about = told["receiver"]
-    assert (about["mode"], about["timeline"], about["waiting_bytes"]) == (mode, 1, 0)
-    segments = [path for path in (tmp_path / "store").glob("main/wals/*/0*") if "partial" not in path.name]
-    assert told["items"] == len(segments)
-    assert told["data_bytes"] == len(segments) << 20
-    assert told["stored_bytes"] == sum(path.stat().st_size for path in segments)
-    start = f"received WAL from {about['first_lsn']} to {about['last_lsn']}, timeline 1: {len(segments)}.0 MiB in "
-    assert line.startswith(start), line
-    assert line.endswith(", all of it is stored"), line

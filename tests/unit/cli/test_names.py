@@ -33,6 +33,7 @@ primary_conninfo = host=up
 retention_policy = REDUNDANCY 3
 aws_check_object_lock = true
 [split]
+backup_method = postgres
 basebackups_directory = s3://backups/prod
 wals_directory = s3://wal/prod
 """
