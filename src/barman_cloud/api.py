@@ -198,10 +198,12 @@ class Repository:
         """
         from barman_cloud.catalog import deletion, selection
         from barman_cloud.catalog.removal import DeletionOptions
+        from barman_cloud.snapshots.base import SnapshotOptions
+        from barman_cloud.snapshots.deletion import with_snapshots
 
         view = self._whole_view()
         backup_id = selection.resolve(name, lambda: view)
-        how = options or DeletionOptions()
+        how = with_snapshots(options or DeletionOptions(), SnapshotOptions())
         deletion.delete_by_id(
             self.catalog, view, backup_id, minimum_redundancy, how, out or _Nowhere(), with_children=with_children
         )
@@ -218,9 +220,12 @@ class Repository:
         from barman_cloud.catalog import deletion
         from barman_cloud.catalog.removal import DeletionOptions
         from barman_cloud.catalog.retention import parse_policy
+        from barman_cloud.snapshots.base import SnapshotOptions
+        from barman_cloud.snapshots.deletion import with_snapshots
 
         parsed = parse_policy(policy)
-        view, now, how = self._whole_view(), datetime.now().astimezone(), options or DeletionOptions()
+        view, now = self._whole_view(), datetime.now().astimezone()
+        how = with_snapshots(options or DeletionOptions(), SnapshotOptions())
         deletion.delete_by_policy(self.catalog, view, parsed, minimum_redundancy, now, how, out or _Nowhere())
 
     def clean_up(self, options: CleanupOptions | None = None) -> CleanupReport:

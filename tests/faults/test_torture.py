@@ -18,7 +18,7 @@ from barman_cloud.catalog.layout import Layout
 from tests.faults.harness.cases import Case, Harness
 from tests.faults.harness.material import SERVER, Material, material
 from tests.faults.harness.process import Disturbance, Outcome, Runner
-from tests.faults.harness.scenarios import SCENARIOS, backups, receive, upkeep, wal
+from tests.faults.harness.scenarios import SCENARIOS, backups, receive, tell, upkeep, wal
 from tests.faults.harness.scenarios.base import Place, Scenario
 from tests.faults.harness.wire import FAULTS
 from tests.support.postgres import server_directory
@@ -170,6 +170,10 @@ class TestJudgement:
             shutil.copytree(first, first.with_name("20261122T121104"))
 
         assert "is DONE, and restored it" in _judged(upkeep.Consolidating, made, tmp_path, exchange, KILLED)
+
+    @pytest.mark.parametrize("kind", [tell.VerifyingDamage, tell.CheckingGap])
+    def test_all_is_well_where_something_is_wrong(self, made: Material, tmp_path: Path, kind: type[Scenario]) -> None:
+        assert "exit code 0, where something is wrong" in _judged(kind, made, tmp_path, lambda _: None, DONE)
 
     def test_what_a_drill_leaves(self, made: Material, tmp_path: Path) -> None:
         def leave(scenario: Scenario) -> None:

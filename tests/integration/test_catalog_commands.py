@@ -241,8 +241,8 @@ def odd_backups() -> Catalog:
     catalog = memory_catalog("bi")
     texts = {
         "20260101T000000": "status=DONE\n",
-        "20260102T000000": "# note\n\nbackup_id=20260102T000000\n backup_version = 2 \nend_time=2026-01-02 03:04Z\n",
-        "20260103T000000": "",
+        "20260102T000000": "# note\n\nbackup_id=20260102T000000\nend_time=2026-01-02 03:04Z\nstatus=EMPTY\n",
+        "20260103T000000": "status=EMPTY\n",
         "customid": "status=FAILED\nerror=a=b\n",
     }
     for backup_id, text in texts.items():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from tests.support.postgres import PostgresServer
 from tests.support.schemas import require_valid
 from tests.support.segments import segment, segment_name
 from tests.support.servers import StoreServer
+from tests.support.terminals import Terminal
 
 NOON, NIGHT, NEXT_NIGHT = "2026-11-28T12:00:00Z", "2026-11-29T03:00:00Z", "2026-11-30T03:00:00Z"
 STORE = """
@@ -206,3 +209,23 @@ def test_a_streamed_server_is_maintained(
     assert host.run("check", "main", "--minimum-redundancy", "1").returncode == 0
     host.end_all()
     wait_for(lambda: not server.query(active), what="the receiver to end")
+
+
+def test_who_waits_on_a_terminal_sees_that_jobs_run_and_what_they_say(hosts: Callable[..., Host]) -> None:
+    host = hosts(section("main", "retention_policy = REDUNDANCY 2", "backup_schedule = 0 2 * * *", "conninfo = PLACE"))
+    with closing(socket.create_server(("127.0.0.1", 0), backlog=100)) as silent:  # a server that never says a word
+        port = silent.getsockname()[1]
+        host.file.write_text(host.file.read_text().replace("PLACE", f"host=127.0.0.1 port={port} connect_timeout=600"))
+        host.cron(now=NOON)
+        environ = {**host.environ(NIGHT, {}), "TERM": "xterm-256color", "LANG": "C.UTF-8", "PYTHONUTF8": "1"}
+        with Terminal.run(host.command("cron", "--wait"), 100, environ=environ) as terminal:
+            terminal.until(lambda: any("main: backup started" in line for line in terminal.lines))
+            terminal.until(lambda: any(re.search(r" waiting for jobs  \d/\d  0:\d\d$", x) for x in terminal.lines))
+            accepted, _ = silent.accept()
+            silent.close()
+            accepted.close()
+            assert terminal.finish() == 1
+            shown = "".join(terminal.everything)
+    assert "main backup: " in shown
+    assert "cannot connect to PostgreSQL" in shown
+    assert "waiting for jobs" not in shown

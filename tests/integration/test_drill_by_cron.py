@@ -79,6 +79,6 @@ def test_a_drill_runs_at_its_time_and_what_it_finds_is_told() -> None:
         assert results() == [1, 0]
         assert left_of(drills) == []
         listed = run("2026-11-30T04:02:00Z", "cron", "--list").stdout
-        told = rf"drill +last .* failed \(exit code 1\): .*{segments[-2].name}.*; next 2026-12-01 04:00:00Z"
+        told = rf"drill +last .* failed \(exit code 1\): \S+: .*{segments[-2].name}.*; next 2026-12-01 04:00:00Z"
         assert re.search(told, listed), listed
         assert "critical" in [finding["level"] for finding in checked("2026-11-30T05:00:00Z")]

@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -146,6 +147,8 @@ def test_scripts_run_around_everything(
     assert places(of_backup) == ORDER
     assert places(of_wal)[:2] == ORDER[:2]
     assert places(of_wal)[-2:] == ORDER[2:]
+    assert {call["SIZE"] for call in of_wal} == {str(1 << 20)}
+    assert all(abs(float(call["TIMESTAMP"]) - time.time()) < 3600 for call in of_wal)
     assert calls.index(of_backup[1]) < calls.index(of_wal[0]) < calls.index(of_wal[-1]) < calls.index(of_backup[2])
     server.stop()
     failed = host.run("restore", "main", backups[1], str(tmp_path / "restored"))

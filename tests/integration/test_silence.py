@@ -134,6 +134,19 @@ def test_who_waits_sees_something_move(name: str, silence: Silence) -> None:
         assert len(terminal.lines) == 1, terminal.lines
 
 
+def test_postgresql_with_a_terminal_gets_no_lines(silence: Silence, tmp_path: Path) -> None:
+    """In a container with a terminal, archive_command has one as well, and nobody sits before it."""
+    (tmp_path / "store").mkdir()
+    segment = silence.directory / "data" / "pg_wal" / segment_name(1)
+    line = f"{program('wal-archive')} file://{tmp_path}/store main {segment}; echo $?"
+    for name, lines in (("postgres", 1), ("shell", 2)):
+        (tmp_path / name).symlink_to("/bin/sh")
+        with Terminal.run([str(tmp_path / name), "-c", line], 120, environ=silence.environ) as terminal:
+            assert terminal.finish() == 0
+            assert len(terminal.everything) == lines, terminal.everything
+            assert terminal.everything[-1] == "0"
+
+
 def test_a_terminal_that_only_takes_lines_gets_them(silence: Silence) -> None:
     words = [program("wal-archive"), *silence.words(LINES["wal-archive"])]
     environ = {**silence.environ, "TERM": "dumb"}

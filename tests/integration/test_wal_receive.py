@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from barman_cloud.store.open import open_store
@@ -260,6 +261,27 @@ def test_a_logical_slot_is_refused(tmp_path: Path, new_postgres: NewPostgres) ->
     for direct in (False, True):
         with Receiver(server, tmp_path, "--slot", "changes", direct=direct) as receiver:
             refused(receiver, "replication slot changes is a logical one")
+
+
+def test_a_server_that_is_frozen_does_not_hold_up_the_end(tmp_path: Path, new_postgres: NewPostgres) -> None:
+    server = new_postgres()
+    assert server.process is not None
+    family = [psutil.Process(server.process.pid)]
+    family += family[0].children(recursive=True)
+    for process in family:
+        process.suspend()
+    try:
+        with Receiver(server, tmp_path) as receiver:
+            asked = psutil.Process(receiver.process.pid)
+            wait_for(
+                lambda: [one for one in asked.net_connections() if one.raddr and one.raddr.port == server.port],
+                what="the receiver to connect",
+            )
+            assert receiver.stop(timeout=20) == 0, receiver.said
+            assert "stopped while waiting for the server" in receiver.said
+    finally:
+        for process in family:
+            process.resume()
 
 
 def test_a_role_without_the_right_and_another_cluster_are_refused(

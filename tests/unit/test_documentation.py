@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from importlib import import_module
@@ -40,6 +41,43 @@ def test_the_walks_of_the_architecture_are_in_the_code() -> None:
     assert len(names) > 30
     for name in names:
         assert resolves(name), name
+
+
+PACKAGES = sorted(path.parent for path in (PROJECT / "src" / "barman_cloud").glob("*/__init__.py"))
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_a_package_says_where_to_begin_and_what_it_may_import(package: Path) -> None:
+    """``May import `a`, `b` and what is below``: the layers of pyproject.toml below the lowest one that is named."""
+    text = " ".join((ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or "").split())
+    begin, may = re.search(r"Begin with (.*?)\.(?: |$)", text), re.search(r"May import ([^.;:]*)", text)
+    assert begin and may, text
+    first = re.findall(r"``([a-z_]+)``", begin[1])[0]
+    assert (package / f"{first}.py").exists() or (package.parent / f"{first}.py").exists()
+    if may[1].startswith("everything"):
+        return
+    named = set(re.findall(r"``([a-z_]+)``", may[1]))
+    contracts = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = [{name.strip().split(".")[1] for name in layer.split("|")} for layer in contracts[0]["layers"]]
+    assert named <= set.union(*layers)
+    if "what is below" in may[1]:
+        lowest = max(number for number, layer in enumerate(layers) if layer & named)
+        named = named.union(*layers[lowest + 1 :])
+    assert imported_by(package) - {package.name, "__version__"} <= named
+
+
+def imported_by(package: Path) -> set[str]:
+    """Return what of ``barman_cloud`` the modules of a package import, also within functions and for types only."""
+    found = set()
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "barman_cloud":
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("barman_cloud."):
+                found.add(str(node.module).split(".")[1])
+            elif isinstance(node, ast.Import):
+                found |= {name.name.split(".")[1] for name in node.names if name.name.startswith("barman_cloud.")}
+    return found
 
 
 def test_the_address_of_the_project_is_in_one_place() -> None:

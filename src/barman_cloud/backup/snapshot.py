@@ -19,6 +19,7 @@ from barman_cloud.errors import BarmanCloudError, ConfigurationError, OperationE
 from barman_cloud.postgres.backup_mode import BackupMode, BackupStart, BackupStop, check_privileges
 from barman_cloud.postgres.connection import Connection, ServerMetadata
 from barman_cloud.snapshots.base import AttachedDisk, SnapshotOptions, SnapshotProvider, find_mounts, select_disks
+from barman_cloud.snapshots.begun import Begun
 from barman_cloud.snapshots.mounts import Host, Mount
 from barman_cloud.snapshots.open import kind_of_store, open_provider
 from barman_cloud.snapshots.taking import SnapshotSet
@@ -51,10 +52,12 @@ def run_snapshot_backup(
     with open_provider(kind or kind_of_store(store.url.provider), options) as provider:
         method = SnapshotMethod(provider, layout.server, instance, disks, host or Host())
         try:
-            return take_backup(store, layout, request, method)
+            info = take_backup(store, layout, request, method)
         except BaseException:
             method.settle(Catalog(store, layout))
             raise
+        method.forget_begun()
+        return info
 
 
 class SnapshotMethod:
@@ -74,6 +77,7 @@ class SnapshotMethod:
         self._mounts: dict[str, Mount] = {}
         self._snapshots: SnapshotSet | None = None
         self._backup_id = _ANY_ID
+        self._record: tuple[ObjectStore, str] | None = None
         self._began = 0.0
 
     def check(self, connection: Connection) -> None:
@@ -102,6 +106,11 @@ class SnapshotMethod:
         disks = self._attached()
         self._mounts = find_mounts(self._provider, disks, self._instance, self._host)
         self._backup_id = run.info.backup_id
+        begun = Begun.of(self._provider, disks, self._backup_id).to_json()
+        # Before the first request: if we are killed, whoever deletes the backup has to know of its snapshots.
+        key = run.layout.snapshots_begun(self._backup_id)
+        call_interruptibly(lambda: run.store.put(key, begun, tags=run.tags))
+        self._record = (run.store, key)
         self._snapshots = SnapshotSet(self._provider, run.wait)
         self._snapshots.take(disks, run.info.backup_id)
 
@@ -124,9 +133,19 @@ class SnapshotMethod:
 
     def abort(self) -> None:
         """Remove the snapshots that were made."""
-        if self._snapshots:
-            self._snapshots.discard()
-            self._snapshots = None
+        if self._snapshots and self._snapshots.discard():
+            self.forget_begun()
+        self._snapshots = None
+
+    def forget_begun(self) -> None:
+        """Delete the record of begun snapshots: ``backup.info`` names them, or there are none."""
+        if self._record is None:
+            return
+        store, key = self._record
+        try:
+            store.delete([key])
+        except BarmanCloudError as error:
+            log.info("%s stays, which does no harm: %s", store.object_url(key), error)
 
     def settle(self, catalog: Catalog) -> None:
         """Decide about snapshots that nobody removed: the backup was complete, but storing its last state failed.

@@ -206,7 +206,8 @@ def parse(text: str, backup_id: str) -> BackupInfo:
     """Read a ``backup.info``.
 
     ``UnknownKeyError`` if it has a key that isn't in the table, ``UnreadableBackupInfoError`` for anything else that
-    isn't well formed. An empty file is well formed: its status is ``EMPTY``.
+    isn't well formed. So is a file without a status, such as an empty one: every program writes the status, and a
+    backup that lost its file's content must not be taken for one that nobody needs.
     """
     values: dict[str, Any] = {}
     for number, line in enumerate(text.split("\n"), 1):
@@ -233,6 +234,8 @@ def parse(text: str, backup_id: str) -> BackupInfo:
             raise UnreadableBackupInfoError(
                 f"backup.info of {backup_id}, line {number}: bad value of {key}: {_excerpt(value)}"
             ) from error
+    if "status" not in values:
+        raise UnreadableBackupInfoError(f"backup.info of {backup_id}: {'no status in it' if text.strip() else 'empty'}")
     return BackupInfo(backup_id, **values)
 
 

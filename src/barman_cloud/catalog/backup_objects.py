@@ -22,6 +22,8 @@ class BackupObjects:
     """The ``backup_label`` object; only of snapshot backups."""
     archives: tuple[str, ...]
     sidecars: tuple[str, ...]
+    begun: str | None = None
+    """The record of snapshots that may exist although ``info`` doesn't name them."""
     beside: str | None = None
     """What a deletion puts beside a backup that is being made (``catalog.deletion_mark``); the very last to go."""
     size: int = 0
@@ -44,7 +46,12 @@ def _sidecar_keys(layout: Layout, backup_id: str) -> tuple[str, ...]:
 
 def is_of_backup(layout: Layout, backup_id: str, key: str) -> bool:
     """Tell whether an object in the folder of a backup is what this program or Barman put there."""
-    others = (layout.backup_info(backup_id), layout.backup_label(backup_id), layout.being_deleted(backup_id))
+    others = (
+        layout.backup_info(backup_id),
+        layout.backup_label(backup_id),
+        layout.being_deleted(backup_id),
+        layout.snapshots_begun(backup_id),
+    )
     return key in others or key in _sidecar_keys(layout, backup_id) or layout.parse_archive_key(key) is not None
 
 
@@ -59,6 +66,7 @@ def find_objects(catalog: Catalog, info: BackupInfo) -> BackupObjects:
     others = (layout.backup_info(backup_id), layout.backup_label(backup_id))
     archives: list[ArchiveName] = []
     sidecars: list[str] = []
+    begun: str | None = None
     beside = layout.being_deleted(backup_id) if info.status == STARTED else None
     size = 0
     for item in catalog.store.list_level(layout.backup_dir(backup_id)).objects:
@@ -69,6 +77,8 @@ def find_objects(catalog: Catalog, info: BackupInfo) -> BackupObjects:
             sidecars.append(item.key)
         elif item.key == layout.being_deleted(backup_id):
             beside = item.key
+        elif item.key == layout.snapshots_begun(backup_id):
+            begun = item.key
         elif item.key not in others:
             log.info("%s is no part of the backup and stays", item.key)
             continue
@@ -82,6 +92,7 @@ def find_objects(catalog: Catalog, info: BackupInfo) -> BackupObjects:
         layout.backup_label(backup_id) if info.snapshots_info else None,
         tuple(name.key for name in sorted(archives, key=by_extraction)),
         tuple(sidecars),
+        begun,
         beside,
         size,
     )

@@ -22,7 +22,7 @@ from barman_cloud.catalog.lineage import descendants, disown
 from barman_cloud.catalog.removal import DeletionOptions, refuse_if_kept, remove_data, remove_infos
 from barman_cloud.catalog.retention import Policy, Status
 from barman_cloud.catalog.wal_cleanup import NoCleanup, WalCleanup, plan_wal_cleanup
-from barman_cloud.catalog.wal_sweep import WalSweep
+from barman_cloud.catalog.wal_sweep import Taken, WalSweep
 from barman_cloud.errors import BarmanCloudError, ConnectivityError, OperationError, StoreError
 from barman_cloud.report import progress
 from barman_cloud.report.text import counted
@@ -209,15 +209,15 @@ def _clean_wal(catalog: Catalog, plans: Sequence[WalCleanup], options: DeletionO
     work = progress.current()
     work.phase("deleting WAL", measure=progress.STORED)
 
-    def keys() -> Iterator[str]:
+    def going() -> Iterator[Taken]:
         nonlocal count
         for taken in sweep:
             count += 1
             work.add(stored=taken.size, items=1)
-            yield taken.key
+            yield taken
 
     try:
-        _delete_wal(catalog, keys(), options)
+        _delete_wal(catalog, going(), options)
     except DeleteFailedError as error:
         work.notes["wal_files"] = count - len(error.failures)
         for key, reason in error.failures.items():
@@ -235,16 +235,16 @@ def _clean_wal(catalog: Catalog, plans: Sequence[WalCleanup], options: DeletionO
         log.info("deleted %s", counted(count, "WAL object"))
 
 
-def _delete_wal(catalog: Catalog, keys: Iterator[str], options: DeletionOptions) -> None:
+def _delete_wal(catalog: Catalog, going: Iterator[Taken], options: DeletionOptions) -> None:
     """Delete WAL objects, batch by batch if something is to be called around that."""
     hooks = options.hooks
     if hooks is None:
-        catalog.store.delete(keys, batch_size=options.batch_size)
+        catalog.store.delete((taken.key for taken in going), batch_size=options.batch_size)
         return
-    while batch := list(islice(keys, _HOOK_BATCH)):
+    while batch := list(islice(going, _HOOK_BATCH)):
         allowed = hooks.before_wal(batch)
         try:
-            catalog.store.delete(allowed, batch_size=options.batch_size)
+            catalog.store.delete([taken.key for taken in allowed], batch_size=options.batch_size)
         except BaseException as error:
             hooks.after_wal(allowed, error)
             raise

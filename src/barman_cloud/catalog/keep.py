@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from barman_cloud import logs
 from barman_cloud.catalog.backup_info import ANNOUNCED, DONE, BackupInfo
@@ -93,9 +94,10 @@ def _wait_while_announced(catalog: Catalog, backup_id: str) -> None:
     """
     end = time.monotonic() + DECIDED_WITHIN
     waited = False
-    while time.monotonic() < end and catalog.load_one(backup_id).deletion == ANNOUNCED:
-        waited = True
-        time.sleep(_PAUSE)
+    with suppress(NotFoundError):
+        while time.monotonic() < end and catalog.load_one(backup_id).deletion == ANNOUNCED:
+            waited = True
+            time.sleep(_PAUSE)
     if waited:
         time.sleep(_PAUSE)
 

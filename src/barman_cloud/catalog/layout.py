@@ -170,6 +170,10 @@ class Layout:
         """Return the key of what a deletion puts beside a backup that is still being made."""
         return f"{self.backup_dir(backup_id)}being_deleted"
 
+    def snapshots_begun(self, backup_id: str) -> str:
+        """Return the key of the record of disk snapshots that ``backup.info`` doesn't name yet."""
+        return f"{self.backup_dir(backup_id)}snapshots.json"
+
     def heartbeat(self, backup_id: str) -> str:
         """Return the key of the sign of life of a backup that is being made."""
         return f"{self.backup_dir(backup_id)}heartbeat"

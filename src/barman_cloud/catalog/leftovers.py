@@ -103,9 +103,9 @@ def _unfinished_deletions(catalog: Catalog, view: CatalogView, keeps: Keeps) -> 
         stays = None
         if info.deletion == "announced" and backup_id in keeps:
             stays = f"it is kept meanwhile: barman-cloud backup-keep --release {backup_id}, or delete another backup"
-        elif info.snapshots_info is not None:
-            stays = f"it has disk snapshots: barman-cloud backup-delete -b {backup_id}"
         objects = objects_in(catalog, backup_id)
+        if stays is None and _has_snapshots(catalog, info, objects):
+            stays = f"it has disk snapshots: barman-cloud backup-delete -b {backup_id}"
         yield Leftover(
             Kind.DELETION, backup_id, "its deletion was begun and not finished", len(objects), _sum(objects), stays
         )
@@ -121,9 +121,15 @@ def _abandoned(catalog: Catalog, view: CatalogView, age: Age, now: datetime) -> 
             continue
         objects = objects_in(catalog, info.backup_id)
         stays = None
-        if info.snapshots_info is not None:
-            stays = f"it has disk snapshots: barman-cloud backup-delete -b {info.backup_id}"
+        if _has_snapshots(catalog, info, objects):
+            stays = f"it may have disk snapshots: barman-cloud backup-delete -b {info.backup_id}"
         yield Leftover(Kind.ABANDONED, info.backup_id, reason, len(objects), _sum(objects), stays)
+
+
+def _has_snapshots(catalog: Catalog, info: BackupInfo, objects: Sequence[ObjectInfo]) -> bool:
+    """Tell whether disk snapshots may exist that only the deletion of the backup knows how to delete."""
+    begun = catalog.layout.snapshots_begun(info.backup_id)
+    return info.snapshots_info is not None or any(item.key == begun for item in objects)
 
 
 def why_abandoned(catalog: Catalog, info: BackupInfo, age: Age, now: datetime) -> str | None:
@@ -155,6 +161,8 @@ def _orphaned_objects(catalog: Catalog, view: CatalogView, age: Age, now: dateti
         stays = None
         if has_keep(catalog, backup_id):
             stays = "it has a keep annotation: remove that first"
+        elif any(item.key == catalog.layout.snapshots_begun(backup_id) for item in objects):
+            stays = "its snapshots.json names disk snapshots: delete those by hand, then that object"
         yield Leftover(Kind.OBJECTS, backup_id, reason, len(objects), _sum(objects), stays)
 
 

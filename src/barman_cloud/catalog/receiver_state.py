@@ -97,8 +97,12 @@ def parse(content: bytes, where: str) -> ReceiverState:
 
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
-    "int": int, "bool": bool, "str": str, "str | None": (str, type(None)), "datetime": datetime,
-}  # fmt: skip
+    "int": int,
+    "bool": bool,
+    "str": str,
+    "str | None": (str, type(None)),
+    "datetime": datetime,
+}
 
 
 def _require_types(state: ReceiverState) -> None:

@@ -11,11 +11,13 @@ from barman_cloud.catalog.backup_info import ANNOUNCED, BackupInfo
 from barman_cloud.catalog.backup_objects import BackupObjects, find_objects
 from barman_cloud.catalog.catalog import Catalog
 from barman_cloud.catalog.deletion_mark import DeletionMark
+from barman_cloud.catalog.wal_sweep import Taken
 from barman_cloud.errors import (
     AccessDeniedError,
     BarmanCloudError,
     ConnectivityError,
     LockedError,
+    ObjectNotFoundError,
     OperationError,
     StoreError,
 )
@@ -25,6 +27,8 @@ from barman_cloud.store.base import DeleteFailedError
 
 log = logs.get_logger(__name__)
 
+_LARGEST_RECORD = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class DeletionHooks:
@@ -33,9 +37,9 @@ class DeletionHooks:
     before_backup: Callable[[BackupInfo], None]
     """What it raises ends the deletion before anything of the backup is gone."""
     after_backup: Callable[[str, BaseException | None], None]
-    before_wal: Callable[[Sequence[str]], list[str]]
-    """Gets the keys of WAL files that are to go, and returns those that may."""
-    after_wal: Callable[[Sequence[str], BaseException | None], None]
+    before_wal: Callable[[Sequence[Taken]], list[Taken]]
+    """Gets the WAL files that are to go, and returns those that may."""
+    after_wal: Callable[[Sequence[Taken], BaseException | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class DeletionOptions:
     """Raises if one of the volume snapshots of a snapshot backup must not be deleted, or can't be now."""
     delete_snapshots: Callable[[BackupInfo], None] | None = None
     """Deletes the volume snapshots; raises if one of them is still there afterwards."""
+    discard_begun: Callable[[bytes, str], None] | None = None
+    """Deletes the volume snapshots that a record (its content, the backup's id) says were begun; raises likewise."""
     hooks: DeletionHooks | None = None
 
 
@@ -67,6 +73,7 @@ def remove_data(catalog: Catalog, info: BackupInfo, options: DeletionOptions) ->
         return objects
     if options.check_snapshots:
         options.check_snapshots(info)
+    _refuse_to_forget(objects, options)
     mark = DeletionMark(catalog, info.backup_id)
     _mark(catalog, mark, objects, options)
     try:
@@ -74,6 +81,7 @@ def remove_data(catalog: Catalog, info: BackupInfo, options: DeletionOptions) ->
             if options.delete_snapshots:
                 options.delete_snapshots(info)
             delete_objects(catalog, [objects.label], options)
+        _discard_begun(catalog, objects, options)
         delete_objects(catalog, objects.data, options)
         work.add(stored=objects.size, items=len(objects.data))
     except ConnectivityError:
@@ -83,6 +91,25 @@ def remove_data(catalog: Catalog, info: BackupInfo, options: DeletionOptions) ->
             mark.take_back()
         raise
     return objects
+
+
+def _refuse_to_forget(objects: BackupObjects, options: DeletionOptions) -> None:
+    """Raise ``OperationError`` where disk snapshots would stay, of which nothing in the store tells any more."""
+    if (objects.label and not options.delete_snapshots) or (objects.begun and not options.discard_begun):
+        raise OperationError(
+            f"backup {objects.backup_id} is not deleted: it has disk snapshots, which would be forgotten",
+            hint=f"barman-cloud backup-delete -b {objects.backup_id} deletes them too",
+        )
+
+
+def _discard_begun(catalog: Catalog, objects: BackupObjects, options: DeletionOptions) -> None:
+    if objects.begun:
+        assert options.discard_begun is not None
+        try:
+            options.discard_begun(catalog.store.get(objects.begun, limit=_LARGEST_RECORD), objects.backup_id)
+        except ObjectNotFoundError:
+            return  # the backup has come to its end meanwhile
+        delete_objects(catalog, [objects.begun], options)
 
 
 def remove_infos(catalog: Catalog, backups: Sequence[BackupObjects], options: DeletionOptions) -> None:

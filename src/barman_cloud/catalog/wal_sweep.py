@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from barman_cloud import logs
@@ -22,6 +23,8 @@ class Taken(NamedTuple):
     """Its folder goes as a whole."""
     size: int = 0
     """Bytes as stored."""
+    modified: datetime | None = None
+    """When it was stored."""
 
 
 class WalSweep:
@@ -48,7 +51,7 @@ class WalSweep:
             piece = self._layout.parse_piece_key(item.key)
             for index, plan in enumerate(self._plans):
                 if piece and plan.takes(piece.segment):
-                    yield Taken(item.key, index, False)
+                    yield Taken(item.key, index, False, item.size, item.last_modified)
                     break
 
     def _archived(self) -> Iterator[Taken]:
@@ -63,7 +66,7 @@ class WalSweep:
             if slash and folder != current:
                 current, shares = folder, self._enter(folder)
             if slash and shares and (taken := self._take(item.key, folder, shares)):
-                yield taken._replace(size=item.size)
+                yield taken._replace(size=item.size, modified=item.last_modified)
 
     def goes_as_a_whole(self, key: str) -> bool:
         """Tell whether ``key``, which was taken, is in a folder that goes as a whole."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from barman_cloud import logs
@@ -12,7 +11,6 @@ from barman_cloud.cli.command import main as run_command
 
 if TYPE_CHECKING:
     from barman_cloud.api import Repository
-    from barman_cloud.catalog.backup_info import BackupInfo
     from barman_cloud.catalog.removal import DeletionHooks
     from barman_cloud.cli.plain import Arguments, Declarations
     from barman_cloud.store.base import ObjectStore
@@ -41,9 +39,10 @@ def add_arguments(parser: Declarations) -> None:
         "--check-object-lock", action="store_true", help="refuse to delete a backup while an archive is locked"
     )
     parser.add_extension(
-        "--with-children", action="store_true",
+        "--with-children",
+        action="store_true",
         help="with --backup-id: delete all incremental backups that build on it too, these first",
-    )  # fmt: skip
+    )
     options.add_progress(parser)
 
 
@@ -53,6 +52,8 @@ def run(args: Arguments) -> int | None:
     from barman_cloud.cli.summaries import of_deletion
     from barman_cloud.report import progress
     from barman_cloud.report.terminal import StandardOutput
+    from barman_cloud.snapshots.base import SnapshotOptions
+    from barman_cloud.snapshots.deletion import with_snapshots
 
     if args.dry_run and not args.quiet:
         # stdout keeps the lines that scripts parse; a dry run is made by somebody who wants the reasons as well.
@@ -65,10 +66,10 @@ def run(args: Arguments) -> int | None:
             dry_run=args.dry_run,
             batch_size=args.batch_size,
             check_object_lock=_can_check_locks(args, repository.store),
-            check_snapshots=partial(_for_snapshots, args, "check_snapshots"),
-            delete_snapshots=partial(_for_snapshots, args, "delete_snapshots"),
             hooks=_hooks(args, repository),
         )
+        of_snapshots = SnapshotOptions(aws_profile=args.aws_profile, azure_credential=args.azure_credential)
+        how = with_snapshots(how, of_snapshots)
         policy, least, out = args.retention_policy, args.minimum_redundancy, StandardOutput()
         if policy is not None:
             repository.enforce(policy, minimum_redundancy=least, options=how, out=out)
@@ -92,16 +93,6 @@ def _hooks(args: Arguments, repository: Repository) -> DeletionHooks | None:
     from barman_cloud.cli.hooks import deletion_hooks
 
     return deletion_hooks(args, repository.store, repository.layout)
-
-
-def _for_snapshots(args: Arguments, action: str, info: BackupInfo) -> None:
-    """Call a function of ``snapshots.deletion`` for a snapshot backup."""
-    from barman_cloud.snapshots import deletion
-    from barman_cloud.snapshots.base import SnapshotOptions
-
-    if info.snapshots_info:
-        how = SnapshotOptions(aws_profile=args.aws_profile, azure_credential=args.azure_credential)
-        getattr(deletion, action)(info.snapshots_info, info.backup_id, how)
 
 
 COMMAND = Command("backup-delete", add_arguments, run)

@@ -5,6 +5,7 @@ A command module holds ``COMMAND`` and a ``main()`` of one line; what it is abou
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -171,7 +172,7 @@ def _run(command: Command, args: Arguments) -> int:
 
 def _shown(command: Command, args: Arguments, run: Callable[[Arguments], int | None]) -> int:
     """Run it, and show how far it is to who looks or reads: nobody has to take a silent command for a dead one."""
-    on_terminal = sys.stderr is not None and sys.stderr.isatty()
+    on_terminal = sys.stderr is not None and sys.stderr.isatty() and not (command.per_segment and _is_postgres_s())
     asked = args.progress != "auto" or args.json_summary if command.per_segment else hasattr(args, "progress")
     if not on_terminal and not asked:
         return run(args) or 0
@@ -182,6 +183,18 @@ def _shown(command: Command, args: Arguments, run: Callable[[Arguments], int | N
         return _code_of(command, error), line
 
     return showing.run(command.name, run, args, judge)
+
+
+def _is_postgres_s() -> bool:
+    """Tell whether PostgreSQL has started this process: in a container with a terminal, nobody sits before that.
+
+    Each of its processes is the leader of a session, which what it starts belongs to (``InitPostmasterChild``).
+    """
+    try:
+        with open(f"/proc/{os.getsid(0)}/comm", encoding="utf-8") as name:
+            return name.read().strip() in ("postgres", "postmaster")
+    except OSError:
+        return False
 
 
 def _code_of(command: Command, error: BaseException) -> int:

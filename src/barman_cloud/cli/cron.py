@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 log = logs.get_logger(__name__)
 
 ALL = "all"
+_LAST_MESSAGES = 5.0
+"""Seconds to wait for lines of processes that have ended."""
 
 
 def add_arguments(parser: Declarations) -> None:
@@ -66,12 +70,12 @@ def server_names(configuration: Configuration, given: str) -> list[str]:
 
 
 def start_due(
-    configuration: Configuration, names: list[str], *, attached: bool = False, receivers: bool = True
+    configuration: Configuration, names: list[str], *, output: int | None = None, receivers: bool = True
 ) -> Pass | None:
     """Start what is due for the servers and return what was started; None if another pass for them runs here.
 
-    What is started writes to the log of the configuration, or if ``attached`` to standard error. Errors of single
-    servers are part of the result.
+    What is started writes to the log of the configuration, or to the descriptor ``output``. Errors of single servers
+    are part of the result.
     """
     from barman_cloud.cli.commands import SUMMARIES
     from barman_cloud.schedule import local
@@ -83,22 +87,70 @@ def start_due(
         log.info("another pass runs on this machine")
         return None
     with lock:
-        output = 2 if attached else local.open_log(configuration.common)
-        return run_pass(configuration, names, How(program(configuration), output, SUMMARIES, receivers))
+        place = local.open_log(configuration.common) if output is None else output
+        return run_pass(configuration, names, How(program(configuration), place, SUMMARIES, receivers))
 
 
 def _pass(args: Arguments, configuration: Configuration, names: list[str]) -> int:
-    done = start_due(configuration, names, attached=args.wait, receivers=not args.no_receivers and not args.wait)
+    if not args.wait:
+        done = start_due(configuration, names, receivers=not args.no_receivers)
+        if done is None:
+            return 0
+        _tell(args, done)
+        return _failed(done)
+    messages = _Messages(beside_live_lines=args.is_shown and sys.stderr is not None and sys.stderr.isatty())
+    try:
+        done = start_due(configuration, names, output=messages.output, receivers=False)
+    finally:
+        messages.all_started()
     if done is None:
         return 0
     _tell(args, done)
-    code = 1 if any(look.error for look in done.looks) else 0
-    return max(code, _wait(done)) if args.wait else code
+    code = max(_failed(done), _wait(done))
+    messages.finish()
+    return code
+
+
+def _failed(done: Pass) -> int:
+    return 1 if any(look.error for look in done.looks) else 0
+
+
+class _Messages:
+    """Where the jobs write that are waited for: standard error, on a terminal by a pipe and past the live lines."""
+
+    def __init__(self, *, beside_live_lines: bool) -> None:
+        self.output = 2
+        self._thread: threading.Thread | None = None
+        if beside_live_lines:
+            reader, self.output = os.pipe()
+            self._thread = threading.Thread(target=self._copy, args=(reader,), name="messages", daemon=True)
+            self._thread.start()
+
+    def all_started(self) -> None:
+        """Leave the pipe to the processes that were started: it ends with the last of them."""
+        if self._thread:
+            os.close(self.output)
+
+    def finish(self) -> None:
+        """Write what is still on its way."""
+        if self._thread:
+            self._thread.join(_LAST_MESSAGES)
+
+    @staticmethod
+    def _copy(reader: int) -> None:
+        from barman_cloud.report.terminal import aside
+
+        with os.fdopen(reader, encoding="utf-8", errors="backslashreplace") as lines:
+            for line in lines:
+                with aside():
+                    print(logs.escape_controls(line.rstrip("\n")), file=sys.stderr, flush=True)
 
 
 def _wait(done: Pass) -> int:
     """Wait for the supervisors, end them in order when this process is to end, and return 1 if a job failed."""
     import signal
+
+    from barman_cloud.report import progress
 
     def end(*_: object) -> None:
         for process in done.processes:
@@ -107,7 +159,12 @@ def _wait(done: Pass) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    return max((1 if process.wait() else 0 for process in done.processes), default=0)
+    work, failed = progress.current(), 0
+    work.phase("waiting for jobs", items=len(done.processes))
+    for process in done.processes:
+        failed |= bool(process.wait())
+        work.add(items=1)
+    return failed
 
 
 def program(configuration: Configuration) -> list[str]:

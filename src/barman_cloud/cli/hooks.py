@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from barman_cloud.catalog.backup_info import BackupInfo
     from barman_cloud.catalog.layout import Layout
     from barman_cloud.catalog.removal import DeletionHooks
+    from barman_cloud.catalog.wal_sweep import Taken
     from barman_cloud.cli.plain import Arguments
     from barman_cloud.config.server import Server
     from barman_cloud.store.base import ObjectStore
@@ -122,35 +123,36 @@ def deletion_hooks(args: Arguments, store: ObjectStore, layout: Layout) -> Delet
         if of_backups and backup_id in facts:
             of_backups.after(facts[backup_id], error)
 
-    def before_wal(keys: Sequence[str]) -> list[str]:
-        return [key for key in keys if _may_go(of_wal, store, layout, key)] if of_wal else list(keys)
+    def before_wal(files: Sequence[Taken]) -> list[Taken]:
+        return [file for file in files if _may_go(of_wal, store, layout, file)] if of_wal else list(files)
 
-    def after_wal(keys: Sequence[str], error: BaseException | None) -> None:
-        for key in keys if of_wal else ():
+    def after_wal(files: Sequence[Taken], error: BaseException | None) -> None:
+        for file in files if of_wal else ():
             assert of_wal is not None
-            of_wal.after(wal_facts(store, layout, key), error)
+            of_wal.after(wal_facts(store, layout, file), error)
 
     return DeletionHooks(before_backup, after_backup, before_wal, after_wal)
 
 
-def _may_go(hooks: Hooks, store: ObjectStore, layout: Layout, key: str) -> bool:
+def _may_go(hooks: Hooks, store: ObjectStore, layout: Layout, file: Taken) -> bool:
     try:
-        hooks.before(wal_facts(store, layout, key))
+        hooks.before(wal_facts(store, layout, file))
     except HookStopError as error:
-        log.warning("%s stays: %s", key, error)
+        log.warning("%s stays: %s", file.key, error)
         return False
     return True
 
 
-def wal_facts(store: ObjectStore, layout: Layout, key: str) -> dict[str, str]:
-    """Return what scripts are told of a stored WAL file; size and time aren't known from its name."""
+def wal_facts(store: ObjectStore, layout: Layout, file: Taken) -> dict[str, str]:
+    """Return what scripts are told of a stored WAL file: its size as stored, and when that was (Unix time)."""
+    key = file.key
     wal = layout.parse_wal_key(key)
     return {
         "COMPRESSION": (wal.compression or "") if wal else "",
         "FILE": store.object_url(key),
         "SEGMENT": wal.name if wal else key.rpartition("/")[2],
-        "SIZE": "",
-        "TIMESTAMP": "",
+        "SIZE": str(file.size),
+        "TIMESTAMP": str(file.modified.timestamp()) if file.modified else "",
     }
 
 

@@ -169,7 +169,11 @@ def _same_place(parser: ArgumentParser, option: str) -> list[str]:
     """Return all options that set the same value as ``option``, itself included, or that it excludes."""
     actions = parser._option_string_actions
     given = actions[option]
-    excluded = [one for group in parser._mutually_exclusive_groups for one in group._group_actions
-                if given in group._group_actions]  # fmt: skip
+    excluded = [
+        one
+        for group in parser._mutually_exclusive_groups
+        for one in group._group_actions
+        if given in group._group_actions
+    ]
     destinations = {given.dest, *(action.dest for action in excluded)}
     return [name for name, action in actions.items() if action.dest in destinations]

@@ -210,6 +210,21 @@ def add_storage_class(parser: Declarations) -> None:
     )
 
 
+def add_wal_storage(parser: Declarations) -> None:
+    """Add how WAL files are stored: compression, tags, encryption and class of storage."""
+    add_compression(parser, {"gzip": "-z", "bzip2": "-j"}, ("gzip", "bzip2", "xz", "snappy", "zstd", "lz4"))
+    parser.add_argument(
+        "--compression-level",
+        type=values.compression_level,
+        metavar="LEVEL",
+        help="low, medium, high or a number of the algorithm (default: what suits WAL)",
+    )
+    add_tags(parser)
+    add_tags(parser, "history-", "timeline history files, instead of the other tags")
+    add_encryption(parser)
+    add_storage_class(parser)
+
+
 def store_from(args: Arguments) -> ObjectStore:
     """Open the store that the command line names."""
     from barman_cloud.store.open import open_store

@@ -32,17 +32,7 @@ def add_arguments(parser: Declarations) -> None:
         "wal_path", nargs="?", help="path of the WAL file (%%p of archive_command); not needed in a Barman hook"
     )
     parser.extra_positional = "wal_path"
-    options.add_compression(parser, {"gzip": "-z", "bzip2": "-j"}, ("gzip", "bzip2", "xz", "snappy", "zstd", "lz4"))
-    parser.add_argument(
-        "--compression-level",
-        type=values.compression_level,
-        metavar="LEVEL",
-        help="low, medium, high or a number of the algorithm (default: what suits WAL)",
-    )
-    options.add_tags(parser)
-    options.add_tags(parser, "history-", "timeline history files, instead of the other tags")
-    options.add_encryption(parser)
-    options.add_storage_class(parser)
+    options.add_wal_storage(parser)
     azure = parser.add_argument_group("Azure uploads")
     azure.add_argument(
         "--max-block-size", type=values.size, default=4 * MIB, metavar="SIZE", help="of a block (default 4MB)"

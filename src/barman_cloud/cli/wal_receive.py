@@ -42,51 +42,59 @@ RELEASE_SECONDS = 5.0
 
 def add_arguments(parser: Declarations) -> None:
     options.add_common(parser, "destination_url")
+    _add_server(parser)
+    parser.add_argument(
+        "--mode",
+        choices=("spool", "direct"),
+        default="spool",
+        help="acknowledge WAL when it is fsynced in the spool (default), or when it is in the store: nothing on disk",
+    )
+    parser.add_argument(
+        "--piece-jobs",
+        type=values.positive,
+        default=4,
+        metavar="N",
+        help="with --mode direct: pieces of a segment on their way at a time (default 4)",
+    )
+    spool = parser.add_argument_group("spool")
+    spool.add_argument(
+        "--spool-dir", metavar="DIR", help="where received WAL is until it is stored: on a disk that outlives a crash"
+    )
+    spool.add_argument(
+        "--spool-max",
+        type=values.size,
+        default=16 * GIB,
+        metavar="SIZE",
+        help="take no more WAL from the server while the spool holds so much (default 16GB)",
+    )
+    parser.add_argument("-J", "--jobs", type=values.positive, default=4, help="segments stored at a time (default 4)")
+    parser.add_argument(
+        "--partial-interval",
+        type=values.non_negative,
+        default=300,
+        metavar="SECONDS",
+        help="how often to store the segment in progress as .partial (default 300; 0: only at the end)",
+    )
+    options.add_wal_storage(parser)
+    options.add_accept_cluster(parser)
+    options.add_progress(parser)
+
+
+def _add_server(parser: Declarations) -> None:
     server = parser.add_argument_group("PostgreSQL")
     server.add_argument("-h", "--host", help="host name or socket directory")
     server.add_argument("-p", "--port", help="port")
     server.add_argument("-U", "--user", help="role, with REPLICATION")
     server.add_argument("-d", "--dbname", default="postgres", help="database name or connection string")
     server.add_argument(
-        "--streaming-conninfo", metavar="CONNINFO",
+        "--streaming-conninfo",
+        metavar="CONNINFO",
         help="connection string of the stream (default: the same server and role)",
-    )  # fmt: skip
+    )
     server.add_argument("--slot", metavar="NAME", help="physical replication slot that keeps WAL for this receiver")
     server.add_argument("--create-slot", action="store_true", help="create the slot if there is none")
     server.add_argument("--drop-slot", action="store_true", help="drop the slot and exit")
     server.add_argument("--accept-gap", action="store_true", help="go on behind WAL that the server no longer has")
-    parser.add_argument(
-        "--mode", choices=("spool", "direct"), default="spool",
-        help="acknowledge WAL when it is fsynced in the spool (default), or when it is in the store: nothing on disk",
-    )  # fmt: skip
-    parser.add_argument(
-        "--piece-jobs", type=values.positive, default=4, metavar="N",
-        help="with --mode direct: pieces of a segment on their way at a time (default 4)",
-    )  # fmt: skip
-    spool = parser.add_argument_group("spool")
-    spool.add_argument(
-        "--spool-dir", metavar="DIR", help="where received WAL is until it is stored: on a disk that outlives a crash"
-    )
-    spool.add_argument(
-        "--spool-max", type=values.size, default=16 * GIB, metavar="SIZE",
-        help="take no more WAL from the server while the spool holds so much (default 16GB)",
-    )  # fmt: skip
-    parser.add_argument("-J", "--jobs", type=values.positive, default=4, help="segments stored at a time (default 4)")
-    parser.add_argument(
-        "--partial-interval", type=values.non_negative, default=300, metavar="SECONDS",
-        help="how often to store the segment in progress as .partial (default 300; 0: only at the end)",
-    )  # fmt: skip
-    options.add_compression(parser, {"gzip": "-z", "bzip2": "-j"}, ("gzip", "bzip2", "xz", "snappy", "zstd", "lz4"))
-    parser.add_argument(
-        "--compression-level", type=values.compression_level, metavar="LEVEL",
-        help="low, medium, high or a number of the algorithm (default: what suits WAL)",
-    )  # fmt: skip
-    options.add_tags(parser)
-    options.add_tags(parser, "history-", "timeline history files, instead of the other tags")
-    options.add_encryption(parser)
-    options.add_storage_class(parser)
-    options.add_accept_cluster(parser)
-    options.add_progress(parser)
 
 
 def validate(args: Arguments) -> None:
@@ -222,7 +230,7 @@ def _stopped_by_signals(receiver: Receiver) -> Iterator[None]:
     import signal
 
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda *_: receiver.stop.set()) for number in numbers}
+    before = {number: signal.signal(number, lambda *_: receiver.request_stop()) for number in numbers}
     try:
         yield
     finally:

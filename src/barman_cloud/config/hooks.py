@@ -103,8 +103,11 @@ class Hooks:
                 break
             log.warning(
                 "%s of %s failed with %d and is run again in %g s",
-                self._key(phase, True), self._server.name, code, pause,
-            )  # fmt: skip
+                self._key(phase, True),
+                self._server.name,
+                code,
+                pause,
+            )
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
         return code
@@ -130,9 +133,15 @@ class Hooks:
         }
         environ = {**os.environ, **{f"BARMAN_{name}": value.replace("\0", "") for name, value in values.items()}}
         process = subprocess.Popen(
-            ["/bin/sh", "-c", script], start_new_session=True, env=environ, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-        )  # fmt: skip
+            ["/bin/sh", "-c", script],
+            start_new_session=True,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
         try:
             output, _ = process.communicate(timeout=self._server["hook_timeout"])
         except subprocess.TimeoutExpired:

@@ -18,8 +18,11 @@ from barman_cloud.errors import ConfigurationError
 
 WAL_COMMANDS = frozenset(("wal-archive", "wal-restore", "wal-receive", "check-wal-archive"))
 """Commands that only touch WAL; ``compression`` is the one of WAL, and means them alone."""
-BACKUP_COMMANDS = frozenset(("backup-list", "backup-show", "backup-keep", "backup"))
-"""Commands that only touch base backups. All others need both in one place."""
+BACKUP_COMMANDS = frozenset(("backup-list", "backup-show", "backup-keep"))
+"""Commands that only touch base backups. All others need both in one place.
+
+``backup`` too: what it would store there, no restore or retention policy of the same configuration could use.
+"""
 
 _METHODS = {"postgres": "stream", "local-to-cloud": "files"}
 _SNAPSHOTS = frozenset(
@@ -59,14 +62,20 @@ def url_for(command: str, server: Server) -> str:
     """Return the URL that a command works on; ``ConfigurationError`` where it would need two."""
     if command in WAL_COMMANDS:
         return server.wal_url
-    if command not in BACKUP_COMMANDS and server.base_url != server.wal_url:
-        place = server.places.get("wals_directory") or server.places.get("basebackups_directory")
+    if command not in BACKUP_COMMANDS and (problem := two_places(server)):
         raise ConfigurationError(
-            f"{place}: base backups of {server.name} go to {server.base_url} and WAL to {server.wal_url}, "
-            f"and {command} needs both in one place",
-            hint=f"give the URL itself: barman-cloud {command} URL {server.name}",
+            f"{problem}, and {command} needs both in one place",
+            hint=f"set both keys to one URL; for what is stored already: barman-cloud {command} URL {server.name}",
         )
     return server.base_url
+
+
+def two_places(server: Server) -> str | None:
+    """Return where base backups and WAL go if that is not one place, else None."""
+    if server.base_url == server.wal_url:
+        return None
+    place = server.places.get("wals_directory") or server.places.get("basebackups_directory")
+    return f"{place}: base backups of {server.name} go to {server.base_url} and WAL to {server.wal_url}"
 
 
 def options_for(command: str, server: Server, declares: Callable[[str], bool], given: Iterable[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Everything that stops a set-up from working, in one run, and what a set-up needs.
 
-``doctor.py`` runs the examinations: of this machine, of the way to the bucket, of the bucket by small objects, and of
-the server. ``setup.py`` prints what an administrator puts in place; both take rights from the same tables.
+Begin with ``doctor``, which runs the examinations: of this machine (``machine``), of the way to the bucket (``way``),
+of the bucket by small objects (``probes``), and of the server (``database``). ``setup`` prints what an administrator
+puts in place; both take rights from ``rights``. May import ``verify`` and what is below.
 """

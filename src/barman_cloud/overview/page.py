@@ -55,9 +55,13 @@ footer { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: .75
 """
 
 _LEGEND = (
-    ("--full", "full backup"), ("--incremental", "incremental"), ("--snapshot", "disk snapshots"), ("--wal", "WAL"),
-    ("--bad", "gap, or a backup that is lost"), ("--good", "can be recovered"),
-)  # fmt: skip
+    ("--full", "full backup"),
+    ("--incremental", "incremental"),
+    ("--snapshot", "disk snapshots"),
+    ("--wal", "WAL"),
+    ("--bad", "gap, or a backup that is lost"),
+    ("--good", "can be recovered"),
+)
 _SAID = 500
 """Rows of a table."""
 

@@ -101,7 +101,8 @@ def fit(found: list[Field], width: int) -> list[Field]:
 
 def sentence(state: State, rate: float | None, *, unicode: bool = True) -> str:
     """Return all of it as one line for a log."""
-    return ", ".join(field.text.strip() for field in fields(state, rate, unicode=unicode))
+    parts = [field.text.strip() for field in fields(state, rate, unicode=unicode)]
+    return ", ".join([*parts, escape_controls(state.position)] if state.position else parts)
 
 
 def item_text(item: ItemState) -> str:
@@ -134,12 +135,18 @@ def as_json(state: State, rate: float | None, command: str, event: str, moment: 
         "eta_seconds": None if left is None else round(left, 1),
         "items_done": state.items_done,
         "items_total": state.items_total,
+        "position": state.position or None,
         "items": [
-            {"name": item.name, "done_bytes": item.done, "total_bytes": item.total,
-             "data_bytes": item.data, "stored_bytes": item.stored}
+            {
+                "name": item.name,
+                "done_bytes": item.done,
+                "total_bytes": item.total,
+                "data_bytes": item.data,
+                "stored_bytes": item.stored,
+            }
             for item in state.items
         ],
-    }  # fmt: skip
+    }
 
 
 def _of(done: int, total: int) -> str:

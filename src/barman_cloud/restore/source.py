@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from barman_cloud.archive import archives_json
 from barman_cloud.archive.archives_json import ArchiveRecord
-from barman_cloud.catalog.backup_info import BackupInfo
+from barman_cloud.catalog.backup_info import EMPTY, STARTED, BackupInfo
 from barman_cloud.catalog.catalog import ArchiveObject, Catalog
 from barman_cloud.catalog.layout import DATA, Layout
 from barman_cloud.errors import IntegrityError, ObjectNotFoundError, OperationError
 from barman_cloud.store.base import ObjectStore
 
 _LOST = "this backup can't be restored; take another one"
+_UNFINISHED = "it isn't finished: wait for its end, or restore another backup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +44,19 @@ def find_source(store: ObjectStore, layout: Layout, info: BackupInfo) -> Archive
 def _find_archives(store: ObjectStore, layout: Layout, info: BackupInfo) -> tuple[ArchiveObject, ...]:
     found = Catalog(store, layout).archives(info.backup_id)
     wanted = [DATA, *(str(tablespace.oid) for tablespace in info.tablespaces or [])]
+    hint = _UNFINISHED if info.status in (STARTED, EMPTY) else _LOST
     for base in wanted:
         parts = [archive.part for archive in found.get(base, [])]
         if 0 not in parts:
             raise OperationError(
                 f"backup {info.backup_id} has no archive {layout.archive(info.backup_id, base)}[.*]",
-                hint=_LOST,
+                hint=hint,
             )
         missing = sorted(set(range(max(parts) + 1)) - set(parts))
         if missing:
             raise OperationError(
                 f"backup {info.backup_id} lacks the archive {layout.archive(info.backup_id, base, missing[0])}[.*]",
-                hint=_LOST,
+                hint=hint,
             )
     return tuple(archive for base in wanted for archive in found[base])
 

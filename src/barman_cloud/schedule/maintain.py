@@ -29,6 +29,7 @@ from barman_cloud.schedule.plan import Due, due
 
 log = logs.get_logger(__name__)
 
+STANDARD_ERROR = 2
 THREADS = 8
 """Servers that are looked at at a time."""
 PATIENCE = 30.0
@@ -79,7 +80,8 @@ def run_pass(configuration: Configuration, names: Sequence[str], how: How) -> Pa
     result, now = Pass(), clock.now()
     with ThreadPoolExecutor(THREADS) as pool:
         result.looks = list(pool.map(lambda name: _look_safely(configuration, name, how, now), names))
-    progress.current().hide()  # what is started may write to the same terminal
+    if how.output == STANDARD_ERROR:
+        progress.current().hide()
     for look in result.looks:
         if look.needs_receiver:
             _spawn(how, receivers.words(configuration.server(look.server)))
@@ -129,9 +131,12 @@ def _spawn(how: How, words: Sequence[str], descriptor: int | None = None) -> sub
     """Start a process that outlives this one."""
     return subprocess.Popen(
         [*how.command, *words],
-        stdin=subprocess.DEVNULL, stdout=how.output, stderr=how.output, start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=how.output,
+        stderr=how.output,
+        start_new_session=True,
         pass_fds=() if descriptor is None else (descriptor,),
-    )  # fmt: skip
+    )
 
 
 def active_names(configuration: Configuration) -> list[str]:

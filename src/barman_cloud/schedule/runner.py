@@ -35,6 +35,8 @@ LEASE_DURATION = timedelta(minutes=5)
 RENEWAL = 60.0
 """Seconds between renewals of a lease."""
 _STAMP = r"\S+ \S+ \[\d+\] [A-Z]+: "
+_FINDING = r"FAILED +(\S+) +"
+"""Of the report of a verification or drill, whose last line is what to do."""
 _SEVERE = r"\S+ \S+ \[\d+\] ERROR: "
 
 
@@ -133,11 +135,15 @@ def _run(job: Job, supervision: Supervision) -> tuple[int, str]:
     launcher = [sys.executable, "-P", "-m", "barman_cloud.schedule.launch", str(os.getpid())]
     supervision.child = subprocess.Popen(
         [*launcher, *supervision.command, *job.words],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-    )  # fmt: skip
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
     if supervision.stop.is_set():
         supervision.child.terminate()
-    message = severe = ""
+    message = severe = finding = ""
     assert supervision.child.stdout is not None
     with supervision.child.stdout as lines:
         for line in lines:
@@ -146,8 +152,10 @@ def _run(job: Job, supervision: Supervision) -> tuple[int, str]:
             if line.strip():
                 message = line.strip()
                 severe = message if re.match(_SEVERE, message) else severe
+                finding = finding or (message if re.match(_FINDING, message) else "")
     code = supervision.child.wait()
-    return (code if code >= 0 else 128 - code), re.sub(_STAMP, "", severe or message)
+    told = re.sub(_FINDING, r"\1: ", finding) if finding and not severe else re.sub(_STAMP, "", severe or message)
+    return (code if code >= 0 else 128 - code), told
 
 
 @contextmanager

@@ -177,7 +177,8 @@ class AwsSnapshots(SnapshotProvider):
         return [_percent(snapshot, known.get(snapshot.identifier)) for snapshot in snapshots]
 
     def provider_info(self, snapshots: Sequence[StartedSnapshot]) -> Mapping[str, str | None]:
-        return {"account_id": snapshots[-1].handle.get("OwnerId"), "region": self._ec2.meta.region_name}
+        account = snapshots[-1].handle.get("OwnerId") if snapshots else None
+        return {"account_id": account, "region": self._ec2.meta.region_name}
 
     def lock(self, snapshot: StartedSnapshot) -> StartedSnapshot:
         if not self._lock:

@@ -144,7 +144,7 @@ class SnapshotProvider(ABC):
 
     @abstractmethod
     def provider_info(self, snapshots: Sequence[StartedSnapshot]) -> Mapping[str, str | None]:
-        """Return what ``backup.info`` stores once for all of them."""
+        """Return what ``backup.info`` stores once for all of them; without any, what is known of them before."""
 
     @abstractmethod
     def discard(self, disk: AttachedDisk, name: str, snapshot: StartedSnapshot | None) -> None:

@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from barman_cloud import logs
-from barman_cloud.catalog.backup_info import SnapshotsInfo
+from barman_cloud.catalog.backup_info import BackupInfo, SnapshotsInfo
+from barman_cloud.catalog.removal import DeletionOptions
 from barman_cloud.errors import LockedError, SnapshotError
 from barman_cloud.snapshots.base import SnapshotOptions, SnapshotProvider, belongs_to
 from barman_cloud.snapshots.open import open_recorded
 
 log = logs.get_logger(__name__)
+
+
+def with_snapshots(how: DeletionOptions, options: SnapshotOptions) -> DeletionOptions:
+    """Return how to delete backups together with their snapshots, unless ``how`` says so already."""
+
+    def check(info: BackupInfo) -> None:
+        if info.snapshots_info:
+            check_snapshots(info.snapshots_info, info.backup_id, options)
+
+    def delete(info: BackupInfo) -> None:
+        if info.snapshots_info:
+            delete_snapshots(info.snapshots_info, info.backup_id, options)
+
+    def discard(record: bytes, backup_id: str) -> None:
+        from barman_cloud.snapshots.begun import discard_begun
+
+        discard_begun(record, backup_id, options)
+
+    return replace(
+        how,
+        check_snapshots=how.check_snapshots or check,
+        delete_snapshots=how.delete_snapshots or delete,
+        discard_begun=how.discard_begun or discard,
+    )
 
 
 def delete_snapshots(info: SnapshotsInfo, backup_id: str, options: SnapshotOptions) -> None:

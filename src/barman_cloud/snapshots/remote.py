@@ -48,9 +48,14 @@ def look_at(ssh_command: str, directory: Path) -> Host:
     try:
         words = shlex.split(ssh_command)
         answer = subprocess.run(
-            [*words, _SCRIPT], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="surrogateescape",
-            timeout=_SECONDS, check=False,
-        )  # fmt: skip
+            [*words, _SCRIPT],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=_SECONDS,
+            check=False,
+        )
     except (OSError, ValueError, IndexError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not a command line"
         raise ConfigurationError(

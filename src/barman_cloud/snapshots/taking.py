@@ -93,22 +93,27 @@ class SnapshotSet:
         possible = [attempt for attempt in self._attempts if attempt.answer.done() and attempt.may_exist]
         return [attempt.snapshot.identifier if attempt.snapshot else attempt.name for attempt in possible]
 
-    def discard(self) -> None:
-        """Delete every snapshot that was made, also one whose answer is still to come; what stays is logged by name."""
+    def discard(self) -> bool:
+        """Delete every snapshot that was made, also one whose answer is still to come; what stays is logged by name.
+
+        Returns whether none is left.
+        """
         # A request that is under way can't be called back: its answer says what to delete.
         self._pool.shutdown(wait=True, cancel_futures=True)
+        gone = True
         attempts = [attempt for attempt in self._attempts if attempt.may_exist]
         if attempts:
             log.info("removing the snapshots of the failed backup: %s", ", ".join(self.identifiers))
             with ThreadPoolExecutor(_THREADS, thread_name_prefix="snapshot-removal") as pool:
-                list(pool.map(self._discard, attempts))
+                gone = all(list(pool.map(self._discard, attempts)))
         self._attempts = []
+        return gone
 
-    def _discard(self, attempt: _Attempt) -> None:
+    def _discard(self, attempt: _Attempt) -> bool:
         for pause in (*self._discard_pauses, None):
             try:
                 # Some providers refuse to delete a snapshot that is still being made.
-                return self._provider.discard(attempt.disk, attempt.name, attempt.snapshot)
+                self._provider.discard(attempt.disk, attempt.name, attempt.snapshot)
             except BarmanCloudError as error:
                 if pause is None:
                     made = attempt.snapshot
@@ -121,7 +126,9 @@ class SnapshotSet:
                 else:
                     log.info("can't remove snapshot %s yet: %s", attempt.name, error)
                     time.sleep(pause)
-        return None
+            else:
+                return True
+        return False
 
     def _await_completion(self) -> None:
         deadline = time.monotonic() + self._provider.wait_timeout

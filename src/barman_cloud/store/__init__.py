@@ -2,5 +2,5 @@
 
 Begin with ``base`` (what every method promises) and ``providers`` (the one table); ``cloud`` is what the clouds have in
 common, ``s3``, ``azure`` and ``google`` hold what differs, under equal names, and ``local`` is a directory. May import
-``deadline``, ``errors`` and ``logs`` only.
+``buffers``, ``deadline``, ``errors`` and ``logs`` only.
 """

@@ -297,9 +297,16 @@ class _Drill:
         known = {name: round(value, 3) for name, value in metrics.items() if value is not None}
         report = Report("drill", store.url.text, layout.server, now, tuple(self.findings), metrics=known)
         return DrillResult(
-            report, self.info, self.settings.targets(), self.programs.version, done,
-            self.recovery_seconds, self.rto_seconds, self.recovered, self.kept,
-        )  # fmt: skip
+            report,
+            self.info,
+            self.settings.targets(),
+            self.programs.version,
+            done,
+            self.recovery_seconds,
+            self.rto_seconds,
+            self.recovered,
+            self.kept,
+        )
 
 
 def _choose(catalog: Catalog, text: str | None, settings: RecoverySettings) -> BackupInfo:

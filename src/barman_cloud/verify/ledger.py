@@ -88,9 +88,15 @@ class Ledger:
         if self.segment_size != segment_size:
             self.wal, self.segment_size = [], segment_size
         last = self.wal[-1] if self.wal else None
-        if last is not None and (last.timeline, last.moment) == (timeline, moment) and number in (
-            last.last, last.last + 1,
-        ):  # fmt: skip
+        if (
+            last is not None
+            and (last.timeline, last.moment) == (timeline, moment)
+            and number
+            in (
+                last.last,
+                last.last + 1,
+            )
+        ):
             self.wal[-1] = VerifiedWal(timeline, last.first, number, moment)
         else:
             self.wal.append(VerifiedWal(timeline, number, number, moment))
@@ -101,7 +107,9 @@ class Ledger:
             "version": _VERSION,
             "backups": {
                 backup_id: {
-                    "time": entry.moment.isoformat(), "state": entry.state, "fingerprint": entry.fingerprint,
+                    "time": entry.moment.isoformat(),
+                    "state": entry.state,
+                    "fingerprint": entry.fingerprint,
                 }
                 for backup_id, entry in sorted(newest)
             },
@@ -110,7 +118,7 @@ class Ledger:
                 [run.timeline, run.first, run.last, run.moment.isoformat()]
                 for run in sorted(self.wal, key=lambda run: run.moment)[-_RUNS:]
             ],
-        }  # fmt: skip
+        }
         return json.dumps(document, indent=1) + "\n"
 
 

@@ -41,9 +41,11 @@ def _findings(state: ReceiverState, now: datetime, newest_wal: datetime | None) 
         yield critical("receiver", f"{where} ended {duration(age)} ago: {state.problem}", "start it again", state.host)
     elif not state.running:
         yield warning(
-            "receiver", f"{where} was stopped {duration(age)} ago",
-            "start it again, or drop its slot if WAL is to come by archive_command", state.host,
-        )  # fmt: skip
+            "receiver",
+            f"{where} was stopped {duration(age)} ago",
+            "start it again, or drop its slot if WAL is to come by archive_command",
+            state.host,
+        )
     elif not state.is_alive(now):
         yield critical(
             "receiver", f"{where} was last heard of {duration(age)} ago", "see whether it runs, and its log", state.host

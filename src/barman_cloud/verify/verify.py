@@ -112,9 +112,15 @@ class _Run:
         self.metrics["verify_seconds"] = round(time.monotonic() - began, 3)
         ended = tuple(info.end_time for info in done if info.end_time)
         return Report(
-            "verify", store.url.text, layout.server, self.now, tuple(self.findings),
-            metrics=self.metrics, recoverable=spans, backup_times=ended,
-        )  # fmt: skip
+            "verify",
+            store.url.text,
+            layout.server,
+            self.now,
+            tuple(self.findings),
+            metrics=self.metrics,
+            recoverable=spans,
+            backup_times=ended,
+        )
 
     def _verify_backup(self, info: BackupInfo) -> None:
         print_of = ledgers.fingerprint(self.catalog, info.backup_id)
@@ -238,9 +244,13 @@ class _Run:
         self, wals: Iterator[WalObject], info: BackupInfo, *, until: int | None = None
     ) -> Iterator[SegmentVerdict]:
         for segment in verify_wal(
-            self.catalog.store, wals, segment_size=info.xlog_segment_size, jobs=self.options.jobs, until=until,
+            self.catalog.store,
+            wals,
+            segment_size=info.xlog_segment_size,
+            jobs=self.options.jobs,
+            until=until,
             system_identifier=int(info.systemid) if info.systemid and info.systemid.isdecimal() else None,
-        ):  # fmt: skip
+        ):
             self._count("verified_wal_files")
             self._count("verified_wal_bytes", segment.size)
             if segment.problem:

@@ -1,4 +1,4 @@
-"""Archiving and fetching WAL files: what ``archive_command`` and ``restore_command`` do, and what works ahead of them.
+"""Archiving, fetching and receiving WAL: ``archive_command``, ``restore_command``, and what works beside them.
 
 PostgreSQL runs ``wal-archive`` for each segment that is full. It is read and checked piece by piece, compressed, and
 stored by one conditional create; exit 0 means that it is durable in the store. In recovery PostgreSQL runs
@@ -22,7 +22,17 @@ where the call for a segment finds it::
         └──────────────── background_client ──────────────┘
              the next call looks here first, and tells the process how far PostgreSQL is
 
-May import ``catalog.layout``, ``postgres``, ``archive``, ``store``, ``errors`` and ``logs``; ``spool``,
-``archive_spool``, ``restore_spool``, ``background_client`` and ``delivery`` nothing but ``os`` and each other, since
-they are all that the call which finds its work done loads. Begin to read at :mod:`~barman_cloud.wal.archiver`.
+``wal-receive`` takes WAL from a replication connection instead, and tells the server how much of it is durable::
+
+    receive_source ───► receiver ───► receive_sink
+    the server           takes        ├─ receive_spooled   in receive_spool, fsynced; receive_upload stores it then
+                                      └─ receive_direct    pieces of a receive_segment in the bucket (receive_workers);
+                                                           unfinished puts them together for wal-restore
+
+``receive_plan`` finds where it begins, ``receive_resume`` goes on with what a direct receiver left, and
+``receive_report`` tells ``check`` how it is.
+
+Begin with ``archiver``. May import ``catalog``, ``replication`` and what is below; ``spool``, ``archive_spool``,
+``restore_spool``, ``background_client`` and ``delivery`` nothing but ``os`` and each other, since they are all that the
+call which finds its work done loads.
 """

@@ -16,7 +16,8 @@ from barman_cloud import logs
 from barman_cloud.catalog.wal_range import number_of
 from barman_cloud.postgres.wal import LONG_HEADER_SIZE
 from barman_cloud.wal import receive_memory
-from barman_cloud.wal.receive_resume import acknowledged_up_to, take_over
+from barman_cloud.wal.receive_plan import acknowledged_up_to
+from barman_cloud.wal.receive_resume import take_over
 from barman_cloud.wal.receive_segment import LARGEST_PIECE, OpenSegment
 from barman_cloud.wal.receive_sink import Sink
 from barman_cloud.wal.receive_spool import PARTIAL
@@ -130,7 +131,7 @@ class DirectSink(Sink):
         return [found for name, found in numbers.items() if found is not None and lineage.name(found) == name]
 
     def acknowledged_up_to(self, lineage: Lineage) -> int:
-        return acknowledged_up_to(self._unfinished, lineage)
+        return acknowledged_up_to({name: found.end for name, found in self._unfinished.items()}, lineage)
 
     def store_history(self, name: str, content: bytes) -> None:
         self._shared.archive(name, content)

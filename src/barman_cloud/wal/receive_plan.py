@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -90,6 +90,19 @@ def starts(present: set[int], restart: int | None, current: int, begun: Iterable
     gaps = [number + 1 for number, following in pairwise(numbers) if following > number + 1]
     found = [*gaps, numbers[-1] + 1]
     return [restart, *found] if restart is not None and restart < numbers[0] else found
+
+
+def acknowledged_up_to(ends: Mapping[str, int], lineage: Lineage) -> int:
+    """Return the LSN up to which unfinished segments of the server's own timeline go; 0 if there are none.
+
+    ``ends`` has how many bytes there are, by the names of the segments.
+    """
+    found = [0]
+    for segment, end in ends.items():
+        number = number_of(segment, lineage.segment_size)
+        if number is not None and int(segment[:8], 16) == lineage.timeline:
+            found.append(number * lineage.segment_size + end)
+    return max(found)
 
 
 def missing_range(lineage: Lineage, first: int, behind: int | None) -> str:

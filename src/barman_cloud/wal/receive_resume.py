@@ -74,16 +74,6 @@ def take_over(store: ObjectStore, layout: Layout, lineage: Lineage, archiver: Ar
     return Left(unfinished, tuple(piece.key for piece in obsolete))
 
 
-def acknowledged_up_to(left: Mapping[str, Unfinished], lineage: Lineage) -> int:
-    """Return the LSN up to which the pieces of the server's own timeline go; 0 if there are none."""
-    ends = [0]
-    for segment, found in left.items():
-        number = number_of(segment, lineage.segment_size)
-        if number is not None and int(segment[:8], 16) == lineage.timeline:
-            ends.append(number * lineage.segment_size + found.end)
-    return max(ends)
-
-
 def differs(segment: str, position: int) -> ConflictError:
     """Return the error for WAL that isn't what an earlier receiver got of the same place."""
     return ConflictError(

@@ -38,6 +38,8 @@ class ReceiveSpool:
                 f"another wal-receive uses the spool {directory.path}", hint="stop it, or name another --spool-dir"
             ) from None
         self._copies = os.path.join(directory.path, _COPIES)
+        self.begun: dict[str, int] = {}
+        """Of the unfinished segments that :meth:`left_over` found, by name, how many bytes they have."""
         if _COPIES not in directory.names():
             os.mkdir(_COPIES, 0o700, dir_fd=directory.descriptor)
             os.fsync(directory.descriptor)
@@ -51,6 +53,8 @@ class ReceiveSpool:
         """
         for name in self.names():
             if name.endswith(PARTIAL) and self._is_begun(name):
+                segment = name.removesuffix(PARTIAL)
+                self.begun[segment] = max(self.begun.get(segment, 0), self._end_of(name))
                 self._set_aside(name)
         found = []
         for folder, _, files in os.walk(self._copies, topdown=False):
@@ -73,6 +77,20 @@ class ReceiveSpool:
         file = self._directory.open(name, os.O_RDONLY)
         try:
             return any(os.read(file, LONG_HEADER_SIZE))
+        finally:
+            os.close(file)
+
+    def _end_of(self, name: str) -> int:
+        """Return how many bytes of a segment were written: the rest is zeros."""
+        file = self._directory.open(name, os.O_RDONLY)
+        try:
+            end = os.fstat(file).st_size
+            while end > 0:
+                start = max(0, end - _PIECE)
+                if written := len(os.pread(file, end - start, start).rstrip(b"\0")):
+                    return start + written
+                end = start
+            return 0
         finally:
             os.close(file)
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from barman_cloud import logs
 from barman_cloud.catalog.wal_range import name_of
 from barman_cloud.wal.receive_finish import Finisher
+from barman_cloud.wal.receive_plan import acknowledged_up_to
 from barman_cloud.wal.receive_sink import Sink
 from barman_cloud.wal.receive_spool import PARTIAL
 
 if TYPE_CHECKING:
+    from barman_cloud.wal.receive_plan import Lineage
     from barman_cloud.wal.receive_spool import ReceiveSpool, SegmentFile
     from barman_cloud.wal.receive_upload import Uploader
 
@@ -84,6 +86,9 @@ class SpoolSink(Sink):
 
     def held(self) -> Iterable[str]:
         return self._spool.names()
+
+    def acknowledged_up_to(self, lineage: Lineage) -> int:
+        return acknowledged_up_to(self._spool.begun, lineage)
 
     def store_history(self, name: str, content: bytes) -> None:
         path = self._spool.path(name)

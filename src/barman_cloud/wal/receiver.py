@@ -59,8 +59,12 @@ class Received(NamedTuple):
     """Bytes of it that aren't in the bucket."""
 
 
+class _StoppedError(Exception):
+    """Told to stop while it waited for the server."""
+
+
 class Receiver:
-    """Receives until :attr:`stop` is set. ``check_lease`` raises when another receiver has taken over."""
+    """Receives until :meth:`request_stop` is called. ``check_lease`` raises when another receiver has taken over."""
 
     def __init__(
         self,
@@ -85,6 +89,9 @@ class Receiver:
         self._segment_size = 0
         self._next_status = 0.0
         self._reported = 0
+        self._waits_for_server = False
+        self._acknowledged = (0, 0)
+        """How far the server was told that WAL is durable, and of which timeline that is: ``(timeline, LSN)``."""
         self._server_end = 0
         self._first: int | None = None
         """Where the first stream began."""
@@ -93,12 +100,25 @@ class Receiver:
         self._trouble: str | None = None
         """Why there is no connection."""
         self._started = datetime.now(UTC)
+        self._thread: threading.Thread | None = None
+
+    def request_stop(self) -> None:
+        """End soon, in order; from a signal handler of the thread that receives, or from any other thread.
+
+        While it waits for a server, which may be frozen, the handler's thread stops waiting at once.
+        """
+        self.stop.set()
+        if self._waits_for_server and threading.current_thread() is self._thread:
+            raise _StoppedError
 
     def run(self) -> None:
         """Receive until told to stop; any error is final, and all that was acknowledged is durable."""
         self._progress.position = self._position
+        self._thread = threading.current_thread()
         try:
             self._receive()
+        except _StoppedError:
+            log.info("stopped while waiting for the server")
         finally:
             self._progress.phase("storing what was received")
             self._sink.end()
@@ -169,8 +189,20 @@ class Receiver:
             log.warning("%s; connecting again in %.0f s", reason, pause)
 
     @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """For what the server alone decides how long it takes, and what nothing is lost with."""
+        self._waits_for_server = True
+        try:
+            if self.stop.is_set():
+                raise _StoppedError
+            yield
+        finally:
+            self._waits_for_server = False
+
+    @contextmanager
     def _connected(self) -> Iterator[Source]:
-        source = Source(self._source_options)
+        with self._waiting():
+            source = Source(self._source_options)
         try:
             self._segment_size = source.lineage.segment_size
             if not self._sink.written:
@@ -231,6 +263,8 @@ class Receiver:
     def _go_on(self, source: Source) -> None:
         """Continue with the segment in progress, on another connection."""
         timeline, flushed = self._sink.timeline, self._sink.flushed
+        if self._acknowledged[0] == timeline:  # what came again before the connection was lost may be less
+            flushed = max(flushed, self._acknowledged[1])
         end = source.lineage.end_of(timeline)
         if not source.lineage.has(timeline) or (end is not None and end < flushed):
             raise ConflictError(
@@ -282,7 +316,8 @@ class Receiver:
         ended: NextTimeline | None = None
         while not self.stop.is_set():
             log.info("receiving timeline %d from %s", timeline, format_lsn(start))
-            stream = source.stream(timeline, start)
+            with self._waiting():
+                stream = source.stream(timeline, start)
             self._sink.begin(timeline, start, self._segment_size)
             self._first = start if self._first is None else self._first
             self._progress.phase("receiving WAL")
@@ -294,7 +329,9 @@ class Receiver:
                         timeline, format_lsn(ended.begin), ended.timeline)  # fmt: skip
             self._sink.end_timeline()
             timeline, start = ended.timeline, ended.begin - ended.begin % self._segment_size
-            self._sink.store_history(history_name(timeline), timeline_history(source.session, timeline))
+            with self._waiting():
+                history = timeline_history(source.session, timeline)
+            self._sink.store_history(history_name(timeline), history)
 
     def _pump(self, stream: WalStream) -> NextTimeline | None:
         """Receive one timeline to its end, or until told to stop (None)."""
@@ -335,6 +372,7 @@ class Receiver:
 
     def _report(self, stream: WalStream) -> None:
         self._reported = self._sink.flushed
+        self._acknowledged = max(self._acknowledged, (self._sink.timeline, self._reported))
         stream.report(self._sink.received, self._reported)
         self._next_status = time.monotonic() + STATUS_INTERVAL
 

@@ -215,9 +215,11 @@ class Restorer:
             return False
         on_found()
         log.warning(
-            "segment %s isn't complete: restored are its first %d bytes, from %d pieces", name.text, found.end,
+            "segment %s isn't complete: restored are its first %d bytes, from %d pieces",
+            name.text,
+            found.end,
             len(found.pieces),
-        )  # fmt: skip
+        )
         header = check_header(found.data[:LONG_HEADER_SIZE], name)
         refuse_foreign(name, header, spool.own_system_identifier(os.path.abspath(destination)))
         deliver(in_parts(found.data), destination)

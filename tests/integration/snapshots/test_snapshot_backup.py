@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from barman_cloud.backup import lifecycle
 from barman_cloud.backup import snapshot as snapshot_backup
 from barman_cloud.backup.lifecycle import BackupRequest
 from barman_cloud.catalog import backup_info
 from barman_cloud.catalog.backup_info import DONE, FAILED, BackupInfo
 from barman_cloud.catalog.catalog import Catalog
+from barman_cloud.catalog.cleanup import CleanupOptions, clean_up
 from barman_cloud.catalog.deletion import delete_by_id
 from barman_cloud.catalog.layout import Layout
+from barman_cloud.catalog.leftovers import Age, Kind
 from barman_cloud.catalog.removal import DeletionOptions
-from barman_cloud.errors import AccessDeniedError, ConfigurationError, OperationError, SnapshotError
+from barman_cloud.errors import AccessDeniedError, ConfigurationError, IntegrityError, OperationError, SnapshotError
 from barman_cloud.postgres.connection import ConnectionParameters
 from barman_cloud.snapshots.base import SnapshotOptions, StartedSnapshot
+from barman_cloud.snapshots.begun import Begun
+from barman_cloud.snapshots.deletion import with_snapshots
 from barman_cloud.snapshots.mounts import Host
 from barman_cloud.store.url import parse_url
 from tests.support.faulty_store import FaultyStore
@@ -64,6 +71,11 @@ class Bench:
             SnapshotOptions(**{**fields, **options}),
             self.host,
         )
+
+    def deletion(self) -> DeletionOptions:
+        """How to delete backups with their snapshots; the credentials are the tests' own."""
+        fields = {name: getattr(self.cloud.options, name) for name in SnapshotOptions.__slots__}
+        return with_snapshots(DeletionOptions(), SnapshotOptions(**fields))
 
     def keys(self) -> list[str]:
         """All objects but the one that says whose the archive is, which stays when all else is deleted."""
@@ -235,12 +247,57 @@ def test_a_backup_that_was_deleted_meanwhile_fails_and_leaves_no_snapshots(bench
     def delete() -> None:
         catalog = Catalog(bench.store.inner, bench.layout)
         view = catalog.load()
-        delete_by_id(catalog, view, next(iter(view.backups)), 0, DeletionOptions(), io.StringIO())
+        delete_by_id(catalog, view, next(iter(view.backups)), 0, bench.deletion(), io.StringIO())
 
     bench.store.fail("put", key="*/backup_label", error=delete)
     with pytest.raises(OperationError, match="was deleted or replaced while the backup was made"):
         bench.backup()
     bench.expect_failed("was deleted")
+
+
+class KilledError(BaseException):
+    """The process is gone: nothing that would run afterwards does."""
+
+
+def test_snapshots_of_a_killed_backup_are_not_forgotten(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die() -> None:
+        raise KilledError
+
+    with monkeypatch.context() as dying:
+        dying.setattr(snapshot_backup.SnapshotMethod, "abort", lambda _: None)
+        dying.setattr(lifecycle, "save_in_time", lambda _: None)
+        bench.on_wait = die
+        with pytest.raises(OperationError):
+            bench.backup()
+    info = bench.only_backup()
+    assert (info.status, info.snapshots_info) == (backup_info.STARTED, None)
+    names = [f"{disk}-{info.backup_id.lower()}" for disk in DISKS]
+    assert bench.cloud.snapshot_names() == names
+    # What can't delete them leaves what tells of them.
+    long_ago = CleanupOptions(age=Age(timedelta(0), timedelta(0)))
+    (outcome,) = clean_up(bench.catalog, long_ago, datetime.now().astimezone() + timedelta(days=9)).outcomes
+    assert (outcome.result, outcome.leftover.kind) == ("stays", Kind.ABANDONED)
+    assert f"it may have disk snapshots: barman-cloud backup-delete -b {info.backup_id}" in str(outcome.problem)
+    with pytest.raises(OperationError, match="it has disk snapshots, which would be forgotten"):
+        delete_by_id(bench.catalog, bench.catalog.load(), info.backup_id, 0, DeletionOptions(), io.StringIO())
+    assert bench.only_backup() == info
+    # The deletion of the backup deletes them, and nobody else's.
+    other = bench.backup()
+    delete_by_id(bench.catalog, bench.catalog.load(), info.backup_id, 0, bench.deletion(), io.StringIO())
+    assert bench.cloud.snapshot_names() == [f"{disk}-{other.backup_id.lower()}" for disk in DISKS]
+    assert bench.only_backup().backup_id == other.backup_id
+    left = "\n".join(bench.keys())
+    assert info.backup_id not in left
+    assert "snapshots.json" not in left
+
+
+def test_a_forged_record_of_begun_snapshots_deletes_nothing() -> None:
+    wanted = {"version": 1, "provider": "gcp", "provider_info": {"project": "p"}}
+    for disks in ([{"id": "d", "name": "d", "snapshot": "somebody-elses"}], [{"id": "d"}], "text"):
+        with pytest.raises(IntegrityError, match="isn't understood"):
+            Begun.parse(json.dumps({**wanted, "disks": disks}).encode(), "20261128T120000")
+    with pytest.raises(IntegrityError, match="another version"):
+        Begun.parse(json.dumps({**wanted, "version": 2, "disks": []}).encode(), "20261128T120000")
 
 
 def test_disks_that_lack_the_cluster_are_warned_of(

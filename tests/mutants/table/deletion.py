@@ -138,8 +138,8 @@ MUTANTS = (
                 "a keep doesn't look whether a deletion began meanwhile",
             ),
             (
-                ".deletion == ANNOUNCED:\n        waited",
-                ".deletion == STARTED:\n        waited",
+                ".deletion == ANNOUNCED:\n            waited",
+                ".deletion == STARTED:\n            waited",
                 "a keep fails beside a deletion that gives way to it",
             ),
             ("    if info.deletion:\n", "    if False:\n", "a backup that is being deleted can be kept"),

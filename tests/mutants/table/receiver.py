@@ -79,8 +79,8 @@ MUTANTS = (
         _RECEIVER,
         [
             (
-                "            self._archiver.archive(path)\n            os.unlink(path)",
-                "            os.unlink(path)\n            self._archiver.archive(path)",
+                "            stored = self._archiver.archive(path)\n            os.unlink(path)",
+                "            os.unlink(path)\n            stored = self._archiver.archive(path)",
                 "a segment leaves the spool before it is stored",
             ),
             (
@@ -93,6 +93,51 @@ MUTANTS = (
                 "segment in self._stored_partials",
                 "a partial segment goes before the full one is stored",
             ),
+            (
+                "(path for path in self._waiting if os.path.basename(path) not in busy)",
+                "iter(self._waiting)",
+                "a shorter copy of a partial segment replaces a longer one",
+            ),
+        ],
+    ),
+    *of(
+        "wal/archiver.py",
+        _RECEIVER,
+        [
+            (
+                "            if rest.count(0) != len(rest):\n                return start + same\n",
+                "",
+                "a partial copy of another past is deleted",
+            )
+        ],
+    ),
+    *of(
+        "wal/receive_finish.py",
+        ("unit/wal/test_receiver.py",),
+        [
+            ("                file.finish()\n", "", "a full segment keeps its unfinished name"),
+            (
+                "                    self.failure = error\n",
+                "                    pass\n",
+                "a disk that fails holds the receiver up for ever",
+            ),
+        ],
+    ),
+    *of(
+        "wal/receive_memory.py",
+        ("unit/wal/test_receive_direct.py",),
+        [
+            (
+                "                if self._hash.digest() != self._digests[begin // CHUNK]:\n"
+                "                    return begin - begin % CHUNK\n",
+                "",
+                "another past is taken for that of a large segment",
+            ),
+            (
+                "self.unverified + len(part)\n",
+                "0\n",
+                "WAL of a large segment is acknowledged before it was compared",
+            ),
         ],
     ),
     *of(
@@ -104,14 +149,28 @@ MUTANTS = (
                 "            pass\n        self._unsynced_since = None\n        self._flushed",
                 "WAL is acknowledged that isn't on disk",
             ),
-            ("        self._file.finish()\n        path", "        path", "a full segment keeps its unfinished name"),
-            ("        return used <= limit\n", "        return True\n", "the spool grows without end"),
+            ("        return used <= limit and on_disk\n", "        return on_disk\n", "the spool grows without end"),
+            (
+                "        return used <= limit and on_disk\n",
+                "        return used <= limit\n",
+                "a full disk ends the receiver",
+            ),
+            (
+                "        self._finisher.drain()\n        if self._file is not None and",
+                "        if self._file is not None and",
+                "WAL is acknowledged while a segment before it isn't on disk",
+            ),
             (
                 "            piece = data[: size - position]\n",
                 "            piece = data\n",
                 "WAL is written behind a segment's end",
             ),
         ],
+    ),
+    *of(
+        "wal/receive_finish.py",
+        _RECEIVER,
+        [("                file.finish()\n", "                pass\n", "a full segment keeps its unfinished name")],
     ),
     *of(
         "wal/receiver.py",

@@ -124,8 +124,12 @@ MUTANTS = (
                 "            self._open.popitem(last=False)",
                 "each directory costs a descriptor",
             ),
-            ("0 <= member.mtime < _LATEST else 0", "True else 0", "an absurd time ends a restore"),
         ],
+    ),
+    *of(
+        "restore/extract.py",
+        ("unit/restore/test_attributes.py",),
+        [("0 <= member.mtime < _LATEST else 0", "True else 0", "an absurd time ends a restore")],
     ),
     *of(
         "restore/output.py",

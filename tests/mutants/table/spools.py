@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.mutant import of
 
-_SPOOL = ("unit/wal/test_spool.py",)
+_SPOOL = ("unit/wal/test_spool.py", "unit/store/test_providers.py")
 
 MUTANTS = (
     *of(

@@ -71,8 +71,8 @@ MUTANTS = (
                 "the end of a partial segment isn't compared",
             ),
             (
-                "        self._upload(file, key, pieces, replace=bool(shorter))\n",
-                "        self._objects.delete(shorter)\n        self._upload(file, key, pieces, replace=bool(shorter))\n",
+                "        size = self._upload(file, key, pieces, replace=bool(shorter))\n",
+                "        self._objects.delete(shorter)\n        size = self._upload(file, key, pieces, replace=bool(shorter))\n",
                 "the shorter partial segment goes before the longer one is stored",
             ),
             (

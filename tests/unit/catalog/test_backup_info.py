@@ -76,7 +76,7 @@ def test_snapshots_of_each_provider(name: str, identifiers: tuple[str, ...]) -> 
 
 def test_missing_keys_of_snapshots_are_null() -> None:
     text = "snapshots_info={'provider': 'gcp', 'provider_info': {}, 'snapshots': [{'mount': {}, 'provider': {}}]}"
-    info = parse(text, ID)
+    info = parse(f"status=DONE\n{text}", ID)
     assert info.snapshots_info == SnapshotsInfo(
         "gcp",
         {"project": None},
@@ -84,8 +84,14 @@ def test_missing_keys_of_snapshots_are_null() -> None:
     )
 
 
-def test_an_empty_file_is_an_empty_backup() -> None:
-    info = parse("", ID)
+@pytest.mark.parametrize(
+    "text", ["", "\n \n", "# a comment\n", "begin_wal=000000010000000000000001\n", "status=None\n"]
+)
+def test_a_file_without_a_status_is_unreadable(text: str) -> None:
+    """It would be a backup that is EMPTY, whose archives and WAL are cleaned up."""
+    with pytest.raises(UnreadableBackupInfoError, match=f"backup.info of {ID}: (empty|no status in it)"):
+        parse(text, ID)
+    info = parse(f"{text}status=EMPTY\n".replace("status=None\n", ""), ID)
     assert (info.status, info.xlog_segment_size, info.backup_id) == ("EMPTY", 16777216, ID)
 
 
@@ -95,11 +101,11 @@ def test_comments_blanks_and_two_foreign_keys_are_skipped() -> None:
 
 
 def test_the_value_is_split_at_the_first_equals_sign() -> None:
-    assert parse("error=a=b=c", ID).error == "a=b=c"
+    assert parse("error=a=b=c\nstatus=FAILED", ID).error == "a=b=c"
 
 
 def test_children_are_a_comma_separated_list() -> None:
-    info = parse("children_backup_ids=20260101T000000,20260102T000000", ID)
+    info = parse("children_backup_ids=20260101T000000,20260102T000000\nstatus=DONE", ID)
     assert info.children_backup_ids == ["20260101T000000", "20260102T000000"]
     assert "children_backup_ids=20260101T000000,20260102T000000\n" in dump(info)
     assert to_json_dict(info)["children_backup_ids"] == "20260101T000000,20260102T000000"

@@ -96,7 +96,7 @@ def test_other_json_lists(golden: str, server: str, text: str | None, capsys: py
     ("server", "name", "text"),
     [
         ("dirs", "customid", None),
-        ("empty", "20261122T121102", ""),
+        ("empty", "20261122T121102", "status=EMPTY\n"),
     ],
 )
 def test_odd_catalogs(server: str, name: str, text: str | None, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +120,7 @@ def test_an_annotation_of_several_lines_does_not_break_the_table(capsys: pytest.
 
 
 @pytest.mark.parametrize(
-    "content", [b"no equals sign", b"\xff\xfe", b"begin_time=yesterday-ish", bytes(backup_info.MAX_SIZE + 1)]
+    "content", [b"", b"no equals sign", b"\xff\xfe", b"begin_time=yesterday-ish", bytes(backup_info.MAX_SIZE + 1)]
 )
 def test_a_backup_that_can_not_be_read_is_listed_by_what_its_key_tells(
     content: bytes, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture

@@ -146,8 +146,9 @@ def test_the_server_of_the_variable_is_looked_up_in_the_configuration(
 def test_two_places_are_refused_where_one_is_needed(file: str) -> None:
     assert expanded("wal-restore", file, "split", "0", "x").endswith("s3://wal/prod split 0 x")
     assert expanded("backup-show", file, "split", "last").endswith("s3://backups/prod split last")
-    with pytest.raises(ConfigurationError, match="and restore needs both in one place"):
-        expanded("restore", file, "split", "last", "/x")
+    for command, words in (("restore", ("last", "/x")), ("backup", ()), ("backup-delete", ("-b", "last"))):
+        with pytest.raises(ConfigurationError, match=f"conf:[0-9]+: .* and {command} needs both in one place"):
+            expanded(command, file, "split", *words)
 
 
 def test_an_unknown_name_is_one_line(file: str) -> None:

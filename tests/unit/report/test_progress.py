@@ -6,12 +6,14 @@ import contextlib
 import io
 import json
 import threading
+from datetime import UTC, datetime
 
 import pytest
 
 from barman_cloud.report import live, progress
 from barman_cloud.report.progress import DATA, STORED, ItemState, Progress, State
-from barman_cloud.report.progress_text import Rate, clock, fields, fit, item_text, remaining, sentence
+from barman_cloud.report.progress_text import Rate, as_json, clock, fields, fit, item_text, remaining, sentence
+from tests.support.schemas import require_valid
 
 
 def state(**given: object) -> State:
@@ -98,6 +100,11 @@ def test_what_does_not_fit_is_left_out_and_the_phase_stays(width: int) -> None:
 
 def test_a_line_says_everything() -> None:
     assert sentence(state(), 20 << 20) == "copying, 25%, 100.0 of 400.0 MiB, 3/12, 20.0 MiB/s, 2.5×, ETA 0:15"
+    receiving = state(phase="receiving WAL", total=None, done=0, items_done=0, items_total=None, position="at 0/5\x1b")
+    assert sentence(receiving, None) == "receiving WAL, 0:04, at 0/5\\x1b"
+    line = as_json(receiving, None, "wal-receive", "progress", datetime(2026, 11, 28, 12, tzinfo=UTC))
+    assert line["position"] == "at 0/5\x1b"
+    require_valid(line, "progress")
     waiting = state(phase="waiting for WAL", total=None, done=0, items_done=0, items_total=None)
     assert sentence(waiting, None) == "waiting for WAL, 0:04"
     assert sentence(state(phase="listing\x1b[2J", total=None, done=0, items_total=None), None) == (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from barman_cloud.catalog.layout import Layout
 from barman_cloud.config.reader import load
 from barman_cloud.config.server import Server
 from barman_cloud.errors import ConfigurationError
-from barman_cloud.schedule import history, local
+from barman_cloud.schedule import history, local, runner
 from barman_cloud.schedule import state as states
 from barman_cloud.schedule.history import JobRun
 from barman_cloud.schedule.jobs import Job, jobs_of
@@ -182,3 +183,20 @@ def test_a_home_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
         local.lock_directory(common)
     with pytest.raises(ConfigurationError, match=r"barman\.conf:3: the log /no/such/log can't be opened: No such file"):
         local.open_log(common)
+
+
+@pytest.mark.parametrize(
+    ("printed", "told"),
+    [
+        ("2026-11-28 12:00:00 [7] ERROR: no connection (hint: try)\nbye\n", "no connection (hint: try)"),
+        ("drill of main: FAILED\n\n  OK       data      fine\n  FAILED   recovery  B is missing\n    -> look for it\n",
+         "recovery: B is missing"),
+        ("the last line\n", "the last line"),
+    ],
+)  # fmt: skip
+def test_the_message_of_a_failed_run_is_what_is_wrong(tmp_path: Path, printed: str, told: str) -> None:
+    _, job = nightly(tmp_path)
+    command = [sys.executable, "-c", f"import sys; print({printed!r}); sys.exit(3)"]
+    with (tmp_path / "log").open("w") as output:
+        assert runner._work(job, runner.Supervision(command, output), None) == (3, told)
+    assert printed.splitlines()[0] in (tmp_path / "log").read_text()

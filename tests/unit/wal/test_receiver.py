@@ -17,6 +17,7 @@ from barman_cloud.errors import ConflictError, IntegrityError
 from barman_cloud.replication.wal_stream import Keepalive, Wal
 from barman_cloud.wal import receive_upload
 from barman_cloud.wal.archiver import ArchiveOptions, Archiver
+from barman_cloud.wal.receive_plan import Lineage
 from barman_cloud.wal.receive_spool import PARTIAL, ReceiveSpool, SegmentFile
 from barman_cloud.wal.receive_spooled import SpoolOptions, SpoolSink
 from barman_cloud.wal.receive_upload import Uploader
@@ -284,6 +285,30 @@ def test_what_an_earlier_receiver_left_keeps_its_content(new_bench: Callable[...
         bench.pump(found, wal(0, 5000))
     bench.sink.begin(1, SIZE, SIZE)  # which leaves the file
     bench.spool.close()
-    (left,) = ReceiveSpool(opened(spool_dir)).left_over()
+    again = ReceiveSpool(opened(spool_dir))
+    (left,) = again.left_over()
+    assert again.begun == {segment_name(1): 5000}
     assert os.path.dirname(left) != str(spool_dir)
     assert Path(left).read_bytes()[:5000] == DATA[:5000]
+
+
+def test_a_server_that_has_less_than_was_acknowledged_is_another_one(
+    new_bench: Callable[..., Bench], spool_dir: Path
+) -> None:
+    """Also if the connection was lost once more before all of it had come again, or the receiver is a new one."""
+    lineage = Lineage(1, (), SIZE)
+    server = SimpleNamespace(lineage=lineage, flush_lsn=SIZE + 4000, in_recovery=False)
+    bench = new_bench()
+    with recorded(spool_dir) as found:
+        bench.pump(found, wal(0, 5000))
+        bench.sink.begin(1, SIZE, SIZE)
+        bench.receiver.stop.clear()
+        bench.pump(found, wal(0, 3000))
+    bench.receiver._segment_size = SIZE
+    with pytest.raises(ConflictError, match="diverged timeline: the archive holds WAL up to 0/101388"):
+        bench.receiver._go_on(server)  # type: ignore[arg-type]
+    bench.spool.close()
+    later = new_bench()
+    later.spool.left_over()
+    assert later.sink.acknowledged_up_to(lineage) == SIZE + 5000
+    assert later.sink.acknowledged_up_to(Lineage(2, (), SIZE)) == 0

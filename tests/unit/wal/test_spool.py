@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -140,12 +141,14 @@ class TestLevels:
             spool.prepare(str(tmp_path), "archive", KEY)
 
 
-@pytest.mark.parametrize("kind", ["directory", "link", "fifo", "second name", "too large"])
-def test_only_files_that_it_can_have_made_are_removed(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["directory", "link", "fifo", "second name", "another user", "too large"])
+def test_only_files_that_it_can_have_made_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     directory = spool.prepare(str(tmp_path / "spool"), "archive", KEY)
     place = Path(directory.path) / SEGMENT
     other = tmp_path / SEGMENT
-    other.write_bytes(bytes(201))
+    other.write_bytes(bytes(100))
     if kind == "directory":
         place.mkdir()
     elif kind == "link":
@@ -155,10 +158,46 @@ def test_only_files_that_it_can_have_made_are_removed(tmp_path: Path, kind: str)
     elif kind == "second name":
         os.link(other, place)
     else:
-        place.write_bytes(bytes(201))
-    directory.remove(SEGMENT, larger_than=200)
+        place.write_bytes(bytes(201 if kind == "too large" else 100))
+    with monkeypatch.context() as patch:
+        if kind == "another user":
+            patch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        assert directory.holds(SEGMENT) == (kind == "too large")
+        directory.remove(SEGMENT, larger_than=200)
     assert os.path.lexists(place)
-    assert other.read_bytes() == bytes(201)
+    assert other.read_bytes() == bytes(100)
+    if kind == "another user":
+        directory.remove(SEGMENT, larger_than=200)
+        assert not place.exists()
+
+
+def test_an_entry_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = spool.prepare(str(tmp_path / "spool"), "archive", KEY)
+    directory.write("entry", "the old one")
+
+    def full(*_arguments: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            directory.write("entry", "the new one")
+    assert directory.read("entry") == "the old one"
+    directory.write("entry", "the new one")
+    assert directory.read("entry") == "the new one"
+
+
+def test_links_in_it_are_not_followed(tmp_path: Path) -> None:
+    directory = spool.prepare(str(tmp_path / "spool"), "archive", KEY)
+    other = tmp_path / "precious"
+    other.write_text("secret")
+    for name in ("entry", f"entry.{os.getpid()}.tmp"):
+        (Path(directory.path) / name).symlink_to(other)
+    with pytest.raises(OSError, match="symbolic links"):
+        directory.read("entry")
+    with pytest.raises(OSError, match="symbolic links"):
+        directory.write("entry", "overwritten")
+    assert other.read_text() == "secret"
 
 
 class TestCommandLink:

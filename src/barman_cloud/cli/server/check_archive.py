@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from barman_cloud.catalog import wal_usage
 from barman_cloud.catalog.backup_info import FAILED, BackupInfo
 from barman_cloud.cli.server.check_line import Line
+from barman_cloud.config.words import two_places
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.report.text import size
 from barman_cloud.verify.check import duration
@@ -110,6 +111,8 @@ def _storage(server: OneServer, archive: Archive) -> Line:
             False,
             f"backup_method {method} copies by rsync; use {', '.join(_METHODS)}",
         )
+    if problem := two_places(server.config):
+        return Line("cloud storage configuration", False, f"{problem}: set both keys to one URL")
     return Line("cloud storage configuration", archive.problem is None, archive.problem or "")
 
 

@@ -54,8 +54,14 @@ def _unfinished(info: BackupInfo) -> list[_Line]:
 
 
 def _unfinished_as_json(info: BackupInfo) -> dict[str, Any]:
-    found = {"backup_id": info.backup_id, "status": info.status, "system_id": info.systemid, "error": info.error,
-             "backup_name": info.backup_name, "backup_type": type_of(info)}  # fmt: skip
+    found = {
+        "backup_id": info.backup_id,
+        "status": info.status,
+        "system_id": info.systemid,
+        "error": info.error,
+        "backup_name": info.backup_name,
+        "backup_type": type_of(info),
+    }
     return {name: value for name, value in found.items() if value is not None}
 
 

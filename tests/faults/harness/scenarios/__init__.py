@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults.harness.scenarios import backups, receive, upkeep, wal
+from tests.faults.harness.scenarios import backups, receive, tell, upkeep, wal
 from tests.faults.harness.scenarios.base import Scenario
 
 SCENARIOS: dict[str, type[Scenario]] = {
@@ -21,6 +21,8 @@ SCENARIOS: dict[str, type[Scenario]] = {
         backups.Listing,
         backups.Showing,
         backups.CheckingArchive,
+        tell.VerifyingDamage,
+        tell.CheckingGap,
         upkeep.CleaningUp,
         upkeep.Consolidating,
         upkeep.Drilling,
