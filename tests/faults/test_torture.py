@@ -21,6 +21,7 @@ from tests.faults.harness.process import Disturbance, Outcome, Runner
 from tests.faults.harness.scenarios import SCENARIOS, backups, receive, tell, upkeep, wal
 from tests.faults.harness.scenarios.base import Place, Scenario
 from tests.faults.harness.wire import FAULTS
+from tests.support.ports import wait_for
 from tests.support.postgres import server_directory
 from tests.support.servers import StoreServer
 
@@ -88,7 +89,9 @@ class TestStrikes:
     def test_the_process_in_the_background(self, made: Material, tmp_path: Path) -> None:
         for scenario in _scenario(wal.ArchivingAhead, made, tmp_path):
             assert isinstance(scenario, wal.ArchivingAhead)
-            assert scenario.runner.events(scenario.command(), "background", settle=scenario.settle)
+            runner, events = scenario.runner.traced("background")
+            assert runner.run(scenario.command()).code == 0
+            wait_for(events, what="a file operation of the process in the background")
 
     def test_a_case_is_what_its_name_says(self) -> None:
         for text in ("backup/main/KILL-after/7", "restore/wire/status-503-lasting/1", "restore/limit/descriptors/16"):
