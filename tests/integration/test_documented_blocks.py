@@ -116,6 +116,7 @@ barman-cloud setup --part postgresql.conf $URL $NAME >>"$DATA/postgresql.conf\""
             4: "psql -qc 'create table orders as select generate_series(1, 1000) as id'",
             5: """grep -q '^restore_command' "$ROOT/var/tmp/restored/postgresql.auto.conf\"""",
         },
+        ends={"--server-environment s3": "|| test $? = 1"},
         after="""MOMENT=$(psql -Atc "select now()"); psql -qc 'drop table orders'; archive_one
 pg_ctl -D "$DATA" -w stop >&2
 barman-cloud-restore --write-recovery-settings --target-time "$MOMENT" --target-action promote \\
