@@ -1,13 +1,15 @@
 """Many servers in one configuration: what reading it, ``check all`` and passes of ``cron`` take.
 
-``python -m benchmarks.many_servers [SERVERS]`` makes so many servers (200) with local stores, each with a backup's
-``backup.info`` and some WAL, one of them broken, and prints wall clock, CPU and peak memory of each command. The passes
+``python -m benchmarks.many_servers [SERVERS] [--write]`` makes so many servers (200) with local stores, each with a
+backup's ``backup.info`` and some WAL, one of them broken, and prints wall clock, CPU and peak memory of each command,
+with ``--write`` into ``docs/explanation/performance.md`` as well. The passes
 are one that sees all schedules for the first time, one without anything due, and one after which every server's
 retention runs; the last is timed until all of it has run.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import resource
 import subprocess
@@ -18,6 +20,8 @@ from datetime import datetime
 from pathlib import Path
 
 from tests.support.segments import segment, segment_name
+
+from benchmarks.page import write_table
 
 _CONFIGURATION = """
 [{name}]
@@ -75,8 +79,8 @@ def make(directory: Path, count: int) -> Path:
     return main
 
 
-def measure(main: Path, *words: str, now: str | None = None) -> int:
-    """Run a command, print what it took, and return its exit code."""
+def measure(main: Path, what: str, *words: str, now: str | None = None) -> str:
+    """Run a command, print what it took, and return that as the row of a table."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.monotonic()
     environ = {**os.environ, **({"BARMAN_CLOUD_NOW": now} if now else {})}
@@ -89,23 +93,32 @@ def measure(main: Path, *words: str, now: str | None = None) -> int:
     took = time.monotonic() - began
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    line = f"{' '.join(words):40} {took:7.2f} s wall {cpu:7.2f} s CPU {usage.ru_maxrss / 1024:6.0f} MiB"
-    print(f"{line}  exit code {process.returncode}", flush=True)
-    return process.returncode
+    row = (
+        f"| `{' '.join(words)}`{what} | {took:.2f} | {cpu:.2f} | {usage.ru_maxrss / 1024:.0f} | {process.returncode} |"
+    )
+    print(row, flush=True)
+    return row
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.many_servers")
+    parser.add_argument("servers", nargs="?", type=int, default=200)
+    parser.add_argument("--write", action="store_true", help="write the table into docs/explanation/performance.md")
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="barman-cloud-many-") as directory:
-        configuration = make(Path(directory), count)
-        print(f"{count} servers")
-        measure(configuration, "backup-list", "pg001")
-        measure(configuration, "check", "all", "--format", "json")
-        measure(configuration, "cron", now="2026-11-28T12:10:00Z")
-        measure(configuration, "cron", now="2026-11-28T12:11:00Z")
-        measure(configuration, "cron", "--list", now="2026-11-28T12:12:00Z")
-        measure(configuration, "cron", "--wait", now="2026-11-28T13:01:00Z")
-        measure(configuration, "cron", now="2026-11-28T13:05:00Z")
+        configuration = make(Path(directory), args.servers)
+        rows = [
+            measure(configuration, " of one of them", "backup-list", "pg001"),
+            measure(configuration, "", "check", "all", "--format", "json"),
+            measure(configuration, ", the first", "cron", now="2026-11-28T12:10:00Z"),
+            measure(configuration, ", nothing due", "cron", now="2026-11-28T12:11:00Z"),
+            measure(configuration, "", "cron", "--list", now="2026-11-28T12:12:00Z"),
+            measure(configuration, ", each server's retention due", "cron", "--wait", now="2026-11-28T13:01:00Z"),
+            measure(configuration, ", nothing due", "cron", now="2026-11-28T13:05:00Z"),
+        ]
+    if args.write:
+        head = f"| {args.servers} servers, one of them broken | wall s | CPU s | MiB | exit code |"
+        write_table("many_servers", [head, "|---|---|---|---|---|", *rows])
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from tests.support.repository import Repository
 from tests.support.servers import StoreServer
 
 NewPostgres = Callable[..., PostgresServer]
-SLOW = ("--max-bandwidth", "256kB")
+SLOW = ("--max-bandwidth", "1MB")
 SOON = 15.0
 
 

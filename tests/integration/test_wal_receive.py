@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -223,7 +224,8 @@ def test_a_server_that_is_frozen_does_not_hold_up_the_end(tmp_path: Path, new_po
     family = [psutil.Process(server.process.pid)]
     family += family[0].children(recursive=True)
     for process in family:
-        process.suspend()
+        with suppress(psutil.NoSuchProcess):  # workers come and go
+            process.suspend()
     try:
         with Receiver(server, tmp_path) as receiver:
             asked = psutil.Process(receiver.process.pid)
@@ -235,7 +237,8 @@ def test_a_server_that_is_frozen_does_not_hold_up_the_end(tmp_path: Path, new_po
             assert "stopped while waiting for the server" in receiver.said
     finally:
         for process in family:
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 def test_a_role_without_the_right_and_another_cluster_are_refused(

@@ -114,7 +114,7 @@ def test_answers_are_validated_when_asked(
     assert store.get("k") == b"content"
     (asked,) = s3_proxy.requests("GET", "/k")
     assert asked.headers["x-amz-checksum-mode"] == "ENABLED"
-    s3_proxy.add(Fault("GET", "/k", status=200, headers={f"x-amz-checksum-{algorithm}": "AAAAAA=="}, body=b"content"))
+    s3_proxy.add(Fault("GET", "/k", status=200, headers={"etag": '"e"', f"x-amz-checksum-{algorithm}": "AAAAAA=="}, body=b"content"))
     with pytest.raises(IntegrityError, match="another checksum"):
         store.get("k")
 
@@ -124,5 +124,5 @@ def test_checksums_of_parts_and_none_at_all_are_not_compared(
 ) -> None:
     store = open_s3(environ={"AWS_RESPONSE_CHECKSUM_VALIDATION": "when_supported"})
     for headers in ({}, {"x-amz-checksum-sha256": "AAAA-3"}, {"x-amz-checksum-crc64nvme": "AAAAAAAAAAA="}):
-        s3_proxy.add(Fault("GET", "/k", status=200, headers=headers, body=b"content"))
+        s3_proxy.add(Fault("GET", "/k", status=200, headers={"etag": '"e"', **headers}, body=b"content"))
         assert store.get("k") == b"content"

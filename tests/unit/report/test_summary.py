@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -130,6 +131,13 @@ def test_every_command_that_prints_json_has_a_schema() -> None:
         if formats is not None and "json" in (formats.choices or ()):
             assert (SCHEMAS / f"{name}.schema.json").exists(), name
             assert f"| `{name} --format json`" in page, name
+
+
+def test_references_within_a_schema_lead_somewhere() -> None:
+    for path in SCHEMAS.glob("*.schema.json"):
+        schema = json.loads(path.read_text())
+        for name in re.findall(r'"\$ref": "#/\$defs/([^"]*)"', path.read_text()):
+            assert name in schema["$defs"], f"{path.name}: {name}"
 
 
 def test_a_clean_up_counts_what_went_and_what_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -133,7 +135,7 @@ def test_what_is_acknowledged_is_in_the_bucket_whatever_is_killed(store: Disturb
     for epoch in range(1, 5):
         store.disturbed = Disturbed(seed * 10 + epoch)
         sink = sink_on(store, epoch)
-        sink.prepare(lineage())
+        _until_it_arrives(partial(sink.prepare, lineage()))
         whole = next(number for number in range(FIRST, FIRST + 9) if not _is_full(store, number))
         assert sink.acknowledged_up_to(lineage()) in (0, *range(acknowledged, START + len(WAL) + 1))
         sink.begin(1, whole * SIZE, SIZE)
@@ -162,6 +164,15 @@ def test_what_is_acknowledged_is_in_the_bucket_whatever_is_killed(store: Disturb
     store.disturbed = Disturbed(99)
     for number in range(FIRST, FIRST + 4):
         assert stored_bytes(store, number) == segment(number)
+
+
+def _until_it_arrives(action: Callable[[], object]) -> None:
+    """Try again, as real stores do by themselves."""
+    for _ in range(100):
+        with suppress(ConnectivityError):
+            action()
+            return
+    raise AssertionError("no request arrives")
 
 
 def _is_full(store: MemoryStore, number: int) -> bool:
