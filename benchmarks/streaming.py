@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -44,6 +45,7 @@ def run(bench: Bench) -> None:
                 bench.scale.rounds,
                 [
                     partial(_source, bench, server, data),
+                    partial(_received, bench, server, data),
                     *(partial(_ours, bench, server, data, codec) for codec in _CODECS),
                     *(partial(_pipe, bench, server, data, codec) for codec in _CODECS if _has(codec)),
                     *([partial(_barman, bench, server, data)] if find_barman() else []),
@@ -87,6 +89,13 @@ def _source(bench: Bench, server: PostgresServer, data: str) -> float:
         used = measure(command.argv, command.environ)
         seconds = _add(bench, server, f"{data}: {_NOWHERE}, {name}", _SOURCE, used)
     return seconds
+
+
+def _received(bench: Bench, server: PostgresServer, data: str) -> float:
+    """What ours takes to receive everything and take it apart, without compression and store."""
+    cache(server.data)
+    command = [sys.executable, "-m", "benchmarks.received", server.conninfo]
+    return _add(bench, server, f"{data}: {_NOWHERE}, manifest", OURS, measure(command, dict(os.environ)))
 
 
 def _ours(bench: Bench, server: PostgresServer, data: str, codec: str) -> float:

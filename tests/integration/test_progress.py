@@ -53,9 +53,10 @@ def repository(server: PostgresServer) -> Iterator[Repository]:
 
 
 def have_two_backups(server: PostgresServer, repository: Repository) -> None:
-    """Take another backup unless a test before has left one."""
+    """Take another backup unless a test before has left one, and let the WAL of all of them arrive."""
     if len(repository.ids) < 2:
         assert repository.backup(server, "--zstd", "--immediate-checkpoint").returncode == 0
+    server.wait_archived(server.switch_wal())
 
 
 def summary_to(repository: Repository) -> list[str]:
