@@ -1,7 +1,8 @@
-"""``python -m benchmarks.received CONNINFO``: receive a base backup, take its tars apart, and drop everything.
+"""``python benchmarks/received.py CONNINFO``: receive a base backup, take its tars apart, and drop everything.
 
 It is what a streamed backup does before compression and the store, in the part of it that can't be shared among
-processors, so it is compared with ``pg_basebackup`` that writes to nowhere.
+processors, so it is compared with ``pg_basebackup`` that writes to nowhere. As that one, it doesn't wait for the
+archiver at the end, which needs WAL to be sent along.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ def main() -> None:
     with psycopg.connect(sys.argv[1], autocommit=True) as connection:
         session = open_session(connection)
         try:
-            backup = BaseBackup(session, BaseBackupOptions("benchmark", fast=True))
+            backup = BaseBackup(session, BaseBackupOptions("benchmark", fast=True, include_wal=True))
             backup.begin()
             for archive in backup.archives():
                 for _member, content in archive.members:
