@@ -62,7 +62,8 @@ def streaming_table(rows: list[Row]) -> list[str]:
     """Return the table of all contestants, one line for each case."""
     contestants = list(dict.fromkeys(row.contestant for row in rows))
     found = {(row.case, row.contestant): row for row in rows}
-    lines = [f"| | {' | '.join(contestants)} |", f"| --- |{' --- |' * len(contestants)}"]
+    names = [contestant.replace("|", "\\|") for contestant in contestants]
+    lines = [f"| | {' | '.join(names)} |", f"| --- |{' --- |' * len(contestants)}"]
     for case in dict.fromkeys(row.case for row in rows):
         limit = found.get((f"{case.partition(':')[0]}: {_NOWHERE}, manifest", _SOURCE))
         ours = found.get((case, OURS))

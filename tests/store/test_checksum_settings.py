@@ -114,7 +114,11 @@ def test_answers_are_validated_when_asked(
     assert store.get("k") == b"content"
     (asked,) = s3_proxy.requests("GET", "/k")
     assert asked.headers["x-amz-checksum-mode"] == "ENABLED"
-    s3_proxy.add(Fault("GET", "/k", status=200, headers={"etag": '"e"', f"x-amz-checksum-{algorithm}": "AAAAAA=="}, body=b"content"))
+    s3_proxy.add(
+        Fault(
+            "GET", "/k", status=200, headers={"etag": '"e"', f"x-amz-checksum-{algorithm}": "AAAAAA=="}, body=b"content"
+        )
+    )
     with pytest.raises(IntegrityError, match="another checksum"):
         store.get("k")
 
