@@ -167,7 +167,9 @@ def test_segments_of_another_cluster_push_out_the_old_ones(
     (spool_dir / segment_name(2)).write_bytes(segment(2, system=SYSTEM + 1))
     start(1, jobs=1)
     wait_for(lambda: (spool_dir / "cluster").read_text() == f"{1 << 20} {SYSTEM}\n", timeout=10)
-    _await_spooled(spool_dir, 3)
+    wait_for(lambda: segment_name(3) in _spooled(spool_dir), timeout=10)
+    old = segment(2, system=SYSTEM + 1)
+    assert all((spool_dir / name).read_bytes() != old for name in _spooled(spool_dir))
 
 
 def test_it_ends_when_nothing_is_asked_for_and_leaves_no_segments(start: Start, spool_dir: Path) -> None:
