@@ -47,13 +47,17 @@ class S3Parts(XmlParts):
 
     def put_part(self, key: str, upload: str, part: Part) -> str:
         """Return the part's element of the completing request."""
+        return self._put_part(key, upload, part, compare=not self._checksums.md5_is_told)
+
+    def _put_part(self, key: str, upload: str, part: Part, *, compare: bool) -> str:
+        """Send a part; ``compare``: ask the store to compare its MD5, if that is what it is compared by."""
         headers = self._settings.customer_key_headers()
         payload, checksum = self._checksums.of_part(part.pieces, unsigned=self._unsigned())
         # Not every store compares the content with its signature, but most tell its MD5, or compare it with this.
         md5 = md5_of(part.pieces) if checksum is None and self._etags_are_md5() else None
         if checksum:
             headers[self._checksums.header] = checksum
-        elif md5 and not self._checksums.md5_is_told:
+        elif md5 and compare:
             headers["content-md5"] = base64.b64encode(bytes.fromhex(md5)).decode()
         query = {"partNumber": str(part.number), "uploadId": upload}
         response = self._api.send("PUT", key, query, headers, part.pieces, payload)
@@ -62,9 +66,9 @@ class S3Parts(XmlParts):
         if answer.get(self._checksums.header, checksum) != checksum or (md5 and told not in (None, md5)):
             raise AlteredError(f"part {part.number} of s3://{self._settings.bucket}/{key}")
         if md5:
-            was_told, self._checksums.md5_is_told = self._checksums.md5_is_told, told is not None
-            if was_told and told is None:
-                return self.put_part(key, upload, part)  # nobody has compared it
+            self._checksums.md5_is_told = told is not None
+            if told is None and not compare:
+                return self._put_part(key, upload, part, compare=True)  # nobody has compared it
         name = "Checksum" + self._checksums.algorithm.upper()
         return part_element(part, etag, f"<{name}>{checksum}</{name}>" if checksum else "")
 
