@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import random
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,16 @@ for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
         signal.signal(_number, _handler)
 
 memory_store.register()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Shuffle the tests of all files, if BARMAN_CLOUD_TEST_ORDER is set, by the seed that it is.
+
+    Neighbours are then hardly ever of one file, so that almost every test gets the fixtures of its file as they are
+    made: one that needs what another has left behind fails.
+    """
+    if seed := os.environ.get("BARMAN_CLOUD_TEST_ORDER"):
+        random.Random(seed).shuffle(items)
 
 
 @pytest.fixture(autouse=True)

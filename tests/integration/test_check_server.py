@@ -225,6 +225,7 @@ def test_the_command(server: PostgresServer, tmp_path: Path) -> None:
     store = open_store(f"file://{tmp_path}")
     fill(Catalog(store, Layout.of(store.url, "main")), [backup("20260101T000000", segment(1))], [segment(1)])
     metrics = tmp_path / "metrics.prom"
+    server.wait_archived(server.switch_wal())
     _, there, numbers = _run(tmp_path, "--dbname", server.conninfo, "--prometheus", str(metrics))
     assert {"wal-level", "archiver", "archiver-queue", "archiver-lag", "pg-wal"} <= there.keys()
     assert len(there) > 3, "and what the store says"
