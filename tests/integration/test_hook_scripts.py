@@ -111,7 +111,8 @@ def test_scripts_run_around_everything(
     backups = []
     for number in range(2):
         # The second is taken by Barman's command.
-        calls = run("server", "backup", "main") if number else run("backup", "main", "--wal-timeout", "0")
+        by_barman = ("server", "backup", "main", "--wait", "--wait-timeout", "1")
+        calls = run(*by_barman) if number else run("backup", "main", "--wal-timeout", "0")
         assert places(calls) == ORDER
         assert {call["HOOK"] for call in calls} == {"backup_script", "backup_retry_script"}
         assert [call["STATUS"] for call in calls] == ["EMPTY", "EMPTY", "DONE", "DONE"]
