@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.maintenance import Host
+from tests.support.ports import wait_for
 from tests.support.postgres import PostgresServer
 from tests.support.segments import segment, segment_name
 
@@ -224,6 +225,28 @@ def test_barmans_wal_commands_run_them_one_file_after_the_other(tmp_path: Path, 
     assert places(calls) == ORDER
     assert {call["SEGMENT"] for call in calls} == {names[5]}
     assert len(list(host.stores.glob("main/wals/*/*"))) == 6
+
+
+def test_a_receiver_runs_them_one_file_after_the_other(
+    tmp_path: Path, scripts: Scripts, new_postgres: Callable[..., PostgresServer]
+) -> None:
+    """Scripts that take longer than a segment does to come would be called for several at once, and out of order."""
+    server = new_postgres(initdb=("--wal-segsize=1",))
+    keys = "streaming_archiver = on\ncreate_slot = auto\nslot_name = scripts"
+    host = make_host(tmp_path, scripts, f"conninfo = {server.conninfo}", keys, works=("archive",))
+    scripts.path.write_text(scripts.path.read_text().replace("exit ", "sleep 0.2\nexit "))
+    receiver = host.start("wal-receive", "main", "--jobs", "4")
+    try:
+        wait_for(lambda: server.query("SELECT 1 FROM pg_replication_slots WHERE active"), what="the receiver to stream")
+        names = [server.switch_wal() for _ in range(4)]
+        stored = host.stores / "main" / "wals" / names[0][:16]
+        wait_for(lambda: (stored / names[-1]).exists(), what="the last segment to be stored")
+    finally:
+        receiver.terminate()
+        receiver.communicate(timeout=60)
+    calls = [call for call in scripts.calls() if call["SEGMENT"] in names]
+    assert [call["SEGMENT"] for call in calls] == [name for name in names for _ in ORDER]
+    assert places(calls) == ORDER * len(names)
 
 
 def test_commands_with_a_url_run_no_scripts(tmp_path: Path, scripts: Scripts) -> None:

@@ -167,7 +167,8 @@ def _receive(args: Arguments, store: ObjectStore, spool: ReceiveSpool | None, le
     if args.server is not None:
         from barman_cloud.cli.hooks import hook_archiver
 
-        hook_archiver(args, archiver, store, layout)
+        if hook_archiver(args, archiver, store, layout):
+            args.jobs = 1  # scripts expect one file after the other, in the order of WAL
     if args.mode == "spool":
         assert spool is not None
         sink: Sink = _spool_sink(args, archiver, spool)
