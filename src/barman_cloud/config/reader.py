@@ -91,12 +91,15 @@ class Configuration:
 
 
 def find_file(given: str | None, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Return the main file: the one given, else the first of :data:`SEARCH_PATH` that exists, else None."""
+    """Return the main file: the one given, else the first of :data:`SEARCH_PATH` that can be seen, else None.
+
+    HOME may be that of another user, as in containers that run with any user id.
+    """
     if given is not None:
         return Path(given)
     home = environ.get("HOME") or "~"
     candidates = [Path(name.replace("~", home, 1)).expanduser() for name in SEARCH_PATH]
-    return next((path for path in candidates if path.exists()), None)
+    return next((path for path in candidates if os.path.exists(path)), None)
 
 
 def load(given: str | None = None, environ: Mapping[str, str] = os.environ) -> Configuration:

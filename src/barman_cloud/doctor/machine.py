@@ -132,11 +132,25 @@ def own_program(name: str) -> str:
 
 def missing_program(path: str) -> Finding | None:
     """Tell whether an absolute path that ``archive_command`` names is a program on this machine."""
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
+        hidden = _hidden(Path(path))
+        if hidden is not None:
+            return critical(
+                "archive-command",
+                f"{path} can't be seen by this user: {hidden} is closed",
+                f"install the programs where every user may look, or: chmod a+x {hidden}",
+            )
         return critical("archive-command", f"{path} isn't there", f"write the whole path: {own_program(PROGRAM)}")
     if not os.access(path, os.X_OK):
         return critical("archive-command", f"{path} may not be run", f"chmod 755 {path}")
     return None
+
+
+def _hidden(path: Path) -> Path | None:
+    """Return the directory above ``path`` that this user may not look into, None if that isn't what hides it."""
+    return next(
+        (folder for folder in reversed(path.parents) if folder.is_dir() and not os.access(folder, os.X_OK)), None
+    )
 
 
 def _user(number: int) -> str:

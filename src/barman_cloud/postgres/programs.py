@@ -72,7 +72,7 @@ def _directories(major: int, path_prefix: str | None) -> Iterator[Path]:
     for pattern in _KNOWN_PLACES:
         yield Path(pattern.format(major=major))
     for directory in os.environ.get("PATH", "").split(":"):
-        if directory and Path(directory, "postgres").exists():
+        if directory and os.path.exists(Path(directory, "postgres")):
             yield Path(directory)
 
 

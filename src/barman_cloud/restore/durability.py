@@ -87,7 +87,7 @@ def _walk(roots: Iterable[Path]) -> Iterator[str]:
         for folder, _, names in os.walk(root):
             for name in names:
                 path = os.path.join(folder, name)  # noqa: PTH118 - a million times
-                if os.path.isfile(path) and not os.path.islink(path):  # noqa: PTH113, PTH114
+                if os.path.isfile(path) and not os.path.islink(path):  # noqa: PTH114
                     yield path
             yield folder
 

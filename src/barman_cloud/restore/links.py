@@ -17,7 +17,7 @@ def warn_of_links_outside(tree: Tree) -> None:
     for path in sorted(links):
         place = tree.root / path
         target = os.path.realpath(place)
-        if place.is_symlink() and os.path.exists(target) and not f"{target}/".startswith(f"{root}/"):  # noqa: PTH110
+        if place.is_symlink() and os.path.exists(target) and not f"{target}/".startswith(f"{root}/"):
             log.warning(
                 "%s is a link to %s, which is not of this backup: a server on this copy would use, and may change, "
                 "the file that is there",

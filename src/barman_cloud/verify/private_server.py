@@ -327,7 +327,7 @@ class PrivateServer:
 
     def _has_library(self, name: str) -> bool:
         if "/" in name.removeprefix("$libdir/"):
-            return Path(name).exists() or Path(f"{name}.so").exists()
+            return os.path.exists(name) or os.path.exists(f"{name}.so")
         file = name.removeprefix("$libdir/").removesuffix(".so") + ".so"
         return any((directory / file).exists() for directory in self._programs.library_directories)
 

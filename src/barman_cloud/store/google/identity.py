@@ -11,6 +11,7 @@ Service account keys and user logins are handled here; federation and impersonat
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,7 +35,7 @@ def find_identity(environ: Mapping[str, str]) -> tuple[GoogleSource, str | None]
     """
     named = environ.get("GOOGLE_APPLICATION_CREDENTIALS") or None
     path = Path(named) if named else _gcloud_file(environ)
-    if named is None and not path.is_file():
+    if named is None and not os.path.isfile(path):  # HOME may be that of another user, as in containers
         return lambda: _from_metadata_server(environ), None
     content = _read(path)
     kind = content.get("type")
@@ -54,7 +55,7 @@ def origin_of(environ: Mapping[str, str]) -> str:
     if named := environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
         return f"the file {named} (GOOGLE_APPLICATION_CREDENTIALS)"
     path = _gcloud_file(environ)
-    return f"the file {path}" if path.is_file() else "the metadata server of this machine"
+    return f"the file {path}" if os.path.isfile(path) else "the metadata server of this machine"
 
 
 def _gcloud_file(environ: Mapping[str, str]) -> Path:
