@@ -73,7 +73,7 @@ class Made:
         """Run the command as the servers' user, and see that nothing is left of it."""
         words = [*self.words(repository, *arguments), *([backup] if backup else [])]
         done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment(), cwd="/", timeout=120,
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment(), cwd="/", timeout=280,
             check=False,
         )  # fmt: skip
         assert "Traceback" not in done.stderr
@@ -281,7 +281,7 @@ def start(made: Made, *arguments: str) -> subprocess.Popen[str]:
         titles = [" ".join(found.info["cmdline"] or ()) for found in processes() if found.pid in below]
         return any("[local] SELECT" in title for title in titles)
 
-    wait_for(asked, timeout=60, what="the drill to ask")
+    wait_for(asked, what="the drill to ask")
     return process
 
 
@@ -291,12 +291,12 @@ def test_a_killed_drill_leaves_nothing_running_and_the_next_one_removes_its_file
     assert any(found.name() == "postgres" for found in family)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    wait_for(lambda: not psutil.wait_procs(family, timeout=0.2)[1], timeout=30, what="the server to end as well")
+    wait_for(lambda: not psutil.wait_procs(family, timeout=0.2)[1], what="the server to end as well")
     (left,) = made.left()
     again = start(made)
     assert left not in made.left()
     again.send_signal(signal.SIGTERM)
-    _, errors = again.communicate(timeout=60)
+    _, errors = again.communicate(timeout=200)
     assert again.returncode == 128 + signal.SIGTERM
     assert f"{left}, which a drill has left that was killed" in errors
     assert "interrupted by SIGTERM; the drill has left nothing behind" in errors

@@ -130,7 +130,7 @@ def test_who_waits_sees_something_move(name: str, silence: Silence) -> None:
             seen.update(found[0] for line in terminal.lines if (found := MOVING.match(line)))
             return len(seen) > 2
 
-        terminal.until(moves, timeout=30)
+        terminal.until(moves, timeout=200)
         assert len(terminal.lines) == 1, terminal.lines
 
 
@@ -151,5 +151,5 @@ def test_a_terminal_that_only_takes_lines_gets_them(silence: Silence) -> None:
     words = [program("wal-archive"), *silence.words(LINES["wal-archive"])]
     environ = {**silence.environ, "TERM": "dumb"}
     with Terminal.run(server_account().command(words), 100, environ=environ) as terminal:
-        terminal.until(lambda: any(" INFO: archiving 0000" in line for line in terminal.lines), timeout=30)
+        terminal.until(lambda: any(" INFO: archiving 0000" in line for line in terminal.lines), timeout=200)
         assert b"\x1b" not in terminal.raw
