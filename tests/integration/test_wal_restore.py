@@ -224,12 +224,18 @@ class TestAhead:
     def ahead(self, restore: Restore) -> Restore:
         return lambda *arguments, **more: restore("--parallel", "4", *arguments, **more)
 
+    @staticmethod
+    def _await_spooled(spool_dir: Path, name: str) -> None:
+        wait_for(lambda: list(spool_dir.glob(f"restore-*/{name}")), what=f"{name} to be fetched ahead")
+
     def test_segments_are_fetched_once_and_mostly_ahead(
         self, ahead: Restore, bucket: ObjectStore, destination: Path, proxy: FaultProxy, tmp_path: Path
     ) -> None:
         for number in range(1, 31):
             store(bucket, segment_name(number), "zstd")
         for number in range(1, 31):
+            if number > 1:
+                self._await_spooled(tmp_path / "spool", segment_name(number))
             assert ahead(segment_name(number), destination).returncode == 0
             assert destination.read_bytes() == segment(number)
         assert downloads(proxy) <= 30 + 8
