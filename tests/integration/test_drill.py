@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,15 @@ class Made:
 def environment() -> dict[str, str]:
     # What would lead a client to another server.
     return command_environment({"PGHOSTADDR": "127.0.0.1", "PGPORT": "1", "PGSERVICE": "none", "TMPDIR": "/tmp"})
+
+
+def names_of(family: Iterable[psutil.Process]) -> set[str]:
+    """The names of processes, some of which may have ended."""
+    found = set()
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.add(process.name())
+    return found
 
 
 def processes() -> Iterator[psutil.Process]:
@@ -288,7 +298,7 @@ def start(made: Made, *arguments: str) -> subprocess.Popen[str]:
 def test_a_killed_drill_leaves_nothing_running_and_the_next_one_removes_its_files(made: Made) -> None:
     process = start(made)
     family = psutil.Process(process.pid).children(recursive=True)
-    assert any(found.name() == "postgres" for found in family)
+    assert "postgres" in names_of(family)
     process.send_signal(signal.SIGKILL)
     process.wait()
     wait_for(lambda: not psutil.wait_procs(family, timeout=0.2)[1], what="the server to end as well")

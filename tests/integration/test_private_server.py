@@ -87,6 +87,13 @@ def descendants(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
+def is_postgres(process: psutil.Process) -> bool:
+    try:
+        return process.name() == "postgres"
+    except psutil.NoSuchProcess:
+        return False
+
+
 def ports(process: psutil.Process, data: Path) -> list[object]:
     """Where a process listens by TCP, if it is a server on ``data``; it may end meanwhile."""
     try:
@@ -161,7 +168,7 @@ def test_it_does_not_outlive_the_process_that_started_it(programs: Programs, dat
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
     family = descendants(psutil.Process(child.pid))
-    assert any(process.name() == "postgres" for process in family)
+    assert any(is_postgres(process) for process in family)
     child.send_signal(signal.SIGKILL)
     child.wait()
     wait_for(lambda: not psutil.wait_procs(family, timeout=0.2)[1], what="the server to end as well")
