@@ -7,9 +7,10 @@ import io
 import json
 import shutil
 import signal
+import subprocess
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -38,14 +39,21 @@ class House:
     directory: Path
     told: str
     """What ``backup --wait`` printed."""
-    receivers: contextlib.ExitStack
-    """Holds the receivers of the host that were started."""
+    stack: contextlib.ExitStack
+    receivers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    """Those of the host, the newest last."""
 
     def receive(self) -> None:
         """Let the host receive WAL, which it does unless a test has killed its receiver."""
-        if not self.server.value("SELECT count(*) FROM pg_replication_slots WHERE active"):
-            server_directory(self.host.home / "state")
-            self.receivers.enter_context(self.host.receiving())
+        if self.receivers and self.receivers[-1].poll() is None:
+            return
+        self.await_free_slot()
+        server_directory(self.host.home / "state")
+        self.receivers.append(self.stack.enter_context(self.host.receiving()))
+
+    def await_free_slot(self) -> None:
+        active = "SELECT count(*) FROM pg_replication_slots WHERE active"
+        wait_for(lambda: self.server.value(active) == 0, what="the slot to be free")
 
     def has_everything(self) -> None:
         """Wait until all WAL is in the store: what is told of it doesn't change then."""
@@ -72,15 +80,15 @@ def shared(postgres_installation: Installation) -> Iterator[House]:
                 compression="zstd", retention_policy="REDUNDANCY 1", parallel_jobs="1",
                 primary_conninfo=f"{server.conninfo} application_name=copy", cloud_wal_restore_parallel="4",
             )  # fmt: skip
-            with contextlib.ExitStack() as receivers:
-                receivers.enter_context(host.receiving())
+            with contextlib.ExitStack() as stack:
+                first = stack.enter_context(host.receiving())
                 told = host.run("backup", "main", "--name", "opts", "--immediate-checkpoint", "--wait")
                 server.query("INSERT INTO t SELECT generate_series(1001, 2000)")
                 host.run("switch-wal", "main", "--archive", "--archive-timeout", "200")
                 host.run(
                     "backup", "main", "--name", "i3", "--incremental", "latest", "--immediate-checkpoint", "--wait"
                 )
-                yield House(server, host, store, place, told, receivers)
+                yield House(server, host, store, place, told, stack, [first])
 
 
 def golden(name: str) -> str:
@@ -266,7 +274,7 @@ def test_another_host_with_the_same_configuration_has_everything(
     pid = int(house.host.run("list-processes", "main").split()[-2])
     run_as_server(["/bin/kill", f"-{int(signal.SIGKILL)}", str(pid)])
     shutil.rmtree(house.host.home / "state")
-    wait_for(lambda: house.server.value("SELECT count(*) FROM pg_replication_slots WHERE active") == 0, what="the slot")
+    house.await_free_slot()
     with other.receiving():
         other.run("switch-wal", "main", "--force", "--archive", "--archive-timeout", "200")
         options = ("--incremental", "latest-full") if postgres_installation.major >= 17 else ()
