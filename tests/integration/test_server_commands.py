@@ -224,7 +224,7 @@ def test_a_keep_holds_and_a_wal_range_is_checked(house: House) -> None:
     assert wanted.returncode == 1 and "\t\t000000010000000000000000\n" in wanted.stdout
 
 
-def test_wal_files_come_and_go(house: House, tmp_path: Path) -> None:
+def test_wal_files_come_and_go(house: House) -> None:
     host, directory = house.host, server_directory(house.directory / "wal")
     name = house.server.switch_wal()
     wait_for(lambda: (house.store / "main" / "wals" / name[:16] / f"{name}.zst").exists(), what="the segment")
@@ -250,10 +250,9 @@ def test_wal_files_come_and_go(house: House, tmp_path: Path) -> None:
                 entry = tarfile.TarInfo(member)
                 entry.size = len(data)
                 archive.addfile(entry, io.BytesIO(data))
-        path = tmp_path / "stream.tar"
+        path = directory / "stream.tar"
         path.write_bytes(packed.getvalue())
         shell = f"{' '.join(host.command('put-wal', 'main'))} < {path}"
-        tmp_path.chmod(0o755)
         return run_as_server(["/bin/sh", "-c", shell], environ=host.environ, check=False).returncode
 
     assert put(sums=True, content=segment) == 0

@@ -15,7 +15,7 @@ import pytest
 from barman_cloud.cli.commands import SUMMARIES
 from barman_cloud.cli.server.registry import COMMANDS as SERVER_COMMANDS
 from tests.support.commands import program
-from tests.support.postgres import command_environment
+from tests.support.postgres import command_environment, temporary_server_directory
 from tests.support.privileges import server_account
 from tests.support.segments import Cluster, segment_name
 from tests.support.servers import s3_environ
@@ -60,10 +60,12 @@ class Silence:
 
 
 @pytest.fixture(scope="module")
-def silence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Silence]:
-    directory = tmp_path_factory.mktemp("silence")
+def silence() -> Iterator[Silence]:
     account = server_account()
-    with closing(socket.create_server(("127.0.0.1", 0), backlog=100)) as listener:
+    with (
+        temporary_server_directory() as directory,
+        closing(socket.create_server(("127.0.0.1", 0), backlog=100)) as listener,
+    ):
         found = Silence(listener.getsockname()[1], directory)
         text = CONFIGURATION.replace("HOME", f"{directory}/home").replace("PORT", str(found.port))
         (directory / "barman.conf").write_text(text.replace("USER", pwd.getpwuid(account.uid).pw_name))
