@@ -88,7 +88,7 @@ class TestArchivedWal:
                 wal.parent.mkdir(exist_ok=True)
                 wal.write_bytes(b"")
                 server_account().own(wal.parent)
-        assert backup.wait(60) == 0
+        assert backup.wait(200) == 0
         assert "waiting up to" in "".join(lines)
         assert "can't be recovered" not in "".join(lines)
 
@@ -105,7 +105,7 @@ class TestArchivedWal:
                 backup.terminate()
                 break
         rest = backup.stderr.read()
-        assert backup.wait(60) == 0
+        assert backup.wait(200) == 0
         assert "is done; not waiting for its WAL: interrupted by SIGTERM" in rest
         assert repository.info().status == "DONE"
 
@@ -124,8 +124,10 @@ class TestArchivedWal:
             first = backup.stderr.readline()
         finally:
             server.configure(archive_command="/bin/true")
+            works = "SELECT last_archived_time > last_failed_time FROM pg_stat_archiver"
+            wait_for(lambda: server.value(works), what="the archiver to go on")
         backup.stderr.read()
-        assert backup.wait(60) == 0
+        assert backup.wait(200) == 0
         assert re.search("but archiving has failed since the last success, at .* for [0-9A-F]{24}", first)
 
     def test_the_servers_own_hint_is_shown(self, server: PostgresServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -239,7 +241,7 @@ class TestPageChecksums:
             env=command_environment(environ),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=280,
         )
         assert done.returncode == 0, done.stderr
         assert "page checksums are not verified: that needs NumPy (pip install 'barman-cloud[verify]')" in done.stderr
@@ -249,6 +251,6 @@ class TestPageChecksums:
                 env=command_environment(environ),
                 capture_output=True,
                 text=True,
-                timeout=120,
+                timeout=280,
             )
             assert (done.returncode, f"{option} needs NumPy" in done.stderr) == (4, True), done.stderr

@@ -83,15 +83,16 @@ class TestSessions:
             "CREATE FUNCTION trap.now() RETURNS timestamptz LANGUAGE sql AS $$SELECT '2001-01-01'::timestamptz$$"
         )
         server.query("CREATE FUNCTION trap.pg_is_in_recovery() RETURNS bool LANGUAGE sql AS 'SELECT true'")
-        for setting in (
-            "search_path = trap, pg_catalog",
-            "DateStyle = 'German'",
-            "statement_timeout = '100ms'",
-            "idle_in_transaction_session_timeout = '100ms'",
-            "idle_session_timeout = '200ms'",
-            "lock_timeout = 1",
-        ):
-            server.query(f"ALTER ROLE postgres SET {setting}")
+        with server.connect() as connection:  # one session, which none of them is for
+            for setting in (
+                "search_path = trap, pg_catalog",
+                "DateStyle = 'German'",
+                "statement_timeout = '100ms'",
+                "idle_in_transaction_session_timeout = '100ms'",
+                "idle_session_timeout = '200ms'",
+                "lock_timeout = 1",
+            ):
+                connection.execute(f"ALTER ROLE postgres SET {setting}".encode())
         succeeded(repository.backup(server, "--max-bandwidth", "20MB"))
         info = repository.info()
         assert info.begin_time is not None

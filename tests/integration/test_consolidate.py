@@ -30,7 +30,7 @@ def run(name: str, *arguments: object) -> Completed:
         text=True,
         check=False,
         env=command_environment(),
-        timeout=120,
+        timeout=280,
     )
 
 

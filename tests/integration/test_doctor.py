@@ -34,7 +34,7 @@ def doctor(
     umbrella = str(Path(program("backup")).with_name("barman-cloud"))
     command = account.command([umbrella, "doctor", url, "main", *words])
     return subprocess.run(
-        command, capture_output=True, text=True, env=command_environment(environ), check=False, timeout=120
+        command, capture_output=True, text=True, env=command_environment(environ), check=False, timeout=280
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ class Made:
         """Run the command as the servers' user, and see that nothing is left of it."""
         words = [*self.words(repository, *arguments), *([backup] if backup else [])]
         done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment(), cwd="/", timeout=120,
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment(), cwd="/", timeout=280,
             check=False,
         )  # fmt: skip
         assert "Traceback" not in done.stderr
@@ -99,6 +100,15 @@ class Made:
 def environment() -> dict[str, str]:
     # What would lead a client to another server.
     return command_environment({"PGHOSTADDR": "127.0.0.1", "PGPORT": "1", "PGSERVICE": "none", "TMPDIR": "/tmp"})
+
+
+def names_of(family: Iterable[psutil.Process]) -> set[str]:
+    """The names of processes, some of which may have ended."""
+    found = set()
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.add(process.name())
+    return found
 
 
 def processes() -> Iterator[psutil.Process]:
@@ -281,22 +291,22 @@ def start(made: Made, *arguments: str) -> subprocess.Popen[str]:
         titles = [" ".join(found.info["cmdline"] or ()) for found in processes() if found.pid in below]
         return any("[local] SELECT" in title for title in titles)
 
-    wait_for(asked, timeout=60, what="the drill to ask")
+    wait_for(asked, what="the drill to ask")
     return process
 
 
 def test_a_killed_drill_leaves_nothing_running_and_the_next_one_removes_its_files(made: Made) -> None:
     process = start(made)
     family = psutil.Process(process.pid).children(recursive=True)
-    assert any(found.name() == "postgres" for found in family)
+    assert "postgres" in names_of(family)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    wait_for(lambda: not psutil.wait_procs(family, timeout=0.2)[1], timeout=30, what="the server to end as well")
+    wait_for(lambda: not psutil.wait_procs(family, timeout=0.2)[1], what="the server to end as well")
     (left,) = made.left()
     again = start(made)
     assert left not in made.left()
     again.send_signal(signal.SIGTERM)
-    _, errors = again.communicate(timeout=60)
+    _, errors = again.communicate(timeout=200)
     assert again.returncode == 128 + signal.SIGTERM
     assert f"{left}, which a drill has left that was killed" in errors
     assert "interrupted by SIGTERM; the drill has left nothing behind" in errors

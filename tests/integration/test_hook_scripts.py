@@ -161,7 +161,7 @@ def test_scripts_run_around_everything(
 
 
 def test_scripts_that_fail_hang_and_abort(tmp_path: Path, scripts: Scripts) -> None:
-    host = make_host(tmp_path, scripts, "hook_timeout = 1", "hook_retries = 2", works=("archive",))
+    host = make_host(tmp_path, scripts, "hook_timeout = 5", "hook_retries = 2", works=("archive",))
     path = tmp_path / segment_name(1)
     path.write_bytes(segment(1))
 
@@ -181,7 +181,7 @@ def test_scripts_that_fail_hang_and_abort(tmp_path: Path, scripts: Scripts) -> N
     called, said = archive(0)
     assert called == ["pre plain", "pre retry", "pre retry", "post retry", "post plain"]
     assert "pre_archive_script of main failed with 7" in said
-    assert "pre_archive_retry_script of main: killed after 1 s" in said
+    assert "pre_archive_retry_script of main: killed after 5 s" in said
     assert "post_archive_retry_script of main ended with 63; nothing is undone" in said
     scripts.end_with("pre_archive_retry", "1 1 1 0")  # more often than it is tried
     called, said = archive(1)

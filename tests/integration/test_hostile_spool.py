@@ -54,7 +54,7 @@ def replace_by_link(spool: Path, kind: str, target: Path) -> None:
     """Do as the owner of the spool's parent can: put a link in the place of each directory."""
     for process in background_processes(spool):
         process.kill()
-        process.wait(10)
+        process.wait(60)
     for directory in list(spool.glob(f"{kind}-*")):
         shutil.rmtree(directory)
         directory.symlink_to(target)

@@ -77,6 +77,12 @@ def edit_info(repository: Repository, backup_id: str, **values: str) -> None:
     path.write_text(text)
 
 
+def summarizer_of(server: PostgresServer) -> int:
+    query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walsummarizer'"
+    wait_for(lambda: server.query(query), what="the summarizer to start")
+    return int(server.value(query))
+
+
 class TestStoredObjects:
     def test_backup_info_manifest_and_label(self, server: PostgresServer, based: Repository) -> None:
         (full,) = based.ids
@@ -176,7 +182,7 @@ class TestRefusals:
         covering = "SELECT count(*) FROM pg_available_wal_summaries() WHERE end_lsn > %s::pg_lsn"
         wait_for(lambda: server.value(covering, (begin,)) > 0, what="WAL summaries")
         for file in (server.data / "pg_wal" / "summaries").iterdir():
-            file.unlink()
+            file.unlink(missing_ok=True)  # one that is being written is renamed
         server.query("CREATE TABLE IF NOT EXISTS something AS SELECT 1 AS a")
         server.query("CHECKPOINT")
         wait_for(lambda: server.value(covering, (begin,)) > 0, what="another WAL summary")
@@ -192,8 +198,7 @@ class TestRefusals:
             pytest.skip("there are WAL summaries since PostgreSQL 17")
         server = new_postgres(settings=settings_for(postgres_installation))
         succeeded(repository.backup(server))
-        query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walsummarizer'"
-        summarizer = int(server.value(query))
+        summarizer = summarizer_of(server)
         os.kill(summarizer, signal.SIGSTOP)
         try:
             arguments = ("--incremental", "last", "--summary-timeout", "1")
@@ -212,7 +217,7 @@ class TestRefusals:
         server = new_postgres(settings=settings_for(postgres_installation))
         succeeded(repository.backup(server))
         (full,) = repository.ids
-        summarizer = int(server.value("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walsummarizer'"))
+        summarizer = summarizer_of(server)
         os.kill(summarizer, signal.SIGSTOP)
         try:
             with ThreadPoolExecutor(1) as pool:

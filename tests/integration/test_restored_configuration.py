@@ -94,7 +94,7 @@ def test_without_them_the_command_that_is_named_starts_the_copy(original: Origin
     server_account().own(target)
     command = next(line for line in done.stderr.splitlines() if "pg_ctl" in line).split("started by: ")[1]
     bin_directory = original.server.installation.bin
-    environ = original.server.installation.environ
+    environ = {**original.server.installation.environ, "PGCTLTIMEOUT": "200"}
     command = command.replace("pg_ctl -D", f"{bin_directory}/pg_ctl -w -l {server_dir}/copy.log -D")
     run_as_server(["sh", "-c", command], environ=environ)
     try:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shutil
 import signal
+import subprocess
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -37,10 +39,36 @@ class House:
     directory: Path
     told: str
     """What ``backup --wait`` printed."""
+    stack: contextlib.ExitStack
+    receivers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    """Those of the host, the newest last."""
+
+    def receive(self) -> None:
+        """Let the host receive WAL, which it does unless a test has killed its receiver."""
+        if self.receivers and self.receivers[-1].poll() is None:
+            return
+        self.await_free_slot()
+        server_directory(self.host.home / "state")
+        self.receivers.append(self.stack.enter_context(self.host.receiving()))
+
+    def await_free_slot(self) -> None:
+        active = "SELECT count(*) FROM pg_replication_slots WHERE active"
+        wait_for(lambda: self.server.value(active) == 0, what="the slot to be free")
+
+    def has_everything(self) -> None:
+        """Wait until all WAL is in the store: what is told of it doesn't change then."""
+        name = self.server.switch_wal()
+        wait_for(lambda: list((self.store / "main" / "wals" / name[:16]).glob(f"{name}*")), what="the segment")
+
+
+@pytest.fixture
+def house(shared: House) -> House:
+    shared.receive()
+    return shared
 
 
 @pytest.fixture(scope="module")
-def house(postgres_installation: Installation) -> Iterator[House]:
+def shared(postgres_installation: Installation) -> Iterator[House]:
     with temporary_server_directory() as directory, temporary_server_directory() as place:
         store = server_directory(place / "store")
         settings = SUMMARIZED if postgres_installation.major >= 17 else {}
@@ -52,14 +80,15 @@ def house(postgres_installation: Installation) -> Iterator[House]:
                 compression="zstd", retention_policy="REDUNDANCY 1", parallel_jobs="1",
                 primary_conninfo=f"{server.conninfo} application_name=copy", cloud_wal_restore_parallel="4",
             )  # fmt: skip
-            with host.receiving():
+            with contextlib.ExitStack() as stack:
+                first = stack.enter_context(host.receiving())
                 told = host.run("backup", "main", "--name", "opts", "--immediate-checkpoint", "--wait")
                 server.query("INSERT INTO t SELECT generate_series(1001, 2000)")
-                host.run("switch-wal", "main", "--archive")
+                host.run("switch-wal", "main", "--archive", "--archive-timeout", "200")
                 host.run(
                     "backup", "main", "--name", "i3", "--incremental", "latest", "--immediate-checkpoint", "--wait"
                 )
-                yield House(server, host, store, place, told)
+                yield House(server, host, store, place, told, stack, [first])
 
 
 def golden(name: str) -> str:
@@ -136,10 +165,12 @@ def test_status_and_check_are_barmans(house: House) -> None:
 
 
 def test_who_streams_is_told(house: House) -> None:
-    clients = house.host.json("replication-status", "main")["main"]["streaming_clients"]
-    assert [(client["application_name"], client["sync_stage"]) for client in clients] == [
-        ("barman_receive_wal", "3/3 Remote write")
-    ]
+    def clients() -> list[tuple[str, str]]:
+        told = house.host.json("replication-status", "main")["main"]["streaming_clients"]
+        return [(client["application_name"], client["sync_stage"]) for client in told]
+
+    # One that has just begun, or gone, is told of too.
+    wait_for(lambda: clients() == [("barman_receive_wal", "3/3 Remote write")], what="the receiver alone to stream")
     assert "  1. Async WAL streamer\n     Application name: barman_receive_wal\n" in house.host.run(
         "replication-status", "main"
     )
@@ -193,7 +224,7 @@ def test_a_keep_holds_and_a_wal_range_is_checked(house: House) -> None:
     assert wanted.returncode == 1 and "\t\t000000010000000000000000\n" in wanted.stdout
 
 
-def test_wal_files_come_and_go(house: House, tmp_path: Path) -> None:
+def test_wal_files_come_and_go(house: House) -> None:
     host, directory = house.host, server_directory(house.directory / "wal")
     name = house.server.switch_wal()
     wait_for(lambda: (house.store / "main" / "wals" / name[:16] / f"{name}.zst").exists(), what="the segment")
@@ -219,10 +250,9 @@ def test_wal_files_come_and_go(house: House, tmp_path: Path) -> None:
                 entry = tarfile.TarInfo(member)
                 entry.size = len(data)
                 archive.addfile(entry, io.BytesIO(data))
-        path = tmp_path / "stream.tar"
+        path = directory / "stream.tar"
         path.write_bytes(packed.getvalue())
         shell = f"{' '.join(host.command('put-wal', 'main'))} < {path}"
-        tmp_path.chmod(0o755)
         return run_as_server(["/bin/sh", "-c", shell], environ=host.environ, check=False).returncode
 
     assert put(sums=True, content=segment) == 0
@@ -238,13 +268,14 @@ def test_another_host_with_the_same_configuration_has_everything(
     other = ServerCommands(server_directory(house.directory / "other"), house.server)
     other.configuration.write_text(text.replace(str(house.host.home), str(other.home)))
     server_account().own(other.home)
+    house.has_everything()
     assert other.run("list-backups", "main") == house.host.run("list-backups", "main")
     pid = int(house.host.run("list-processes", "main").split()[-2])
     run_as_server(["/bin/kill", f"-{int(signal.SIGKILL)}", str(pid)])
     shutil.rmtree(house.host.home / "state")
-    wait_for(lambda: house.server.value("SELECT count(*) FROM pg_replication_slots WHERE active") == 0, what="the slot")
+    house.await_free_slot()
     with other.receiving():
-        other.run("switch-wal", "main", "--force", "--archive")
+        other.run("switch-wal", "main", "--force", "--archive", "--archive-timeout", "200")
         options = ("--incremental", "latest-full") if postgres_installation.major >= 17 else ()
         other.run("backup", "main", "--immediate-checkpoint", "--wait", "--name", "of-other", *options)
         assert other.run("check", "main").count("OK") > 20

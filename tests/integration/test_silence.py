@@ -15,7 +15,7 @@ import pytest
 from barman_cloud.cli.commands import SUMMARIES
 from barman_cloud.cli.server.registry import COMMANDS as SERVER_COMMANDS
 from tests.support.commands import program
-from tests.support.postgres import command_environment
+from tests.support.postgres import command_environment, temporary_server_directory
 from tests.support.privileges import server_account
 from tests.support.segments import Cluster, segment_name
 from tests.support.servers import s3_environ
@@ -60,10 +60,12 @@ class Silence:
 
 
 @pytest.fixture(scope="module")
-def silence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Silence]:
-    directory = tmp_path_factory.mktemp("silence")
+def silence() -> Iterator[Silence]:
     account = server_account()
-    with closing(socket.create_server(("127.0.0.1", 0), backlog=100)) as listener:
+    with (
+        temporary_server_directory() as directory,
+        closing(socket.create_server(("127.0.0.1", 0), backlog=100)) as listener,
+    ):
         found = Silence(listener.getsockname()[1], directory)
         text = CONFIGURATION.replace("HOME", f"{directory}/home").replace("PORT", str(found.port))
         (directory / "barman.conf").write_text(text.replace("USER", pwd.getpwuid(account.uid).pw_name))
@@ -130,7 +132,7 @@ def test_who_waits_sees_something_move(name: str, silence: Silence) -> None:
             seen.update(found[0] for line in terminal.lines if (found := MOVING.match(line)))
             return len(seen) > 2
 
-        terminal.until(moves, timeout=30)
+        terminal.until(moves, timeout=200)
         assert len(terminal.lines) == 1, terminal.lines
 
 
@@ -151,5 +153,5 @@ def test_a_terminal_that_only_takes_lines_gets_them(silence: Silence) -> None:
     words = [program("wal-archive"), *silence.words(LINES["wal-archive"])]
     environ = {**silence.environ, "TERM": "dumb"}
     with Terminal.run(server_account().command(words), 100, environ=environ) as terminal:
-        terminal.until(lambda: any(" INFO: archiving 0000" in line for line in terminal.lines), timeout=30)
+        terminal.until(lambda: any(" INFO: archiving 0000" in line for line in terminal.lines), timeout=200)
         assert b"\x1b" not in terminal.raw

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ports import wait_for
 from tests.support.postgres import PostgresServer, command_environment
 from tests.support.repository import Completed, Repository
 
@@ -94,7 +95,7 @@ class TestRestoredBackup:
                 source.promote()
             done = succeeded(repository.backup(source, *STREAM, "--include-wal"))
             assert done.stderr == ""
-            assert source.query("SELECT 1 FROM pg_replication_slots") == []
+            wait_for(lambda: source.query("SELECT 1 FROM pg_replication_slots") == [], what="the temporary slot to go")
             names = set(repository.files())
             info = repository.info()
             assert {f"pg_wal/{info.begin_wal}", f"pg_wal/archive_status/{info.begin_wal}.done"} <= names

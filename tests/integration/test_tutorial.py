@@ -23,13 +23,14 @@ STOP = 'for data in tutorial/data tutorial/restored; do pg_ctl -D "$data" -m imm
 def test_tutorial(postgres_installation: Installation, server_dir: Path) -> None:
     blocks = SHELL_BLOCK.findall(TUTORIAL.read_text())
     assert len(blocks) > 10
+    environ = {**postgres_installation.environ, "PGCTLTIMEOUT": "200"}
     lines = [
         f'PATH="$PATH:{postgres_installation.bin}"',
         f'cd "{server_dir}"',
         f"trap 'cd \"{server_dir}\"; {STOP}' EXIT",
         *blocks,
     ]
-    done = run_as_server(["bash", "-euo", "pipefail", "-c", "\n".join(lines)], environ=postgres_installation.environ)
+    done = run_as_server(["bash", "-euo", "pipefail", "-c", "\n".join(lines)], environ=environ, timeout=800)
     assert " 100001 | 100001" in done.stdout
     assert "before-the-accident" in done.stdout
 

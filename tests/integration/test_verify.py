@@ -52,6 +52,7 @@ def made() -> Iterator[Repository]:
         for arguments in ([], ["--method", "stream", "--zstd"]):
             done = repository.backup(server, *arguments)
             assert done.returncode == 0, done.stderr
+        server.wait_archived(server.switch_wal())  # nobody writes there while it is copied
         chain = Repository(Path(shutil.copytree(repository.directory, directory / "chain")))
         server.query("UPDATE t SET a = a + 1 WHERE a < 100")
         if summarizes:

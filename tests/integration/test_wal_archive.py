@@ -144,14 +144,14 @@ class TestOneFile:
     def test_sigterm_ends_it_at_once(
         self, cluster: Cluster, proxy: FaultProxy, bucket: Path, rclone_s3: StoreServer
     ) -> None:
-        proxy.add(Fault("PUT", delay=5))
+        proxy.add(Fault("PUT", delay=100))
         command = [program("wal-archive"), "--endpoint-url", proxy.endpoint, f"s3://{bucket.name}", "main"]
         process = subprocess.Popen(
             [*command, str(cluster.add(3))], env=command_environment(rclone_s3.environ), stderr=subprocess.DEVNULL
         )
         wait_for(lambda: proxy.requests("PUT"), what="the upload to begin")
         process.terminate()
-        assert process.wait(2) == -15
+        assert process.wait(60) == -15
 
 
 @pytest.mark.parametrize("options", [(), ("--lz4",)])
@@ -247,13 +247,15 @@ class TestAhead:
         self, ahead: Archive, cluster: Cluster, bucket: Path, proxy: FaultProxy, tmp_path: Path
     ) -> None:
         paths = [cluster.add(number) for number in range(1, 4)]
-        proxy.add(Fault("PUT", path=paths[1].name, delay=5, times=1))
+        proxy.add(Fault("PUT", path=paths[1].name, delay=60, times=10))
         assert ahead(paths[0]).returncode == 0
         cluster.archived(paths[0])
-        wait_for(lambda: list((tmp_path / "spool").glob(f"archive-*/{paths[1].name}.part")))
+        wait_for(lambda: proxy.requests("PUT", paths[1].name), what="the upload to begin")
+        assert list((tmp_path / "spool").glob(f"archive-*/{paths[1].name}.part"))
         (background,) = background_processes(tmp_path / "spool")
         background.kill()
-        background.wait(10)
+        background.wait(60)
+        proxy.clear()
         for path in paths[1:]:
             assert ahead(path).returncode == 0
             assert stored(bucket, path.name).read_bytes() == path.read_bytes()
@@ -362,7 +364,7 @@ def _finish_segments(server: PostgresServer, count: int) -> list[str]:
 
 
 def _assert_archived(server: PostgresServer, bucket: Path, names: list[str], suffix: str, compression: str) -> None:
-    server.wait_archived(names[-1], timeout=120)
+    server.wait_archived(names[-1], timeout=200)
     for name in names:
         content = decompress_bytes(stored(bucket, name + suffix).read_bytes(), compression)
         kept = server.data / "pg_wal" / name
@@ -382,6 +384,6 @@ def test_a_real_archiver_with_a_backlog(archiving: Callable[..., PostgresServer]
     server.configure(archive_command="sleep 1; false")
     names = _finish_segments(server, 16)
     server.configure(archive_command=command)
-    server.wait_archived(names[-1], timeout=120)
+    server.wait_archived(names[-1], timeout=200)
     server.query("SELECT pg_stat_reset_shared('archiver')")
     _assert_archived(server, bucket, [*names, *_finish_segments(server, 4)], ".lz4", "lz4")

@@ -40,10 +40,7 @@ def server(postgres_installation: Installation) -> Iterator[PostgresServer]:
 def slot(server: PostgresServer, request: pytest.FixtureRequest) -> Iterator[str]:
     name = re.sub(r"\W", "_", request.node.name.lower())[:50]
     yield name
-    wait_for(
-        lambda: server.query("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND active", [name]) == [],
-        what="the slot to be free",
-    )
+    wait_for(slot_is_free(server, name), what="the slot to be free")
     server.query("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", [name])
 
 
@@ -62,18 +59,25 @@ def is_stored(receiver: Receiver, name: str) -> Callable[[], bool]:
 
 
 def streams(server: PostgresServer, receiver: Receiver) -> Callable[[], bool]:
-    def streaming() -> bool:
-        assert receiver.process.poll() is None, receiver.said
-        query = (
-            "SELECT 1 FROM pg_stat_replication WHERE application_name = 'barman_cloud_receive' AND state = 'streaming'"
-        )
-        return server.query(query) != []
+    return lambda: receiver.streams_from(server)
 
-    return streaming
+
+def slot_is_free(server: PostgresServer, slot: str) -> Callable[[], bool]:
+    """Whether the server has noticed that a receiver has gone."""
+    query = "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND active"
+    return lambda: server.query(query, [slot]) == []
+
+
+def insert_for_certain(server: PostgresServer, text: str) -> str:
+    """Add a row whose WAL is flushed, which these servers don't promise of a commit, and return up to where."""
+    with server.connect() as connection:
+        connection.execute("SET synchronous_commit = on")
+        connection.execute("INSERT INTO t VALUES (%s)", [text])
+    return str(server.value("SELECT pg_current_wal_flush_lsn()"))
 
 
 def refused(receiver: Receiver, words: str, code: int = 1) -> None:
-    assert receiver.process.wait(60) == code, receiver.said
+    assert receiver.process.wait(200) == code, receiver.said
     last = receiver.said.splitlines()[-1]
     assert re.search(rf"ERROR: .*{words}.*\(hint: ", last), receiver.said
 
@@ -118,8 +122,7 @@ def test_stores_what_the_server_writes_and_the_segment_in_progress_at_the_end(
         wait_for(streams(server, receiver), what="the receiver to stream")
         first = server.value("SELECT pg_walfile_name(pg_current_wal_lsn())")
         last = write(server)
-        server.query("INSERT INTO t VALUES ('in progress')")
-        position = server.value("SELECT pg_current_wal_flush_lsn()")
+        position = insert_for_certain(server, "in progress")
         wait_for(is_stored(receiver, last), what="the segments to be stored")
         query = "SELECT restart_lsn >= %s FROM pg_replication_slots WHERE slot_name = %s"
         wait_for(lambda: server.value(query, [position, slot]), what="the slot to advance")
@@ -143,6 +146,7 @@ def test_a_killed_receiver_goes_on_without_a_gap(server: PostgresServer, tmp_pat
             write(server)
             receiver.kill()
         last = write(server)
+        wait_for(slot_is_free(server, slot), what="the slot to be free")
     with Receiver(server, tmp_path, "--slot", slot) as receiver:
         wait_for(is_stored(receiver, last), what="the last segment to be stored")
         assert receiver.stop() == 0
@@ -178,6 +182,7 @@ def test_wal_that_archive_command_stored_is_the_same_archive(server: PostgresSer
     later = write(server)
     ahead = run_command("wal-archive", f"file://{receiver.store_directory}", "main", server.data / "pg_wal" / later)
     assert ahead.returncode == 0, ahead.stderr
+    wait_for(slot_is_free(server, slot), what="the slot to be free")
     with Receiver(server, tmp_path, "--slot", slot) as receiver:
         newest = write(server)
         wait_for(is_stored(receiver, newest), what="the newest segment to be stored")
@@ -195,6 +200,7 @@ def test_a_second_receiver_is_refused_until_the_first_has_gone(
         with Receiver(server, tmp_path / "two", url=url) as two:
             refused(two, f"process {one.process.pid} on .* does this")
         one.kill()
+        wait_for(slot_is_free(server, slot), what="the slot to be free")
         with Receiver(server, tmp_path / "two", "--slot", slot, url=url) as three:
             wait_for(streams(server, three), what="the receiver to stream")
             assert three.stop() == 0
@@ -233,7 +239,7 @@ def test_a_server_that_is_frozen_does_not_hold_up_the_end(tmp_path: Path, new_po
                 lambda: [one for one in asked.net_connections() if one.raddr and one.raddr.port == server.port],
                 what="the receiver to connect",
             )
-            assert receiver.stop(timeout=20) == 0, receiver.said
+            assert receiver.stop() == 0, receiver.said
             assert "stopped while waiting for the server" in receiver.said
     finally:
         for process in family:

@@ -23,7 +23,7 @@ from tests.support.fault_proxy import Fault, fault_proxy
 from tests.support.ports import wait_for
 from tests.support.postgres import PostgresServer, adopt, command_environment, temporary_server_directory
 from tests.support.privileges import server_account
-from tests.support.receivers import Receiver, stored_wal
+from tests.support.receivers import Receiver, stored_names, stored_wal
 from tests.support.servers import StoreServer
 
 NewPostgres = Callable[..., PostgresServer]
@@ -44,7 +44,7 @@ def wait_for_commits_on(server: PostgresServer, receiver: Receiver) -> None:
     def follows() -> bool:
         assert receiver.process.poll() is None, receiver.said
         query = "SELECT sync_state FROM pg_stat_replication WHERE application_name = %s AND state = 'streaming'"
-        return server.query(query, [NAME]) == [("sync",)]
+        return receiver.streams_from(server) and server.query(query, [NAME]) == [("sync",)]
 
     server.configure(synchronous_standby_names=NAME)
     wait_for(follows, what="the receiver to be the synchronous standby")
@@ -89,6 +89,7 @@ def test_a_commit_waits_for_the_bucket_and_a_killed_receiver_goes_on(server: Pos
             waiting.execute("SET statement_timeout = '500ms'")
             with pytest.raises(psycopg.errors.QueryCanceled):
                 waiting.execute("SELECT pg_sleep(1)")  # so long, and longer, a commit would wait
+            waiting.execute("SET statement_timeout = 0")
             waiting.execute("BEGIN")
             waiting.execute("INSERT INTO t VALUES ('not yet')")
             committing = threading.Thread(target=waiting.execute, args=("COMMIT",))
@@ -96,17 +97,19 @@ def test_a_commit_waits_for_the_bucket_and_a_killed_receiver_goes_on(server: Pos
             committing.join(0.5)
             assert committing.is_alive()
             receiver.signal(signal.SIGCONT)
-            committing.join(30)
+            committing.join(200)
             assert not committing.is_alive()
         receiver.kill()
     free(server)
     before = pieces(receiver.store_directory)
     with Receiver(server, tmp_path, "--slot", "s", "--lz4", direct=True) as receiver:
         wait_for_commits_on(server, receiver)
+        server.query("INSERT INTO t VALUES ('a little more')")
+        # What was there wasn't stored again. Once the segment is full, all of its pieces go.
+        assert set(before) & set(pieces(receiver.store_directory))
         server.query("INSERT INTO t SELECT repeat(md5(i::text), 20) FROM generate_series(1, 3000) AS i")
-        assert set(before) & set(pieces(receiver.store_directory))  # what was there wasn't stored again
         last = server.switch_wal()
-        wait_for(lambda: last in stored_wal(receiver.store_directory), what="the segments to be stored")
+        wait_for(lambda: last in stored_names(receiver.store_directory), what="the segments to be stored")
         server.query("INSERT INTO t VALUES ('in progress')")
         assert receiver.stop() == 0, receiver.said
     archived = stored_wal(receiver.store_directory)
@@ -124,8 +127,8 @@ def test_a_commit_waits_for_the_bucket_and_a_killed_receiver_goes_on(server: Pos
     free(server)
     with Receiver(server, tmp_path, "--slot", "s", "--lz4", direct=True) as receiver:
         newest = server.switch_wal()
-        wait_for(lambda: newest in stored_wal(receiver.store_directory), what="the newest segment to be stored")
-        wait_for(lambda: partial not in stored_wal(receiver.store_directory), what="the partial copy to go")
+        wait_for(lambda: newest in stored_names(receiver.store_directory), what="the newest segment to be stored")
+        wait_for(lambda: partial not in stored_names(receiver.store_directory), what="the partial copy to go")
         assert receiver.stop() == 0, receiver.said
 
 
@@ -147,14 +150,14 @@ def test_an_outage_holds_commits_back_and_loses_nothing(
                 wait_for(lambda: "isn't acknowledged to the server" in receiver.said, what="a WARNING")
                 assert committing.is_alive()
                 proxy.clear()
-                committing.join(60)
+                committing.join(200)
                 assert not committing.is_alive()
             wait_for(lambda: "the store takes WAL again" in receiver.said, what="the all-clear")
             server.configure(synchronous_standby_names="")
             server.query("INSERT INTO t SELECT repeat(md5(i::text), 20) FROM generate_series(1, 20000) AS i")
             last = server.switch_wal()
             store = open_store(url, None, StoreOptions(endpoint_url=rclone_s3.endpoint), environ=rclone_s3.environ)
-            wait_for(lambda: last in stored_wal(store), what="the segments to be stored", timeout=60)
+            wait_for(lambda: last in stored_names(store), what="the segments to be stored")
             assert receiver.stop() == 0, receiver.said
     assert stored_wal(store)[last] == (server.data / "pg_wal" / last).read_bytes()
 
@@ -195,11 +198,11 @@ def test_a_copy_that_went_its_own_way_is_refused(server: PostgresServer, tmp_pat
         with copy:
             if copy.value("SELECT pg_current_wal_flush_lsn() < %s", [end]):
                 with Receiver(copy, tmp_path, direct=True) as receiver:
-                    assert receiver.process.wait(60) == 1
+                    assert receiver.process.wait(200) == 1
                     assert "diverged timeline: the archive holds WAL up to" in receiver.said
             copy.query("INSERT INTO t SELECT 'of the other' FROM generate_series(1, 2000)")
             with Receiver(copy, tmp_path, direct=True) as receiver:
-                assert receiver.process.wait(60) == 1
+                assert receiver.process.wait(200) == 1
                 assert "differs from what was acknowledged before" in receiver.said
 
 

@@ -58,7 +58,7 @@ def test_a_promotion_while_the_store_is_away_is_stored_whole_afterwards(
                 receiver.kill()
             proxy.clear()
             with Receiver(standby, tmp_path, *arguments, url=url, environ=environ) as receiver:
-                wait_for(lambda: lists(store, last), what="all to be stored", timeout=60)
+                wait_for(lambda: lists(store, last), what="all to be stored")
                 assert receiver.stop() == 0, receiver.said
             stored = stored_wal(store)
             assert stored["00000002.history"] == (standby.data / "pg_wal" / "00000002.history").read_bytes()
@@ -138,7 +138,7 @@ def test_an_outage_of_the_store_holds_the_server_back_and_loses_nothing(
         proxy.clear()
         with Receiver(server, tmp_path, *arguments, url=url, environ=environ) as receiver:
             store = open_store(url, None, StoreOptions(endpoint_url=rclone_s3.endpoint), environ=rclone_s3.environ)
-            wait_for(lambda: lists(store, last), what="all segments to be stored", timeout=60)
+            wait_for(lambda: lists(store, last), what="all segments to be stored")
             assert receiver.stop() == 0, receiver.said
         assert [name for name in receiver.spooled if not name.endswith(".partial")] == []
         equals_pg_wal(server, stored_wal(store), first, last)

@@ -206,16 +206,16 @@ class TestOneFile:
         self, bucket: ObjectStore, destination: Path, proxy: FaultProxy, rclone_s3: StoreServer, tmp_path: Path
     ) -> None:
         store(bucket, NAME)
-        proxy.add(Fault("GET", path=NAME, delay=5))
+        proxy.add(Fault("GET", path=NAME, delay=100))
         command = [program("wal-restore"), "--endpoint-url", proxy.endpoint, "--spool-dir", tmp_path / "spool"]
         process = subprocess.Popen(
             [*command, bucket.url.text, "main", NAME, destination],
             env=command_environment(rclone_s3.environ),
             stderr=subprocess.DEVNULL,
         )
-        wait_for(lambda: proxy.requests("GET"), what="the request")
+        wait_for(lambda: proxy.requests("GET", NAME), what="the request")
         process.terminate()
-        assert process.wait(2) == -signal.SIGTERM
+        assert process.wait(60) == -signal.SIGTERM
         assert os.listdir(destination.parent) == ["archive_status"]
 
 
@@ -224,16 +224,23 @@ class TestAhead:
     def ahead(self, restore: Restore) -> Restore:
         return lambda *arguments, **more: restore("--parallel", "4", *arguments, **more)
 
+    @staticmethod
+    def _await_spooled(spool_dir: Path, name: str) -> None:
+        wait_for(lambda: list(spool_dir.glob(f"restore-*/{name}")), what=f"{name} to be fetched ahead")
+
     def test_segments_are_fetched_once_and_mostly_ahead(
         self, ahead: Restore, bucket: ObjectStore, destination: Path, proxy: FaultProxy, tmp_path: Path
     ) -> None:
         for number in range(1, 31):
             store(bucket, segment_name(number), "zstd")
         for number in range(1, 31):
+            if number > 1:
+                self._await_spooled(tmp_path / "spool", segment_name(number))
             assert ahead(segment_name(number), destination).returncode == 0
             assert destination.read_bytes() == segment(number)
         assert downloads(proxy) <= 30 + 8
-        assert len(background_processes(tmp_path / "spool")) == 1
+        # One that was started while the other began sees that and ends.
+        wait_for(lambda: len(background_processes(tmp_path / "spool")) == 1, what="one process to be left")
         miss = ahead(segment_name(31), destination)
         assert miss.returncode == 1
 
@@ -266,10 +273,10 @@ class TestAhead:
             cwd=tmp_path,
         )
         os.close(writer)
-        assert process.wait(60) == 0
+        assert process.wait(200) == 0
         closed = threading.Thread(target=lambda: os.read(reader, 1), daemon=True)
         closed.start()
-        closed.join(10)
+        closed.join(60)
         assert not closed.is_alive(), "the pipe is still open in the background process"
         os.close(reader)
         (background,) = background_processes(tmp_path / "spool")
@@ -309,7 +316,7 @@ def test_a_real_recovery(
     for number in range(8):
         server.query("INSERT INTO lines VALUES (%s)", [number])
         last = server.switch_wal()
-    server.wait_archived(last, timeout=120)
+    server.wait_archived(last, timeout=200)
     server.stop()
     restored = adopt(server_dir / "restored", server.installation)
     restored.environ = dict(rclone_s3.environ)
@@ -319,7 +326,7 @@ def test_a_real_recovery(
     with ended_background_processes(spool), contextlib.ExitStack() as stack:
         restored.start(wait=False)
         stack.callback(restored.stop, mode="immediate")
-        restored.wait_recovered(timeout=120)
+        restored.wait_recovered(timeout=200)
         assert [number for (number,) in restored.query("SELECT number FROM lines ORDER BY 1")] == list(range(8))
         began = time.monotonic()
         restored.stop()

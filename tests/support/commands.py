@@ -27,7 +27,7 @@ def run_command(
     name: str,
     *arguments: str | os.PathLike[str],
     environ: Mapping[str, str] | None = None,
-    timeout: float = 120.0,
+    timeout: float = 280.0,
     account: Account = UNCHANGED,
 ) -> subprocess.CompletedProcess[str]:
     """Run the command ``name`` with only ``environ`` beside a minimal environment.

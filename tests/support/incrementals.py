@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import tarfile
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -100,7 +102,7 @@ class Chain:
             begin_xlog=start[0], end_xlog=f"{end >> 32:X}/{end & 0xFFFFFFFF:X}", server_name="main",
             begin_time=datetime.now(UTC), end_time=datetime.now(UTC), backup_label=label, tablespaces=tablespaces,
             parent_backup_id=parent, xlog_segment_size=16 << 20, pgdata=str(self.server.data),
-            cluster_size=sum(file.stat().st_size for file in self.server.data.rglob("*") if file.is_file()),
+            cluster_size=_size(self.server.data),
             size=sum((folder / name).stat().st_size for name in (f"{base}.tar{suffix}" for base in archives)),
         )  # fmt: skip
         assert parse_lsn(start[0]) <= end
@@ -109,6 +111,16 @@ class Chain:
             of_parent = self.repository.info(parent)
             of_parent.children_backup_ids = [*(of_parent.children_backup_ids or []), backup_id]
             self.repository.path("backup.info", parent).write_text(backup_info.dump(of_parent))
+
+
+def _size(directory: Path) -> int:
+    """Bytes of the files of a running server, which come and go meanwhile."""
+    size = 0
+    for place, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                size += os.lstat(os.path.join(place, name)).st_size
+    return size
 
 
 def _packed(source: Path) -> bytes:

@@ -35,7 +35,7 @@ class Host:
         self,
         *words: str,
         now: str | None = None,
-        timeout: float = 120.0,
+        timeout: float = 280.0,
         environ: Mapping[str, str] | None = None,
         stdin: IO[bytes] | None = None,
     ) -> subprocess.CompletedProcess[str]:
@@ -96,7 +96,7 @@ class Host:
         for process in self.processes():
             try:
                 process.send_signal(signal.SIGTERM)
-                process.wait(30)
+                process.wait(100)
             except psutil.NoSuchProcess:
                 pass
             except psutil.TimeoutExpired:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support.ports import wait_for
+from tests.support.ports import accepts_connections, free_port, wait_for
 from tests.support.postgres import PostgresServer
 from tests.support.privileges import server_account
 
@@ -31,8 +31,7 @@ def has_old_pgbouncer() -> bool:
 def pgbouncer(server: PostgresServer, directory: Path, mode: str) -> Iterator[int]:
     """Run a PgBouncer in front of the server, and return its port."""
     directory.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     (directory / "users").write_text('"postgres" ""\n')
     (directory / "ini").write_text(
         f"[databases]\n* = host=127.0.0.1 port={server.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
@@ -44,40 +43,43 @@ def pgbouncer(server: PostgresServer, directory: Path, mode: str) -> Iterator[in
     assert program
     process = subprocess.Popen(server_account().command([program, directory / "ini"]), stderr=subprocess.DEVNULL)
     try:
-        wait_for(lambda: answers(port), what="PgBouncer to answer")
+        wait_for(lambda: accepts_connections(port), what="PgBouncer to answer")
         yield port
     finally:
         process.terminate()
         process.wait()
 
 
-def answers(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-        return True
-    return False
-
-
 @contextlib.contextmanager
 def old_pgbouncer() -> Iterator[int]:
     """Listen, and answer as PgBouncer before 1.23 does to a replication connection (its text, its error code)."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(10)
 
         def serve() -> None:
-            with contextlib.suppress(OSError):
-                while True:
+            while True:
+                try:
                     client, _ = listener.accept()
-                    with client:
-                        _answer(client)
+                except OSError:  # it is closed
+                    return
+                with client, contextlib.suppress(OSError):
+                    _answer(client)
 
-        threading.Thread(target=serve, daemon=True).start()
-        yield listener.getsockname()[1]
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)  # wakes who waits for a connection
+            thread.join(10)
 
 
 def _answer(client: socket.socket) -> None:
     while True:
-        (size,) = struct.unpack("!I", client.recv(4, socket.MSG_WAITALL))
-        (code,) = struct.unpack("!I", client.recv(size - 4, socket.MSG_WAITALL)[:4])
+        head = client.recv(8, socket.MSG_WAITALL)
+        if len(head) < 8:
+            return
+        size, code = struct.unpack("!II", head)
+        client.recv(size - 8, socket.MSG_WAITALL)
         if code not in (80877103, 80877104):  # SSLRequest, GSSENCRequest
             break
         client.sendall(b"N")

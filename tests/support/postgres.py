@@ -95,7 +95,7 @@ class PostgresServer:
         """The server's log file."""
         return self.directory / f"{self.data.name}.log"
 
-    def start(self, *, wait: bool = True, timeout: float = 60.0) -> PostgresServer:
+    def start(self, *, wait: bool = True, timeout: float = 200.0) -> PostgresServer:
         """Start the server and, if ``wait``, return when it answers queries (a standby: read-only ones)."""
         run_settings = {
             "port": str(self.port),
@@ -137,7 +137,7 @@ class PostgresServer:
             status = self.process.returncode if self.process else "not started"
             raise RuntimeError(f"PostgreSQL in {self.data} isn't running ({status}): {tail(self.log)}")
 
-    def stop(self, *, mode: str = "fast", timeout: float = 60.0) -> None:
+    def stop(self, *, mode: str = "fast", timeout: float = 120.0) -> None:
         """Stop the server: ``smart``, ``fast`` or ``immediate``; nothing happens if it doesn't run."""
         if self.process is None:
             return
@@ -190,7 +190,7 @@ class PostgresServer:
     def connect(self, dbname: str = "postgres") -> psycopg.Connection[tuple[Any, ...]]:
         """Open a connection in autocommit mode."""
         return psycopg.connect(
-            host="127.0.0.1", port=self.port, user=SUPERUSER, dbname=dbname, autocommit=True, connect_timeout=10
+            host="127.0.0.1", port=self.port, user=SUPERUSER, dbname=dbname, autocommit=True, connect_timeout=60
         )
 
     def query(self, sql: str, parameters: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
@@ -246,8 +246,11 @@ class PostgresServer:
         self.query("SELECT pg_create_restore_point('switch')")
         return str(self.value("SELECT pg_walfile_name(pg_switch_wal())"))
 
-    def wait_archived(self, name: str, *, timeout: float = 60.0) -> None:
-        """Wait until the archiver is done with the WAL file ``name``; what failed last is in the TimeoutError."""
+    def wait_archived(self, name: str, *, timeout: float = 200.0) -> None:
+        """Wait until the archiver is done with the WAL file ``name``; what failed last is in the TimeoutError.
+
+        After three failures the archiver pauses for a minute, so this waits for longer.
+        """
         done = self.data / "pg_wal" / "archive_status" / f"{name}.done"
         ready = done.with_suffix(".ready")
 
@@ -307,7 +310,7 @@ class PostgresServer:
         (self.data / "recovery.signal").touch(mode=0o600)
         server_account().own(self.data)
 
-    def wait_recovered(self, *, timeout: float = 120.0) -> None:
+    def wait_recovered(self, *, timeout: float = 200.0) -> None:
         """Wait until archive recovery is over and the server takes writes."""
 
         def recovered() -> bool:

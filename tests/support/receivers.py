@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import psutil
 
 from barman_cloud.archive.compression import compression_of, decompress_stream
 from barman_cloud.catalog.layout import Layout
+from barman_cloud.errors import ObjectNotFoundError
 from barman_cloud.store.base import ObjectStore
 from barman_cloud.store.open import open_store
 from tests.support.commands import program
@@ -32,6 +36,7 @@ class Receiver:
         direct: bool = False,
     ) -> None:
         directory.mkdir(exist_ok=True)
+        self._relayed = conninfo is not None and conninfo != server.conninfo
         self.store_directory = directory / "store"
         self.store_directory.mkdir(exist_ok=True)
         self.spool = directory / "spool"
@@ -56,7 +61,7 @@ class Receiver:
     def said(self) -> str:
         return self.log.read_text()
 
-    def stop(self, timeout: float = 60.0) -> int:
+    def stop(self, timeout: float = 120.0) -> int:
         """Send SIGTERM and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout)
@@ -73,13 +78,40 @@ class Receiver:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
+    def streams_from(self, server: PostgresServer) -> bool:
+        """Whether it streams now: a receiver that has just ended may still be in the server's list."""
+        assert self.process.poll() is None, self.said
+        rows = server.query(
+            "SELECT client_port FROM pg_stat_replication"
+            " WHERE application_name = 'barman_cloud_receive' AND state = 'streaming'"
+        )
+        if self._relayed:
+            return rows != []
+        own = {found.laddr.port for found in psutil.Process(self.process.pid).net_connections() if found.laddr}
+        return any(port in own for (port,) in rows)
+
 
 def stored_wal(store: ObjectStore | Path) -> dict[str, bytes]:
     """Return every WAL file of server ``main`` in a store (or in the directory of one), decompressed, by its name."""
-    opened = open_store(f"file://{store}") if isinstance(store, Path) else store
+    opened = _opened(store)
     found = {}
-    for item in opened.list(LAYOUT.wals_dir):
+    for name, key in _stored_keys(opened):
+        with contextlib.suppress(ObjectNotFoundError):  # a partial copy goes when there is a better one
+            found[name] = b"".join(map(bytes, decompress_stream([opened.get(key)], compression_of(key))))
+    return found
+
+
+def stored_names(store: ObjectStore | Path) -> list[str]:
+    """Return the names of what is stored, without reading it."""
+    return [name for name, _ in _stored_keys(_opened(store))]
+
+
+def _opened(store: ObjectStore | Path) -> ObjectStore:
+    return open_store(f"file://{store}") if isinstance(store, Path) else store
+
+
+def _stored_keys(store: ObjectStore) -> Iterator[tuple[str, str]]:
+    for item in store.list(LAYOUT.wals_dir):
         wal = LAYOUT.parse_wal_key(item.key)
         assert wal is not None, item.key
-        found[wal.name] = b"".join(map(bytes, decompress_stream([opened.get(item.key)], compression_of(item.key))))
-    return found
+        yield wal.name, item.key
