@@ -318,6 +318,9 @@ def test_a_terminal_shows_where_it_is_and_what_was_received(server: PostgresServ
         name = server.switch_wal()
         terminal.until(lambda: list((tmp_path / "store").glob(f"main/wals/*/{name}*")))
         terminal.until(lambda: any(re.search(r" receiving WAL +\d.* MiB  \d+  ", line) for line in terminal.lines))
+        # The server itself writes into the next segment now and then; here it does so each time.
+        server.query("SELECT pg_create_restore_point('into the next segment')")
+        terminal.until(lambda: any(re.match(r"  timeline 1 at 0/[0-9A-F]+(?<!00000), ", x) for x in terminal.lines))
         terminal.kill(signal.SIGINT)
         assert terminal.finish() == 0
         assert terminal.longest_blank < 4  # 2 on a machine that is not busy

@@ -271,6 +271,17 @@ def test_a_segment_that_the_disk_does_not_take_is_not_acknowledged(
     assert bench.sink.flushed == SIZE
 
 
+def test_nothing_waits_after_an_end_that_stored_the_segment_in_progress_too(
+    new_bench: Callable[..., Bench], spool_dir: Path, store: MemoryStore, layout: Layout
+) -> None:
+    bench = new_bench()
+    with recorded(spool_dir) as found:
+        bench.pump(found, wal(0, SIZE + 5000))
+        bench.sink.end()
+    assert bench.sink.waiting == 0
+    assert store.get(layout.wal(segment_name(2) + PARTIAL))[:5000] == segment(2)[:5000]
+
+
 def test_a_full_spool_takes_no_more(new_bench: Callable[..., Bench], faulty: FaultyStore) -> None:
     bench = new_bench(3 * SIZE)
     bench.sink._uploader = SimpleNamespace(waiting=2)  # type: ignore[assignment]
