@@ -110,7 +110,7 @@ def test_large_files_in_a_row_go_to_different_archives(store: ObjectStore) -> No
 def test_a_slow_store_holds_the_stream_back(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits in memory is bounded, whatever the stream has."""
     monkeypatch.setattr(lanes, "QUEUED", 2 * MIB)
-    throttle = Throttle(4 * MIB)
+    throttle = Throttle(MIB // 4)
     made = archives(store, 1, throttle=throttle)
     read = 0
 
@@ -128,10 +128,10 @@ def test_a_slow_store_holds_the_stream_back(store: ObjectStore, monkeypatch: pyt
     thread = threading.Thread(target=lambda: made.receive(deal, 0, events))
     thread.start()
     time.sleep(0.5)
-    # Two seconds' worth at most have gone through; besides them a queue, a batch on each side, and what a part gathers.
+    # In a minute of it as much went through as a queue, a batch on each side, and a part hold.
     assert read < 16 * MIB
     throttle.open()
-    thread.join(30)
+    thread.join(60)
     assert [len(data) for members in stored(store).values() for data in members.values()] == [60 * MIB]
 
 
