@@ -74,7 +74,7 @@ class TokenService:
 
 
 @pytest.fixture
-def service() -> Iterator[TokenService]:
+def service(patient_client: None) -> Iterator[TokenService]:
     running = TokenService()
     yield running
     running.server.shutdown()
