@@ -7,6 +7,7 @@ have on disk. That is what POSIX promises, and less than what most file systems 
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
 import threading
@@ -211,6 +212,18 @@ def _patch_name(patch: pytest.MonkeyPatch, found: FileOperations, name: str) -> 
     patch.setattr(os, name, function)
 
 
-def open_descriptors() -> int:
-    """Return how many descriptors this process has open."""
+def descriptors_left_by(work: Callable[[int], object], times: int = 20) -> int:
+    """Return how many descriptors each call of ``work``, which gets its number, leaves open.
+
+    A few others, of what else this process does or has forgotten, may come and go meanwhile.
+    """
+    work(0)
+    before = _open_descriptors()
+    for number in range(1, times + 1):
+        work(number)
+    return max(0, _open_descriptors() - before) // times
+
+
+def _open_descriptors() -> int:
+    gc.collect()
     return len(os.listdir("/proc/self/fd"))

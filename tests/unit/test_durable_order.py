@@ -21,7 +21,7 @@ from barman_cloud.restore.tree import Tree
 from barman_cloud.store.open import open_store
 from barman_cloud.wal import delivery
 from barman_cloud.wal.receive_spool import ReceiveSpool
-from tests.support.file_operations import FileOperations, open_descriptors, recorded
+from tests.support.file_operations import FileOperations, descriptors_left_by, recorded
 from tests.support.segments import SIZE, segment, segment_name
 from tests.support.spools import opened
 from tests.unit.restore.backups import Bucket, member, minimal, restore
@@ -307,7 +307,7 @@ class TestDescriptors:
             next(iter(store.list("")))
             store.delete([f"{number}/k"])
 
-        assert _kept_open(work) == 0
+        assert descriptors_left_by(work) == 0
 
     def test_delivery_and_spools(self, tmp_path: Path) -> None:
         spools = tmp_path / "spool"
@@ -323,23 +323,14 @@ class TestDescriptors:
             spool.close()
 
         opened(spools)
-        assert _kept_open(work) == 0
+        assert descriptors_left_by(work) == 0
 
     def test_a_restore(self, tmp_path: Path) -> None:
         bucket = Bucket()
         deep = [member("/".join(["d"] * depth) + f"/{depth}", b"x") for depth in range(1, 80)]
         bucket.put(minimal(*deep))
         Catalog(bucket.store, bucket.layout).save(BackupInfo("20261122T121103"))
-        assert _kept_open(lambda number: restore(bucket, tmp_path / str(number), settings=SETTINGS), 5) == 0
-
-
-def _kept_open(work: Callable[[int], object], times: int = 20) -> int:
-    """Return how many descriptors more are open after many times than after once."""
-    work(0)
-    before = open_descriptors()
-    for number in range(1, times):
-        work(number)
-    return open_descriptors() - before
+        assert descriptors_left_by(lambda number: restore(bucket, tmp_path / str(number), settings=SETTINGS), 5) == 0
 
 
 def test_operations_are_named_by_what_they_do(tmp_path: Path) -> None:

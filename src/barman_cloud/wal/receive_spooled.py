@@ -200,6 +200,7 @@ class SpoolSink(Sink):
         assert self._file is not None
         self._file.close()
         self._uploader.add(self._spool.path(f"{self._file.name}{PARTIAL}"))
+        self._copied = self.written  # from here on it waits as a file, if it waits
         self._file = None
 
     def end(self) -> None:

@@ -30,7 +30,7 @@ class StoreWhoseFirstPutIsSlow(MemoryStore):
     def put(self, key: str, data: Buffer, *, if_absent: bool = False, tags: Tags | None = None) -> None:
         if not self.begun.is_set():
             self.begun.set()
-            assert self.go.wait(10)
+            assert self.go.wait(60)
         super().put(key, data, if_absent=if_absent, tags=tags)
 
 
@@ -40,11 +40,11 @@ def test_an_abandoned_upload_never_replaces_a_later_state() -> None:
     record = Record(run.store, run.layout, run.info, run.tags)
     abandoned = threading.Thread(target=record.save)
     abandoned.start()
-    assert store.begun.wait(10)
+    assert store.begun.wait(60)
     run.info.status = "FAILED"
     record.save()
     store.go.set()
-    abandoned.join(10)
+    abandoned.join(60)
     assert backup_info.parse(store.get(KEY).decode(), "20260101T000000").status == "FAILED"
 
 

@@ -50,7 +50,7 @@ def test_it_is_looked_for_until_it_comes(caplog: pytest.LogCaptureFixture) -> No
 def test_the_wait_ends_in_time(caplog: pytest.LogCaptureFixture) -> None:
     began = time.monotonic()
     assert ", after 0 seconds" in warned(caplog, lambda: ["A"], timeout=0.3)
-    assert 0.3 <= time.monotonic() - began < 5
+    assert 0.3 <= time.monotonic() - began < 60
 
 
 def test_without_a_timeout_it_is_looked_for_once(caplog: pytest.LogCaptureFixture) -> None:

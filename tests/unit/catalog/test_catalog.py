@@ -31,7 +31,7 @@ def test_metadata_is_read_several_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
     plain = MemoryStore.get
 
     def get(self: MemoryStore, key: str, *, limit: int | None = None) -> bytes:
-        together.wait(timeout=10)
+        together.wait(timeout=60)
         return plain(self, key, limit=limit)
 
     monkeypatch.setattr(MemoryStore, "get", get)

@@ -136,7 +136,7 @@ def test_of_clusters_that_race_for_an_archive_exactly_one_gets_it() -> None:
         got: list[int] = []
 
         def race(own: int, catalog: Catalog = catalog, got: list[int] = got, barrier: object = together) -> None:
-            barrier.wait(10)  # type: ignore[attr-defined]
+            barrier.wait(60)  # type: ignore[attr-defined]
             try:
                 ask(catalog, own)
                 got.append(own)
@@ -147,7 +147,7 @@ def test_of_clusters_that_race_for_an_archive_exactly_one_gets_it() -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
         assert len(got) == 1
         assert catalog.store.get(catalog.layout.identity) == f"{got[0]}\n".encode()
 

@@ -105,7 +105,7 @@ def test_a_store_that_does_not_answer_says_nothing(
     monkeypatch.setattr(completion, "_SECONDS", 1)
     began = time.monotonic()
     assert main(["__complete", "barman-cloud-backup-list --endpoint-url http://127.0.0.1:9 s3://b m"]) == 0
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert capfd.readouterr() == ("", "")
 
 
@@ -173,12 +173,12 @@ def test_real_zsh_finds_the_installed_script(tmp_path: Path) -> None:
     )
     variables = {**command_environment({}), "ZDOTDIR": str(tmp_path), "TERM": "xterm"}
     with Terminal.run(["zsh", "-i"], 100, environ=variables) as terminal:
-        terminal.until(lambda: terminal.lines[-1:] == ["ready>"], 20)
+        terminal.until(lambda: terminal.lines[-1:] == ["ready>"])
         # The first time that anything is completed: the file is loaded by that.
         os.write(terminal.descriptor, b"barman-cloud ver\t")
-        terminal.until(lambda: terminal.lines[-1].startswith("ready> barman-cloud verify"), 20)
+        terminal.until(lambda: terminal.lines[-1].startswith("ready> barman-cloud verify"))
         os.write(terminal.descriptor, b"\x15barman-cloud-backup-list --format w\t")
-        terminal.until(lambda: terminal.lines[-1].startswith("ready> barman-cloud-backup-list --format wide"), 20)
+        terminal.until(lambda: terminal.lines[-1].startswith("ready> barman-cloud-backup-list --format wide"))
 
 
 def test_the_installed_scripts_are_up_to_date_and_load_each_other() -> None:

@@ -1,7 +1,6 @@
 import struct
-import threading
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from crc32c import crc32c
@@ -32,18 +31,19 @@ def test_a_damaged_file_is_known(data: bytes) -> None:
     assert not control_file.is_whole(data)
 
 
-def test_a_reader_waits_until_the_writer_is_done(tmp_path: Path) -> None:
+def test_a_reader_waits_until_the_writer_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "pg_control"
     path.write_bytes(control()[:100])
+    pauses: list[float] = []
 
-    def finish() -> None:
-        time.sleep(0.12)
-        path.write_bytes(control())
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            path.write_bytes(control())
 
-    writer = threading.Thread(target=finish)
-    writer.start()
+    monkeypatch.setattr(control_file, "time", SimpleNamespace(sleep=sleep))
     assert control_file.read_control_file(path) == control()
-    writer.join()
+    assert 0.1 <= sum(pauses) <= 0.5
 
 
 def test_a_file_that_stays_damaged_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

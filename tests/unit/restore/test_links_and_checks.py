@@ -13,7 +13,7 @@ from barman_cloud.errors import IntegrityError
 from barman_cloud.restore import tree as trees
 from barman_cloud.restore.tree import Attributes, Outcome, Tree
 from barman_cloud.restore.verify import difference
-from tests.support.file_operations import open_descriptors
+from tests.support.file_operations import descriptors_left_by
 from tests.unit.restore.backups import Bucket, hardlink, member, minimal, record_archives, restore, symlink
 
 
@@ -43,11 +43,12 @@ def test_a_directory_gets_its_mode_after_those_below_it(tmp_path: Path, monkeypa
 def test_directories_are_closed_again(tmp_path: Path) -> None:
     (tmp_path / "a/b/c").mkdir(parents=True)
     tree = Tree(tmp_path)
-    before = open_descriptors()
-    for _ in range(3):
+
+    def enter(_number: int) -> None:
         with tree.opened(("a", "b", "c")):
             pass
-    assert open_descriptors() == before
+
+    assert descriptors_left_by(enter) == 0
     tree.close()
 
 
@@ -60,10 +61,11 @@ def test_what_is_no_file_is_no_file_of_the_manifest(tmp_path: Path, make: Callab
     (tmp_path / "other").write_bytes(b"x")
     make(tmp_path / "file")
     tree = Tree(tmp_path)
-    before = open_descriptors()
-    for _ in range(3):
+
+    def compare(_number: int) -> None:
         assert difference(ManifestFile("file", 1, "", None, None), tree, ("file",)) == "is not a regular file"
-    assert open_descriptors() == before
+
+    assert descriptors_left_by(compare) == 0
     tree.close()
 
 

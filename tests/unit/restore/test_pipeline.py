@@ -53,7 +53,7 @@ def test_closing_ahead_ends_the_producer() -> None:
     items = ahead(produce(), 2)
     next(items)
     items.close()  # type: ignore[attr-defined]
-    assert ended.wait(10)
+    assert ended.wait(60)
     assert len(made) < 10
 
 
@@ -65,7 +65,7 @@ from barman_cloud.restore.pipeline import ahead
 items = ahead((threading.Event().wait(1) or n for n in range(1000)), 1)
 next(items)
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
 
 def test_until_stopped() -> None:
@@ -80,7 +80,7 @@ def test_until_stopped() -> None:
 def test_run_all_runs_everything_on_so_many_threads() -> None:
     seen: set[int] = set()
     threads: set[str] = set()
-    together = threading.Barrier(3, timeout=5)
+    together = threading.Barrier(3, timeout=60)
 
     def task(number: int) -> None:
         if number < 3:
@@ -104,7 +104,7 @@ def test_the_first_error_stops_the_others() -> None:
         raise OSError("disk full")
 
     def wait(stop: threading.Event) -> None:
-        assert stop.wait(5)
+        assert stop.wait(60)
         stopped.set()
         raise Stopped
 

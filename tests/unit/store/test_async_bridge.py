@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import threading
 from collections.abc import AsyncIterator
@@ -54,7 +55,7 @@ async def count(limit: int, taken: list[int]) -> AsyncIterator[int | None]:
 
 
 def test_items_in_order_then_the_error() -> None:
-    items = async_bridge.iterate(count(3, []), 10)
+    items = async_bridge.iterate(count(3, []), 60)
     assert [next(items), next(items), next(items)] == [0, None, 2]
     with pytest.raises(ValueError, match="the end"):
         next(items)
@@ -65,19 +66,20 @@ def test_an_end_without_error() -> None:
         yield 1
         yield 2
 
-    assert list(async_bridge.iterate(two(), 10)) == [1, 2]
+    assert list(async_bridge.iterate(two(), 60)) == [1, 2]
 
 
 def test_no_more_than_one_item_is_taken_ahead() -> None:
     taken: list[int] = []
-    items = async_bridge.iterate(count(10, taken), 10)
+    items = async_bridge.iterate(count(10, taken), 60)
     next(items)
     async_bridge.call(lambda: asyncio.sleep(0.05))
     assert taken == [0, 1]
 
 
-def test_threads_that_come_first_at_once_share_one_loop() -> None:
-    async_bridge._started_loop.cache_clear()
+def test_threads_that_come_first_at_once_share_one_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A loop of their own; others keep theirs.
+    monkeypatch.setattr(async_bridge, "_started_loop", functools.cache(async_bridge._started_loop.__wrapped__))
     together = threading.Barrier(8, timeout=30)
     loops: list[asyncio.AbstractEventLoop] = []
 
@@ -98,7 +100,9 @@ def test_threads_that_come_first_at_once_share_one_loop() -> None:
 
 
 def test_a_consumer_that_stops_early_leaves_nothing_to_complain_about(caplog: pytest.LogCaptureFixture) -> None:
-    items = async_bridge.iterate(count(1, []), 10)
+    gc.collect()
+    caplog.clear()  # of what others have left
+    items = async_bridge.iterate(count(1, []), 60)
     assert next(items) == 0
     items.close()  # while the step that fails is pending
     gc.collect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,6 @@ from barman_cloud.store.google.store import GoogleStore
 from barman_cloud.store.open import open_store
 from barman_cloud.store.options import StoreOptions
 from tests.support.http_server import HttpServer
-from tests.support.ports import free_port
 
 AZURE_URL = "https://acc.blob.core.windows.net/cont/path"
 KEY = base64.b64encode(b"k" * 64).decode()
@@ -74,7 +74,7 @@ class TokenService:
 
 
 @pytest.fixture
-def service() -> Iterator[TokenService]:
+def service(patient_client: None) -> Iterator[TokenService]:
     running = TokenService()
     yield running
     running.server.shutdown()
@@ -319,9 +319,15 @@ def test_emulator_and_universe(key_file: Path) -> None:
 
 def test_a_silent_metadata_service_is_named() -> None:
     """On Azure and Google as on AWS: that it was asked, where, and that it didn't answer."""
-    nowhere = f"127.0.0.1:{free_port()}"
-    with pytest.raises(AccessDeniedError, match=r"no Google Cloud credentials found: .*no answer from 127\.0\.0\.1"):
-        google({**NOWHERE, "GCE_METADATA_HOST": nowhere})._credentials()
-    environ = {**NOWHERE, "AZURE_POD_IDENTITY_AUTHORITY_HOST": f"http://{nowhere}"}
-    with pytest.raises(AccessDeniedError, match=r"no Azure credentials found \(managed identity: no answer from 127"):
-        azure(environ)._credentials()
+    with socket.socket() as nobody:  # has the port, and doesn't listen
+        nobody.bind(("127.0.0.1", 0))
+        nowhere = f"127.0.0.1:{nobody.getsockname()[1]}"
+        with pytest.raises(
+            AccessDeniedError, match=r"no Google Cloud credentials found: .*no answer from 127\.0\.0\.1"
+        ):
+            google({**NOWHERE, "GCE_METADATA_HOST": nowhere})._credentials()
+        environ = {**NOWHERE, "AZURE_POD_IDENTITY_AUTHORITY_HOST": f"http://{nowhere}"}
+        with pytest.raises(
+            AccessDeniedError, match=r"no Azure credentials found \(managed identity: no answer from 127"
+        ):
+            azure(environ)._credentials()

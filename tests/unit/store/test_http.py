@@ -55,7 +55,7 @@ def test_other_proxies_are_refused(text: str) -> None:
 
 def test_a_closed_idle_connection_is_no_failure(moto: StoreServer) -> None:
     with fault_proxy(moto.endpoint) as proxy:
-        client = HttpClient(proxy.endpoint, ca_file=None, timeout=10, environ={})
+        client = HttpClient(proxy.endpoint, ca_file=None, timeout=60, environ={})
         assert client.request("GET", "/", {}).status == 200
         proxy.add(Fault(drop=True))
         assert client.request("GET", "/", {}).status == 200
@@ -66,7 +66,7 @@ def test_a_private_authority(tmp_path: Path) -> None:
     """Both our requests and obstore's trust the bundle, and without it both say what is wrong."""
     with servers.rclone_s3(tls=True) as server:
         url = server.new_bucket()
-        options = StoreOptions(endpoint_url=server.endpoint, deadline=Deadline(5))
+        options = StoreOptions(endpoint_url=server.endpoint, deadline=Deadline(30))
         store = open_store(url, None, options, server.environ)
         store.put("k", b"x")
         assert [info.key for info in store.list("")] == ["k"]
@@ -120,13 +120,13 @@ def test_plain_requests_go_through_a_proxy_with_a_password(moto: StoreServer, mo
 def test_tls_goes_through_a_proxy_with_a_password() -> None:
     with servers.rclone_s3(tls=True) as server, proxy_server() as proxy:
         client = HttpClient(
-            server.endpoint, ca_file=str(server.certificate), timeout=10, environ={"https_proxy": proxy.url}
+            server.endpoint, ca_file=str(server.certificate), timeout=60, environ={"https_proxy": proxy.url}
         )
         assert b"<Error>" in client.request("GET", "/", {}).body
         assert proxy.asked == [PAIR]
         client.close()
         wrong = {"https_proxy": proxy.url.replace("p%40", "")}
-        other = HttpClient(server.endpoint, ca_file=None, timeout=10, environ=wrong)
+        other = HttpClient(server.endpoint, ca_file=None, timeout=60, environ=wrong)
         with pytest.raises(RequestFailedError) as raised:
             other.request("GET", "/", {})
         error = to_error(raised.value.failure, "s3://b", None)
@@ -146,7 +146,7 @@ def test_an_answer_without_end_is_cut_off() -> None:
                 connection.sendall(chunk)
 
     with raw_server(serve) as url:
-        client = HttpClient(url, ca_file=None, timeout=10, environ={}, largest_answer=1 << 20)
+        client = HttpClient(url, ca_file=None, timeout=60, environ={}, largest_answer=1 << 20)
         with pytest.raises(RequestFailedError, match="more than 1048576 bytes"):
             client.request("GET", "/", {})
 
@@ -160,7 +160,7 @@ def test_an_answer_larger_than_its_kind_is_refused(length: bytes) -> None:
                 connection.sendall(bytes(65536))
 
     with raw_server(serve) as url:
-        client = HttpClient(url, ca_file=None, timeout=10, environ={}, largest_answer=1 << 20)
+        client = HttpClient(url, ca_file=None, timeout=60, environ={}, largest_answer=1 << 20)
         with pytest.raises(RequestFailedError, match="more than 1048576 bytes"):
             client.request("GET", "/", {})
 
@@ -177,11 +177,11 @@ def test_an_answer_that_drips_ends_in_time(dripping: bytes) -> None:
                 time.sleep(0.05)
 
     with raw_server(serve) as url:
-        client = HttpClient(url, ca_file=None, timeout=10, environ={}, answer_timeout=0.5)
+        client = HttpClient(url, ca_file=None, timeout=60, environ={}, answer_timeout=0.5)
         began = time.monotonic()
         with pytest.raises(RequestFailedError, match="timed out"):
             client.request("GET", "/", {})
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 25  # the whole of it would take 30
 
 
 def test_an_answer_that_came_before_a_reset_is_read() -> None:
@@ -195,7 +195,7 @@ def test_an_answer_that_came_before_a_reset_is_read() -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     with raw_server(serve) as url:
-        client = HttpClient(url, ca_file=None, timeout=10, environ={})
+        client = HttpClient(url, ca_file=None, timeout=60, environ={})
         answer = client.request("PUT", "/b/a/./k", {}, bytes(16 << 20))
         assert (answer.status, answer.body) == (400, body)
 
@@ -242,7 +242,7 @@ def raw_server(serve: Callable[[socket.socket], None]) -> Iterator[str]:
     thread.start()
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     listener.close()
-    thread.join(30)
+    thread.join(60)
 
 
 class ProxyServer:
@@ -331,9 +331,9 @@ def test_the_time_for_an_answer_begins_when_the_request_is_sent() -> None:
     class Handler(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:
             left = int(self.headers["Content-Length"])
+            time.sleep(5.5)  # no buffer on the way takes all of it
             while left:
                 left -= len(self.rfile.read(min(left, 1 << 20)))
-                time.sleep(0.08)
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -344,7 +344,7 @@ def test_the_time_for_an_answer_begins_when_the_request_is_sent() -> None:
     server = HttpServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_address[1]}"
-    client = HttpClient(url, ca_file=None, timeout=10, answer_timeout=2, environ={})
+    client = HttpClient(url, ca_file=None, timeout=60, answer_timeout=5, environ={})
     try:
         assert client.request("PUT", "/", {}, [bytes(1 << 20)] * 32).status == 200
     finally:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from barman_cloud import deadline as deadline_module
 from barman_cloud.deadline import SLOWEST, Deadline
 from barman_cloud.errors import StoreError
+from barman_cloud.store import ranges
 from barman_cloud.store import retry as module
 from barman_cloud.store.failures import TransientError
 from barman_cloud.store.ranges import read_ahead, while_quick
@@ -155,17 +156,18 @@ def test_a_request_without_an_answer_ends_by_the_deadline(total: bool) -> None:
     began = time.monotonic()
     with pytest.raises(TransientError, match="s3://b/k: the store doesn't answer in time"):
         Retry(Deadline(0.3, total=total)).call(lambda: release.wait(60), name="s3://b/k")
-    assert time.monotonic() - began < (5 if total else module.LAST_TRY + 5)
+    assert time.monotonic() - began < 30
     release.set()
 
 
-def test_bytes_on_their_way_give_a_slow_link_more_time() -> None:
+def test_bytes_on_their_way_give_a_slow_link_more_time(pauses: list[float]) -> None:
     deadline = Deadline(0.2, total=True)
 
     def slow() -> str:
         for _ in range(6):
-            time.sleep(0.1)
+            pauses.append(0.1)
             deadline.moved(SLOWEST // 8)
+        time.sleep(0.5)  # of real time: who waits for this looks at the clock several times
         return "done"
 
     assert Retry(deadline).call(slow) == "done"
@@ -185,7 +187,7 @@ def test_an_answer_that_drips_is_no_progress(total: bool) -> None:
     ended.set()
 
 
-def test_bytes_of_a_try_that_failed_count_for_nothing() -> None:
+def test_bytes_of_a_try_that_failed_count_for_nothing(pauses: list[float]) -> None:
     """A store that takes each upload and answers 503 would never be given up otherwise."""
     deadline = Deadline(1, total=True)
     tries = []
@@ -194,11 +196,10 @@ def test_bytes_of_a_try_that_failed_count_for_nothing() -> None:
         tries.append(deadline.moved(100 * SLOWEST))
         raise TransientError("s3://b/k: 503", answered=True)
 
-    began = time.monotonic()
     with pytest.raises(TransientError):
         Retry(deadline).call(action)
     assert len(tries) >= 2
-    assert time.monotonic() - began < 10
+    assert sum(pauses) <= 1
 
 
 @pytest.mark.parametrize(
@@ -256,33 +257,46 @@ def test_closing_does_not_wait() -> None:
 
     def fetch(start: int, end: int) -> list[bytes]:
         if start > 0:
-            release.wait(10)
+            release.wait(60)
         return [b"x"]
 
     reader = read_ahead(fetch, 0, 4, 1, 4)
     next(reader)
     began = time.monotonic()
     reader.close()  # type: ignore[attr-defined]
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     release.set()
 
 
-def test_a_quick_connection_is_read_to_its_end() -> None:
-    assert list(while_quick([b"x" * 1000] * 100)) == [b"x" * 1000] * 100
+@pytest.fixture
+def reading(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that reading takes; time passes by them alone."""
+    taken: list[float] = []
+    monkeypatch.setattr(ranges, "time", SimpleNamespace(monotonic=lambda: sum(taken)))
+    return taken
 
 
-def test_a_slow_connection_is_given_up() -> None:
+def test_a_slow_connection_is_given_up(reading: list[float]) -> None:
     def slow() -> Iterator[bytes]:
         for _ in range(100):
-            time.sleep(0.02)
+            reading.append(0.02)
             yield b"x" * 1000
 
     assert 0 < len(list(while_quick(slow()))) < 20
 
 
-def test_the_time_of_the_consumer_does_not_count() -> None:
+def test_a_quick_connection_is_read_to_its_end(reading: list[float]) -> None:
+    def quick() -> Iterator[bytes]:
+        for _ in range(100):
+            reading.append(0.01)
+            yield bytes(1_000_000)
+
+    assert sum(map(len, while_quick(quick()))) == 100_000_000
+
+
+def test_the_time_of_the_consumer_does_not_count(reading: list[float]) -> None:
     read = 0
     for _ in while_quick([b"x" * 1000] * 10):
-        time.sleep(0.05)
+        reading.append(0.05)
         read += 1
     assert read == 10

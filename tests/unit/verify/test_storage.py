@@ -71,7 +71,7 @@ def test_signs_of_life_tell_running_backups_from_dead_ones() -> None:
     without = findings(catalog, "abandoned-backup")
     assert [finding.objects for finding in without] == [(ids[5],), (ids[4],)]
     assert all("backup-delete" in (finding.hint or "") for finding in without)
-    later = NOW + timedelta(hours=2)  # the store's clock says that the sign is of now
+    later = datetime.now(UTC) + timedelta(hours=2)  # the store's clock says that the sign is of now
     report = check(catalog.store, catalog.layout, Limits(), now=later)
     (dead,) = [f for f in report.findings if f.subject == "abandoned-backup" and f.objects == (ids[3],)]
     assert "process 7 on db1, which made it, gave its last sign of life" in dead.message

@@ -99,10 +99,10 @@ def test_failures_that_lie_apart_are_not_taken_for_a_store_that_is_gone(spool_di
     workers: WindowWorkers[bool] = WindowWorkers(opened(spool_dir), 1, work)
     tasks = [True, True, False, True, True]
     workers.move({segment_name(number): fails for number, fails in enumerate(tasks)})
-    wait_for(lambda: len(done) == len(tasks) and not list(spool_dir.glob("*.part")), timeout=10)
+    wait_for(lambda: len(done) == len(tasks) and not list(spool_dir.glob("*.part")))
     assert not workers.hopeless
     workers.move({segment_name(number): True for number in range(10, 13)})
-    wait_for(lambda: workers.hopeless, timeout=10)
+    wait_for(lambda: workers.hopeless)
     workers.close()
 
 
@@ -114,7 +114,7 @@ def test_what_another_cluster_has_ready_is_asked_for_anew(
     other = Cluster(tmp_path / "other")
     first, second = other.add(20), other.add(21)
     directory = opened(spool_dir)
-    uploader = Uploader(Archiver(store, layout, ArchiveOptions()), directory, jobs=1, idle_seconds=20)
+    uploader = Uploader(Archiver(store, layout, ArchiveOptions()), directory, jobs=1, idle_seconds=60)
     thread = threading.Thread(target=uploader.run, args=(str(cluster.wal / segment_name(1)),))
     thread.start()
     try:
@@ -124,9 +124,9 @@ def test_what_another_cluster_has_ready_is_asked_for_anew(
     finally:
         (spool_dir / "lock").unlink()
         background_client.announce(directory, "/nowhere")
-        thread.join(20)
+        thread.join(60)
 
 
 def _await(spool_dir: Path, name: str) -> None:
     there: Callable[[], bool] = (spool_dir / name).exists
-    wait_for(there, timeout=10, what=name)
+    wait_for(there, what=name)

@@ -70,7 +70,7 @@ class TestLevels:
     """Every directory on the way is looked at, and nobody can put another one in its place."""
 
     def test_links_of_ones_own_are_followed(self, tmp_path: Path) -> None:
-        (tmp_path / "volume").mkdir()
+        (tmp_path / "volume").mkdir(mode=0o755)
         (tmp_path / "absolute").symlink_to(tmp_path / "volume")
         (tmp_path / "volume" / "relative").symlink_to("../volume/./")
         directory = spool.prepare(str(tmp_path / "absolute" / "relative" / "spool"), "archive", KEY)

@@ -145,7 +145,7 @@ class Metadata:
 
 
 @pytest.fixture
-def metadata() -> Iterator[Metadata]:
+def metadata(patient_client: None) -> Iterator[Metadata]:
     service = Metadata()
     yield service
     service.server.shutdown()
