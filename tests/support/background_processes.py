@@ -21,10 +21,12 @@ def background_processes(spool_dir: Path) -> list[psutil.Process]:
 
 @contextlib.contextmanager
 def ended_background_processes(spool_dir: Path) -> Iterator[None]:
-    """End at the end of the block what works on this spool."""
+    """End at the end of the block what works on this spool, and wait until it is gone."""
     try:
         yield
     finally:
-        for process in background_processes(spool_dir):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        while processes := background_processes(spool_dir):
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(processes, timeout=10)
