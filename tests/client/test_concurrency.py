@@ -12,15 +12,17 @@ from tests.support.segments import Cluster, segment, segment_name
 from tests.support.servers import AZURITE_ACCOUNT, AZURITE_KEY, StoreServer, rclone_s3
 
 SEGMENTS = 8
+PATIENCE = ("--timeout", "100")
+"""So many at once take their time on a busy machine; a fetch is given up after 25 s by itself."""
 
 
 def archive(pod: Pod, path: Path) -> list[str | Path]:
-    return ["barman-cloud-wal-archive", "--gzip", *pod.endpoint, *pod.cloud, *pod.place, path]
+    return ["barman-cloud-wal-archive", "--gzip", *PATIENCE, *pod.endpoint, *pod.cloud, *pod.place, path]
 
 
 def fetch(pod: Pod, name: str) -> list[str | Path]:
     target = pod.volume / "spool" / f"{name}.tmp"
-    return ["barman-cloud-wal-restore", *pod.endpoint, *pod.cloud, *pod.place, name, target]
+    return ["barman-cloud-wal-restore", *PATIENCE, *pod.endpoint, *pod.cloud, *pod.place, name, target]
 
 
 def test_many_at_once(any_store: StoreServer, new_pod: Callable[[StoreServer], Pod], cluster: Cluster) -> None:

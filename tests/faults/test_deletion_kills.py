@@ -240,14 +240,15 @@ def test_a_deletion_that_overtakes_a_keep_leaves_it_no_success(killed: tuple[str
     assert caught.value.exit_code in (1, 4)
 
 
-def test_a_keep_waits_for_the_deletion_that_gives_way_to_it() -> None:
+def test_a_keep_waits_for_the_deletion_that_gives_way_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has found the backup DONE, and its annotation comes between the announcement and the look for one."""
+    monkeypatch.setattr(keep, "DECIDED_WITHIN", 60.0)
     catalog = four_backups()
     ready, announced, stored = threading.Event(), threading.Event(), threading.Event()
 
     def hesitate() -> None:
         ready.set()
-        assert announced.wait(20)
+        assert announced.wait(60)
 
     keeping = FaultyStore(catalog.store)
     keeping.fail("put", key="*/annotations/keep", error=hesitate)
@@ -255,14 +256,14 @@ def test_a_keep_waits_for_the_deletion_that_gives_way_to_it() -> None:
 
     def meanwhile() -> None:
         announced.set()
-        assert stored.wait(20)
+        assert stored.wait(60)
 
     with ThreadPoolExecutor() as pool:
         told = pool.submit(keep.keep, Catalog(keeping, catalog.layout), IDS[0], "full")
-        assert ready.wait(20)
+        assert ready.wait(60)
         with pytest.raises(OperationError, match="it has a keep annotation"):
             run(catalog, by_policy, all_snapshots(), Failure("put", "*/backup.info", error=meanwhile, after=True))
-        told.result(20)
+        told.result(60)
     assert_is_kept(catalog)
     assert catalog.load_one(IDS[0]).status == DONE
 

@@ -127,9 +127,9 @@ class Listings:
     endpoint: str
     answer: bytes = b""
 
-    def target(self, provider: str) -> Target:
-        """Return the target of one kind of store."""
-        url, options, environ = self._place(provider)
+    def target(self, provider: str, seconds: float = 0.0) -> Target:
+        """Return the target of one kind of store, which is asked once, or again for ``seconds``."""
+        url, options, environ = self._place(provider, Deadline(seconds))
 
         def feed(data: bytes) -> object:
             self.answer = data
@@ -139,14 +139,14 @@ class Listings:
 
         return Target(feed, (_LISTINGS[provider],))
 
-    def _place(self, provider: str) -> tuple[str, StoreOptions, dict[str, str]]:
+    def _place(self, provider: str, deadline: Deadline) -> tuple[str, StoreOptions, dict[str, str]]:
         if provider == "aws-s3":
             environ = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
-            return "s3://bucket", StoreOptions(endpoint_url=self.endpoint, deadline=Deadline(0.0)), environ
+            return "s3://bucket", StoreOptions(endpoint_url=self.endpoint, deadline=deadline), environ
         if provider == "azure-blob-storage":
             url = f"{self.endpoint}/{AZURITE_ACCOUNT}/container"
-            return url, StoreOptions(deadline=Deadline(0.0)), {"AZURE_STORAGE_KEY": AZURITE_KEY}
-        return "gs://bucket", StoreOptions(deadline=Deadline(0.0)), {"STORAGE_EMULATOR_HOST": self.endpoint}
+            return url, StoreOptions(deadline=deadline), {"AZURE_STORAGE_KEY": AZURITE_KEY}
+        return "gs://bucket", StoreOptions(deadline=deadline), {"STORAGE_EMULATOR_HOST": self.endpoint}
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,11 +47,10 @@ PIECES = (
 
 @pytest.fixture(autouse=True, scope="module")
 def _directory() -> Iterator[None]:
-    _DIRECTORY.mkdir(exist_ok=True)
+    shutil.rmtree(_DIRECTORY, ignore_errors=True)  # of an earlier process of this number that was killed
+    _DIRECTORY.mkdir()
     yield
-    for path in _DIRECTORY.iterdir():
-        path.unlink()
-    _DIRECTORY.rmdir()
+    shutil.rmtree(_DIRECTORY)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +112,6 @@ def test_the_good_samples_are_good(name: str) -> None:
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_the_good_listings_are_good(provider: str, server: Listings) -> None:
-    target = server.target(provider)
+    target = server.target(provider, seconds=90.0)
     found = target.feed(target.samples[0])
     assert (found.key, found.size) == ("a b", 5)  # type: ignore[attr-defined]

@@ -15,7 +15,7 @@ import os
 import runpy
 import sys
 
-SECONDS = 30
+SECONDS = 100
 AT_A_TIME = 2
 
 

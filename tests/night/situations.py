@@ -74,9 +74,10 @@ def situation(name: str, quote: str) -> Callable[[Callable[[Place], Iterator[Cal
     return add
 
 
-def archive(place: Place, url: str, environ: dict[str, str], *words: str) -> Call:
-    """Archive a segment, with two seconds for it all."""
-    return Call("wal-archive", ("--timeout", "2", *words, url, "main", place.segment()), environ, names=url)
+def archive(place: Place, url: str, environ: dict[str, str], *, tried: bool = False) -> Call:
+    """Archive a segment. What is ``tried`` again gets a few seconds, as many as a slow start takes; others just end."""
+    how = ("--timeout", "8", "-q") if tried else ("--timeout", "50")
+    return Call("wal-archive", (*how, url, "main", place.segment()), environ, names=url)
 
 
 def refusal(status: int, code: str, message: str, more: str = "") -> Fault:
@@ -138,12 +139,14 @@ REACH = "…: can't reach the store (…) (hint: check the endpoint, DNS, proxy 
 
 @situation("Name not found", REACH)
 def _(place: Place) -> Iterator[Call]:
-    yield archive(place, "s3://bucket", s3_environ("http://nowhere.invalid"))
+    # A resolver that doesn't answer is asked for a moment only.
+    resolver = {"RES_OPTIONS": "timeout:1 attempts:1", "LOCALDOMAIN": ""}
+    yield archive(place, "s3://bucket", {**s3_environ("http://nowhere.invalid"), **resolver}, tried=True)
 
 
 @situation("Connection refused", REACH)
 def _(place: Place) -> Iterator[Call]:
-    yield archive(place, "s3://bucket", s3_environ("http://127.0.0.1:9"))
+    yield archive(place, "s3://bucket", s3_environ("http://127.0.0.1:9"), tried=True)
 
 
 @situation(
@@ -154,7 +157,7 @@ def _(place: Place) -> Iterator[Call]:
 def _(place: Place) -> Iterator[Call]:
     with fault_proxy(place.moto.endpoint) as proxy:
         proxy.add(refusal(503, "SlowDown", "Please reduce your request rate."))
-        yield archive(place, place.moto.new_bucket(), s3_environ(proxy.endpoint), "-q")
+        yield archive(place, place.moto.new_bucket(), s3_environ(proxy.endpoint), tried=True)
 
 
 @situation(

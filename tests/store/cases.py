@@ -17,13 +17,14 @@ import pytest
 from barman_cloud.deadline import Deadline
 from barman_cloud.errors import BarmanCloudError
 from barman_cloud.store.base import ObjectStore
+from barman_cloud.store.cloud import CloudStore
 from barman_cloud.store.open import open_store
 from barman_cloud.store.options import StoreOptions
 from barman_cloud.store.providers import AWS, AZURE
 from barman_cloud.store.url import parse_url
 from tests.store.answers import Answers, answers_of
 from tests.store.given import GIVEN, GivenStore
-from tests.store.scoped import ScopedStore
+from tests.store.scoped import ScopedStore, plain
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.servers import REGION, StoreServer, fresh_name
 
@@ -32,6 +33,8 @@ OWN = ("moto", "rclone", "azurite", "fake-gcs", "local", "memory")
 STORES = OWN if GIVEN is None else ("given",)
 CLOUDS = OWN[:4] if GIVEN is None else ("given",)
 
+PATIENCE = 90.0
+"""Seconds that a request may take; machines are slow."""
 _NUMBERS = itertools.count(1)
 
 
@@ -81,7 +84,7 @@ class StoreCase:
         if endpoint is not None:
             url = url.replace(self.endpoint, endpoint)
             environ = {name: value.replace(self.endpoint, endpoint) for name, value in environ.items()}
-        options.setdefault("deadline", Deadline(10.0))
+        options.setdefault("deadline", Deadline(PATIENCE))
         if self.provider == AWS and (endpoint or self.endpoint):
             options.setdefault("endpoint_url", endpoint or self.endpoint)
         store = open_store(url, self.provider, StoreOptions(**options), environ)
@@ -91,8 +94,9 @@ class StoreCase:
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Any]:
-        """A store on a new bucket or folder, emptied at the end."""
-        with self.open(self.new_url(), deadline=Deadline(2.0)) as store:
+        """A store on a new bucket or folder, emptied at the end; a request that fails is tried three times."""
+        with self.open(self.new_url()) as store:
+            limit_tries(store)
             yield store
             with contextlib.suppress(BarmanCloudError):
                 store.delete([info.key for info in store.list("")])
@@ -192,6 +196,12 @@ class StoreCase:
                     with contextlib.suppress(ClientError):
                         client.delete_object(**place, BypassGovernanceRetention=True)
             client.delete_bucket(Bucket=name)
+
+
+def limit_tries(store: Any, tries: int = 3) -> None:
+    """Let a store that is reached through the network give up after so many tries, not only when time is over."""
+    if isinstance(inner := plain(store), CloudStore):
+        inner._retry.max_attempts = tries
 
 
 def own_case(name: str, server: StoreServer | None) -> StoreCase:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import hashlib
 import itertools
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from barman_cloud.errors import ObjectExistsError
+from barman_cloud.store import put
 from barman_cloud.store.s3 import behaviour
 from barman_cloud.store.s3.behaviour import PROBE, Answers
-from tests.store.cases import StoreCase
+from tests.store.cases import PATIENCE, StoreCase
 from tests.support.fault_proxy import Answer, Fault, SeenRequest
+from tests.support.ports import wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -137,20 +141,29 @@ def _signed_for_another_content(seen: SeenRequest) -> bool:
     return seen.headers.get("x-amz-content-sha256") != hashlib.sha256(seen.body).hexdigest()
 
 
-def test_of_two_writers_that_both_looked_before_only_one_is_acknowledged(rclone: StoreCase, tmp_path: Path) -> None:
+def test_of_two_writers_that_both_looked_before_only_one_is_acknowledged(
+    rclone: StoreCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The slower one's upload arrives while the quicker one waits to read back."""
     url = rclone.new_url(tmp_path)
     outcomes: dict[bytes, object] = {}
     both_looked = threading.Barrier(2)
+    quick_waits, slow_wrote = threading.Event(), threading.Event()
+    pauses: list[float] = []
 
-    def write(data: bytes, delay: float) -> None:
+    def pause(seconds: float) -> None:
+        if threading.current_thread().name == "quick":
+            pauses.append(seconds)
+            quick_waits.set()
+            assert slow_wrote.wait(PATIENCE)
+
+    def wrote(answer: Answer) -> Answer:
+        slow_wrote.set()
+        return answer
+
+    def write(data: bytes, fault: Fault) -> None:
         with rclone.proxied() as proxy:
-
-            def both_are_ready(seen: object) -> bool:
-                both_looked.wait(10)
-                return True
-
-            proxy.add(Fault("PUT", "/k", delay=delay, only_if=both_are_ready))
+            proxy.add(replace(fault, only_if=lambda _seen: both_looked.wait(PATIENCE) >= 0))
             store = rclone.open(url, endpoint=proxy.endpoint)
             try:
                 store.put("k", data, if_absent=True)
@@ -159,9 +172,12 @@ def test_of_two_writers_that_both_looked_before_only_one_is_acknowledged(rclone:
             else:
                 outcomes[data] = "acknowledged"
 
+    _sleeps_by(monkeypatch, pause)
+    quick = Fault("PUT", "/k", delay=0.3)
+    slow = Fault("PUT", "/k", before=lambda: quick_waits.wait(PATIENCE), change=wrote)
     threads = [
-        threading.Thread(target=write, args=(b"quick", 0.4)),
-        threading.Thread(target=write, args=(b"slow", 0.6)),
+        threading.Thread(name="quick", target=write, args=(b"quick", quick)),
+        threading.Thread(name="slow", target=write, args=(b"slow", slow)),
     ]
     for thread in threads:
         thread.start()
@@ -170,28 +186,44 @@ def test_of_two_writers_that_both_looked_before_only_one_is_acknowledged(rclone:
     assert outcomes[b"slow"] == "acknowledged"
     assert isinstance(outcomes[b"quick"], ObjectExistsError)
     assert rclone.open(url).get("k") == b"slow"
+    assert pauses[0] >= 0.3, "as long as it took itself, for one that is no slower"
 
 
-def test_concurrent_creates_on_a_store_that_ignores_conditions(rclone: StoreCase, tmp_path: Path) -> None:
+def _sleeps_by(monkeypatch: pytest.MonkeyPatch, pause: Callable[[float], None]) -> None:
+    """Call ``pause`` where a writer waits before it reads back, and with how long it would."""
+    monkeypatch.setattr(put, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
+
+
+def test_concurrent_creates_on_a_store_that_ignores_conditions(
+    rclone: StoreCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All have looked before one writes, and all have written before one reads back."""
     url = rclone.new_url(tmp_path)
     writers = 8
-    barrier = threading.Barrier(writers)
+    all_looked = threading.Barrier(writers)
+    wrote_or_gave_up: list[int] = []
+
+    def pause(_seconds: float) -> None:
+        wrote_or_gave_up.append(0)
+        wait_for(lambda: len(wrote_or_gave_up) >= writers, what="all writers")
 
     def create(number: int) -> int | None:
-        store = rclone.open(url)
-        barrier.wait()
-        try:
-            store.put("contended", bytes([number]) * 1000, if_absent=True)
-        except ObjectExistsError:
-            return None
-        return number
+        with rclone.proxied() as proxy:
+            proxy.add(Fault("PUT", "/contended", only_if=lambda _seen: all_looked.wait(PATIENCE) >= 0))
+            store = rclone.open(url, endpoint=proxy.endpoint)
+            try:
+                store.put("contended", bytes([number]) * 1000, if_absent=True)
+            except ObjectExistsError:
+                wrote_or_gave_up.append(0)
+                return None
+            return number
 
+    _sleeps_by(monkeypatch, pause)
     with ThreadPoolExecutor(writers) as pool:
         winners = [number for number in pool.map(create, range(writers)) if number is not None]
     # Such a server may keep the content of one writer with the metadata of another, which get() would refuse.
     content = b"".join(bytes(piece) for piece in rclone.open(url).read("contended"))
-    assert content[0] in winners
-    assert len(winners) <= 2, "a writer slower than all others may come too late to be seen; eight won before"
+    assert winners == [content[0]]
 
 
 def test_the_same_content_by_two_writers_is_no_conflict(rclone: StoreCase, tmp_path: Path) -> None:

@@ -316,7 +316,7 @@ def test_an_azure_batch_that_leaves_out_a_key_has_not_deleted_it(azure: StoreCas
 def answered(case: StoreCase, url: str, proxy: FaultProxy, fault: Fault, ask: Callable[[ObjectStore], Any]) -> Any:
     proxy.clear()
     proxy.add(fault)
-    with case.open(url, endpoint=proxy.endpoint, deadline=Deadline(1)) as store:
+    with case.open(url, endpoint=proxy.endpoint) as store:
         return ask(store)
 
 

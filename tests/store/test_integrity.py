@@ -55,12 +55,13 @@ def test_an_upload_altered_on_the_way_is_noticed_and_sent_again(
 def test_an_upload_that_is_always_altered_fails_and_leaves_nothing(
     cloud: StoreCase, proxy: FaultProxy, tmp_path: Path
 ) -> None:
-    store = cloud.open(cloud.new_url(tmp_path), endpoint=proxy.endpoint, deadline=Deadline(1))
+    url = cloud.new_url(tmp_path)
+    store = cloud.open(url, endpoint=proxy.endpoint, deadline=Deadline(4))
     proxy.add(Fault("PUT", "/k", alter=True, times=1000))
     with pytest.raises(ConnectivityError):
         store.put("k", os.urandom(3000), if_absent=True)
-    with pytest.raises(ObjectNotFoundError):
-        store.get("k")
+    with cloud.open(url) as patient, pytest.raises(ObjectNotFoundError):
+        patient.get("k")
 
 
 @pytest.mark.parametrize("part", [1, 2, 3])

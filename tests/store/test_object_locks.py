@@ -97,11 +97,13 @@ def test_the_default_retention_of_a_bucket_counts_where_objects_do_not_show_it(
     store = open_s3()
     for key in ("a", "b"):
         store.put(key, b"x")
-    until = datetime.now(UTC) + timedelta(days=days)
     s3_proxy.add(Fault("GET", "object-lock", status=200, body=DEFAULT.format(unit=unit).encode()))
     for key in ("a", "b"):
         lock = store.object_lock(key)
         assert lock is not None
+        written = store.head(key).last_modified
+        assert written is not None
+        until = written + timedelta(days=days)
         assert lock.reason.startswith(f"retained until {until:%Y-%m-%d}")
         assert lock.reason.endswith("by the bucket's default (compliance mode)")
     assert len(s3_proxy.requests("GET", "object-lock")) == 1

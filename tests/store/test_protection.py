@@ -19,7 +19,7 @@ from barman_cloud.store.integrity import CHECKSUM
 from barman_cloud.store.retry import Retry
 from barman_cloud.store.s3.behaviour import PROBE
 from barman_cloud.store.s3.store import S3Store
-from tests.store.cases import StoreCase
+from tests.store.cases import PATIENCE, StoreCase
 from tests.store.scoped import ScopedStore, key_in_bucket, plain
 from tests.support.fault_proxy import Fault, FaultProxy, SeenRequest
 from tests.support.servers import request
@@ -171,7 +171,7 @@ def test_the_bucket_lies_in_another_region(s3: StoreCase, s3_proxy: FaultProxy, 
     inner = plain(opened)
     assert isinstance(inner, S3Store)
     settings = inner._settings._replace(endpoint=s3_proxy.endpoint, aws=True, region="eu-west-9")
-    store: Any = S3Store(inner.url, settings, inner._credentials, retry=Retry(Deadline(5)), environ={})
+    store: Any = S3Store(inner.url, settings, inner._credentials, retry=Retry(Deadline(PATIENCE)), environ={})
     if isinstance(opened, ScopedStore):
         store = ScopedStore(store, opened.folder)
 

@@ -10,7 +10,7 @@ import pytest
 
 from barman_cloud.errors import BarmanCloudError, ObjectNotFoundError
 from barman_cloud.store.base import ObjectStore, PendingUpload
-from tests.store.cases import StoreCase
+from tests.store.cases import StoreCase, limit_tries
 from tests.support.ports import wait_for
 
 MIB = 1 << 20
@@ -24,6 +24,7 @@ def test_an_unfinished_upload_is_listed_and_dropped(store: ObjectStore, case: St
         assert list(store.list_uploads("")) == []
         assert store.abort_upload(PendingUpload(KEY, "1", None))
         return
+    limit_tries(store)  # some servers take a part of an upload that is gone for a reason to try again
     found: list[PendingUpload] = []
 
     def all_is_stored() -> bool:
@@ -32,7 +33,7 @@ def test_an_unfinished_upload_is_listed_and_dropped(store: ObjectStore, case: St
 
     def chunks() -> Iterator[bytes]:
         yield os.urandom(12 * MIB)
-        wait_for(all_is_stored, timeout=20)
+        wait_for(all_is_stored)
         assert list(store.list("")) == []  # no object yet
         assert list(store.list_uploads("main/other")) == []
         assert store.abort_upload(found[0])

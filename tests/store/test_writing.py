@@ -63,10 +63,12 @@ def test_of_concurrent_creates_one_succeeds(store: ObjectStore, case: StoreCase)
 
     with ThreadPoolExecutor(writers) as pool:
         winners = [number for number in pool.map(create, range(writers)) if number is not None]
-    assert store.get("contended") == bytes([store.get("contended")[0]]) * 1000
+    # A server that ignores conditions may keep one's content with another's metadata, which get() would refuse.
+    content = b"".join(bytes(piece) for piece in store.read("contended"))
+    assert content == content[:1] * 1000
     if case.answers.conditional_create and case.name != "moto":  # which looks and writes in two steps
-        assert len(winners) == 1
-        assert store.get("contended")[0] == winners[0]
+        assert winners == [content[0]]
+        assert store.get("contended") == content
 
 
 def test_stream_of_uneven_chunks(store: ObjectStore) -> None:

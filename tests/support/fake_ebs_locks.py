@@ -101,7 +101,7 @@ class FakeEbsLocks(RestServer):
         message = urllib.request.Request(self.moto + request.path, request.body, headers, method=request.method)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(message, timeout=30) as reply:
+            with opener.open(message, timeout=90) as reply:
                 return Answer(reply.status, reply.read(), _XML)
         except urllib.error.HTTPError as reply:
             return Answer(reply.code, reply.read(), _XML)

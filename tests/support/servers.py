@@ -230,7 +230,7 @@ def request(
     """Make one plain HTTP request and return status, headers and body; urllib.error.HTTPError for 4xx and 5xx."""
     message = urllib.request.Request(url, data=body, method=method, headers=dict(headers or {}))
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(message, timeout=30) as answer:
+    with opener.open(message, timeout=90) as answer:
         return answer.status, dict(answer.headers), answer.read()
 
 
