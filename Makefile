@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help venv peers demo test test-long coverage test-store store-table torture fuzz mutants test-versions test-all lint format docs \
+.PHONY: help venv peers demo test test-shuffled test-long coverage test-store store-table torture fuzz mutants test-versions test-all lint format docs \
     bench bench-quick audit sbom dist dist-check clean
 
 help: ## list the targets
@@ -27,6 +27,11 @@ demo: venv ## show the main job for real: back up, archive, lose a table, restor
 
 test: peers lint ## lint, then run the tests on the newest PostgreSQL
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not long"
+
+SEED ?=
+test-shuffled: peers ## the tests of `make test` in an order that SEED=… decides: none may need what another has left behind
+	@seed=$(or $(SEED),$$(date +%s)); echo "SEED=$$seed"; \
+	    BARMAN_CLOUD_TEST_ORDER=$$seed $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup -m "not long"
 
 test-long: peers ## the tests that are left out of `make test` because they take long, and new examples for the others
 	BARMAN_CLOUD_TEST_DRAW=anew $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup -m long

@@ -35,7 +35,7 @@ memory_store.register()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Shuffle the tests of all files, if BARMAN_CLOUD_TEST_ORDER is set, by the seed that it is.
+    """Shuffle the tests of all files by the seed in BARMAN_CLOUD_TEST_ORDER, if there is one.
 
     Neighbours are then hardly ever of one file, so that almost every test gets the fixtures of its file as they are
     made: one that needs what another has left behind fails.
