@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 
 from barman_cloud import logs
 from tests.support import memory_store, servers
@@ -24,6 +25,10 @@ from tests.support.servers import StoreServer
 # for what was changed only; `make fuzz` and `make test-long` draw new ones.
 settings.register_profile("patient", deadline=None, derandomize="BARMAN_CLOUD_TEST_DRAW" not in os.environ)
 settings.load_profile("patient")
+if "BARMAN_CLOUD_TEST_DRAW" not in os.environ:
+    # Hypothesis puts constants of our own modules into the examples: of those that happen to be loaded by then, which
+    # depends on the tests that ran before.
+    providers._get_local_constants = lambda: providers._local_constants  # type: ignore[attr-defined,unused-ignore]
 
 # A shell starts background jobs with SIGINT ignored, `nohup` its program with SIGHUP ignored, and every program that a
 # test interrupts would inherit that.

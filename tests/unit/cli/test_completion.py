@@ -176,9 +176,9 @@ def test_real_zsh_finds_the_installed_script(tmp_path: Path) -> None:
         terminal.until(lambda: terminal.lines[-1:] == ["ready>"])
         # The first time that anything is completed: the file is loaded by that.
         os.write(terminal.descriptor, b"barman-cloud ver\t")
-        terminal.until(lambda: terminal.lines[-1].startswith("ready> barman-cloud verify"))
+        terminal.until(lambda: "".join(terminal.lines[-1:]).startswith("ready> barman-cloud verify"))
         os.write(terminal.descriptor, b"\x15barman-cloud-backup-list --format w\t")
-        terminal.until(lambda: terminal.lines[-1].startswith("ready> barman-cloud-backup-list --format wide"))
+        terminal.until(lambda: "".join(terminal.lines[-1:]).startswith("ready> barman-cloud-backup-list --format wide"))
 
 
 def test_the_installed_scripts_are_up_to_date_and_load_each_other() -> None:

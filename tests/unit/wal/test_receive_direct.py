@@ -140,7 +140,7 @@ def test_what_is_acknowledged_is_in_the_bucket_whatever_is_killed(store: Disturb
         assert sink.acknowledged_up_to(lineage()) in (0, *range(acknowledged, START + len(WAL) + 1))
         sink.begin(1, whole * SIZE, SIZE)
         until = chance.randrange(0, len(WAL)) if epoch < 4 else len(WAL)
-        for _ in range(10_000):
+        for _ in range(100_000):
             position = sink.written - START
             if position >= until:
                 break
