@@ -124,6 +124,10 @@ def test_a_store_that_is_gone(rclone_s3: StoreServer, target: Path) -> None:
             restore_backup(store, bucket.layout, bucket.info, target, {}, 2)
         assert isinstance(caught.value, ConnectivityError)
         proxy.clear()
-        restore_backup(store, bucket.layout, bucket.info, target, {}, 2)
+        options = StoreOptions(endpoint_url=proxy.endpoint)
+        restore_backup(
+            open_store(url, options=options, environ=dict(rclone_s3.environ)),
+            *(bucket.layout, bucket.info, target, {}, 2),
+        )
     assert (target / "base/5/1").read_bytes() == CONTENT
     assert BACKUP_ID in key

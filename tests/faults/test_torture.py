@@ -190,8 +190,10 @@ class TestJudgement:
 
     @pytest.mark.parametrize("kind", [receive.Receiving, receive.ReceivingDirectly])
     def test_received_wal_that_was_acknowledged_and_is_nowhere(
-        self, made: Material, tmp_path: Path, kind: type[Scenario]
+        self, made: Material, tmp_path: Path, kind: type[Scenario], monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(receive.Receiving, "PATIENCE", 90.0)
+
         def lose(scenario: Scenario) -> None:
             assert scenario.disturbed(None).code == 0
             for place in ("store", "spool"):

@@ -106,10 +106,10 @@ def test_what_is_archived_ahead_is_only_acknowledged_when_it_is_stored(
             assert _is_stored(fresh, path)
             cluster.archived(path)
             background_client.announce(opened(spool), str(path))
-        wait_for(lambda spool=spool: background_client.announce(opened(spool), "/end"), timeout=10)
+        wait_for(lambda spool=spool: background_client.announce(opened(spool), "/end"))
         (spool / "lock").unlink()
         background_client.announce(opened(spool), "/end")
-        thread.join(20)
+        thread.join(120)
         assert not thread.is_alive()
 
 

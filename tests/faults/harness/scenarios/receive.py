@@ -85,7 +85,7 @@ class Receiving(Scenario):
         while not ended.is_set():
             with suppress(ProcessLookupError):
                 runner.send(signal.SIGTERM)
-            ended.wait(5)
+            ended.wait(20)
 
     def _stored(self) -> dict[str, bytes]:
         with suppress(BarmanCloudError), self.place.store() as store:
