@@ -91,6 +91,10 @@ def _is_listing(request: SeenRequest) -> bool:
     return request.method == "GET" and "list-type=2" in request.path
 
 
+def _is_object(request: SeenRequest) -> bool:
+    return request.method == "GET" and not _is_listing(request)
+
+
 def _emptied(answer: Answer) -> Answer:
     """A listing from before anything was written."""
     return replace(answer, body=re.sub(rb"<(Contents|CommonPrefixes)>.*</\1>", b"", answer.body, flags=re.DOTALL))
@@ -117,7 +121,8 @@ FAULTS = {
         WireFault("late", Fault(delay=2.0), borne=True),
         WireFault("wrong-length", _change(_wrong_length), borne=True, methods=("GET",)),
         WireFault("silent", Fault(delay=300.0, drop=True), borne=False),
-        WireFault("bit-flip", _change(_flip), borne=False, methods=("GET",)),
+        # A listing has no checksum: one in which a letter of a name is another is well formed, and can't be told.
+        WireFault("bit-flip", replace(_change(_flip), only_if=_is_object), borne=False, methods=("GET",)),
         WireFault("reordered", _change(_reorder), borne=False, methods=("GET",)),
         WireFault("too-short", _change(_too_short), borne=False, methods=("GET",)),
         WireFault("too-long", _change(_too_long), borne=False, methods=("GET",)),
