@@ -116,7 +116,7 @@ def expected(bucket: Bucket, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return snapshot(target)
 
 
-@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("before", [pytest.param(True, marks=pytest.mark.long), False], ids=["before", "after"])
 def test_killed_at_every_step(
     bucket: Bucket, expected: dict[str, tuple[object, ...]], tmp_path: Path, before: bool
 ) -> None:

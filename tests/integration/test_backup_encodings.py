@@ -17,7 +17,7 @@ from tests.support.repository import Repository
 NewPostgres = Callable[..., PostgresServer]
 
 
-@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", pytest.param("LATIN1", marks=pytest.mark.long)])
 def test_names_come_back_byte_for_byte(new_postgres: NewPostgres, server_dir: Path, encoding: str) -> None:
     repository = Repository(server_dir / "store")
     server = new_postgres(initdb=["-E", encoding])

@@ -120,7 +120,9 @@ def test_the_backup_told_its_phases_and_its_end(repository: Repository) -> None:
     assert sum(phase["seconds"] for phase in told["phases"]) <= told["seconds"] + 0.1
 
 
-@pytest.mark.parametrize("columns", [40, 80, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "columns", [pytest.param(40, marks=pytest.mark.long), 80, pytest.param(200, marks=pytest.mark.long)]
+)
 def test_a_backup_on_a_terminal_is_never_blank_and_ends_with_a_line(
     columns: int, server: PostgresServer, repository: Repository
 ) -> None:

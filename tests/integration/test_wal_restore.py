@@ -301,7 +301,9 @@ class TestAhead:
             assert destination.read_bytes() == segment(number, content=1)
 
 
-@pytest.mark.parametrize("options", [(), ("--parallel", "4")], ids=["single", "parallel"])
+@pytest.mark.parametrize(
+    "options", [pytest.param((), marks=pytest.mark.long), ("--parallel", "4")], ids=["single", "parallel"]
+)
 def test_a_real_recovery(
     new_postgres: Callable[..., PostgresServer],
     rclone_s3: StoreServer,

@@ -21,6 +21,7 @@ from typing import Any
 
 import psycopg
 
+from tests.support.clusters import make_cluster
 from tests.support.installations import Installation, find_installations, find_tool, newest_installation
 from tests.support.ports import end, free_port, tail, wait_for
 from tests.support.privileges import server_account
@@ -74,10 +75,8 @@ class PostgresServer:
         installation = installation or newest_installation()
         server_directory(directory)
         data = directory / "data"
-        run_as_server(
-            [installation.tool("initdb"), "-D", data, *INITDB_OPTIONS, *initdb],
-            environ=installation.environ,
-        )
+        environment = command_environment(installation.environ)
+        make_cluster(installation.tool("initdb"), [*INITDB_OPTIONS, *initdb], sorted(environment.items()), data)
         lines = [f"{name} = {_quoted(value)}" for name, value in {**FAST_SETTINGS, **(settings or {})}.items()]
         with (data / "postgresql.conf").open("a") as configuration:
             configuration.write("\n".join(["", "# settings of this test server", *lines, ""]))
