@@ -18,6 +18,7 @@ from pathlib import Path
 
 from crc32c import crc32c
 
+from barman_cloud.postgres.control_file import checksum_offset
 from tests.support.privileges import server_account
 
 _IDENTIFIER_IN_WAL = 24
@@ -54,8 +55,8 @@ def _write_identifier(data: Path, identifier: int) -> None:
     """Write a system identifier into the control file and the segments of a cluster that was shut down."""
     control = data / "global" / "pg_control"
     content = bytearray(control.read_bytes())
-    # The checksum stands behind the data, whose size depends on the version.
-    size = next(n for n in range(200, 508, 4) if crc32c(content[:n]) == struct.unpack_from("=I", content, n)[0])
+    size = checksum_offset(bytes(content))
+    assert size is not None
     struct.pack_into("=Q", content, 0, identifier)
     struct.pack_into("=I", content, size, crc32c(content[:size]))
     control.write_bytes(content)

@@ -36,11 +36,15 @@ def read_control_file(path: Path) -> bytes:
 
 def is_whole(data: bytes) -> bool:
     """Tell whether a control file's checksum fits its data, whatever version wrote it."""
-    if len(data) <= _MAX_DATA:
-        return False
-    return any(
-        crc32c(data[:size]) == struct.unpack_from("=I", data, size)[0] for size in range(_MIN_DATA, _MAX_DATA + 1, 4)
-    )
+    return checksum_offset(data) is not None
+
+
+def checksum_offset(data: bytes) -> int | None:
+    """Return where the checksum is that fits the data before it, which depends on the version; None if none fits."""
+    if len(data) < _MAX_DATA + 4:
+        return None
+    sizes = range(_MIN_DATA, _MAX_DATA + 1, 4)
+    return next((size for size in sizes if crc32c(data[:size]) == struct.unpack_from("=I", data, size)[0]), None)
 
 
 class ControlFile(NamedTuple):

@@ -16,7 +16,7 @@ from barman_cloud.errors import IntegrityError
 from barman_cloud.postgres.wal import MAX_SEGMENT_SIZE, MIN_SEGMENT_SIZE, format_lsn, parse_lsn
 from barman_cloud.replication.session import ConnectionLostError, EndOfCopy, ReplicationSession, rows_of
 
-_WAL, _KEEPALIVE = b"wk"
+_WAL, _KEEPALIVE = b"w", b"k"
 _WAL_HEADER = struct.Struct(">cQQQ")
 _KEEPALIVE_MESSAGE = struct.Struct(">cQQB")
 _STATUS = struct.Struct(">cQQQQB")
@@ -73,13 +73,14 @@ class WalStream:
             return None
         if message is None:
             return None
-        if message[0] == _WAL:
+        kind, size = bytes(message[:1]), len(message)
+        if kind == _WAL and size >= _WAL_HEADER.size:
             _, start, server_end, _ = _WAL_HEADER.unpack_from(message)
             return Wal(start, message[_WAL_HEADER.size :], server_end)
-        if message[0] == _KEEPALIVE:
+        if kind == _KEEPALIVE and size >= _KEEPALIVE_MESSAGE.size:
             _, server_end, _, wants_reply = _KEEPALIVE_MESSAGE.unpack_from(message)
             return Keepalive(server_end, bool(wants_reply))
-        raise IntegrityError(f"the server's stream has a message of unknown kind {message[0]:#x}")
+        raise IntegrityError(f"the server's stream has a message that is none: {size} bytes of kind {kind!r}")
 
     def report(self, written: int, flushed: int) -> None:
         """Tell the server how far WAL was received, and how far it needn't be kept for us any more."""

@@ -31,6 +31,12 @@ def test_a_damaged_file_is_known(data: bytes) -> None:
     assert not control_file.is_whole(data)
 
 
+def test_a_file_that_is_cut_anywhere_is_damaged() -> None:
+    """Also behind the last place of a checksum, and in the middle of it."""
+    assert not any(control_file.is_whole(control(508)[:size]) for size in range(512))
+    assert control_file.is_whole(control(508)[:512])
+
+
 def test_a_reader_waits_until_the_writer_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "pg_control"
     path.write_bytes(control()[:100])
