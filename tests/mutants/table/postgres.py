@@ -97,8 +97,8 @@ MUTANTS = (
                 "half an update of the control file is stored",
             ),
             (
-                "    if len(data) <= _MAX_DATA:\n        return False\n",
-                "",
+                "    if len(data) < _MAX_DATA + 4:",
+                "    if len(data) < _MAX_DATA:",
                 "a control file that is cut is an error of ours",
             ),
             ("== struct.unpack_from", ">= struct.unpack_from", "a checksum that doesn't fit is accepted"),
