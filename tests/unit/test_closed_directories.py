@@ -22,6 +22,11 @@ LOOKS = {
         "print(reader.find_file(None, {'HOME': CLOSED}))",
         "None",
     ),
+    "no configuration": (
+        "from barman_cloud.config import reader; reader.SEARCH_PATH = ('~/.barman.conf', '/nowhere/barman.conf')\n"
+        "try: reader.load(None, {'HOME': CLOSED})\nexcept Exception as error: print(str(error).replace(CLOSED, '~'))",
+        "there is no configuration file (whether there is ~/.barman.conf this user can't see)",
+    ),
     "google": (
         "from barman_cloud.store.google.identity import find_identity, origin_of;"
         "find_identity({'HOME': CLOSED}); print(origin_of({'HOME': CLOSED}))",

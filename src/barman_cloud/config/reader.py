@@ -97,17 +97,34 @@ def find_file(given: str | None, environ: Mapping[str, str] = os.environ) -> Pat
     """
     if given is not None:
         return Path(given)
+    return next((path for path in _usual_places(environ) if os.path.exists(path)), None)
+
+
+def _usual_places(environ: Mapping[str, str]) -> list[Path]:
     home = environ.get("HOME") or "~"
-    candidates = [Path(name.replace("~", home, 1)).expanduser() for name in SEARCH_PATH]
-    return next((path for path in candidates if os.path.exists(path)), None)
+    return [Path(name.replace("~", home, 1)).expanduser() for name in SEARCH_PATH]
+
+
+def _is_hidden(path: Path) -> bool:
+    """Tell whether a directory above ``path`` is closed to this user, so that there may be such a file or not."""
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def load(given: str | None = None, environ: Mapping[str, str] = os.environ) -> Configuration:
     """Read the configuration. Raises ``ConfigurationError``, also when there is no file."""
     main = find_file(given, environ)
     if main is None:
+        hidden = [str(path) for path in _usual_places(environ) if _is_hidden(path)]
+        unseen = f" (whether there is {' or '.join(hidden)} this user can't see)" if hidden else ""
         raise ConfigurationError(
-            "there is no configuration file", hint=f"make one of {', '.join(SEARCH_PATH)}, or name it with -c FILE"
+            f"there is no configuration file{unseen}",
+            hint=f"make one of {', '.join(SEARCH_PATH)}, or name it with -c FILE",
         )
     sections = parse_file(main, environ)
     global_section = sections.pop(GLOBAL_SECTION, None) or Section(GLOBAL_SECTION, Place(str(main), 1), {})
